@@ -1,0 +1,68 @@
+# Every target but `lock` uses the environment in .venv, which the first of them makes (the only step that downloads).
+#   make PYTHON=python3.12 ...    another interpreter than python3 (3.11 to 3.13) for that environment
+#   make WORKERS=4 ...            notebooks and runs at a time; without it, one per core
+
+PYTHON  ?= python3
+WORKERS ?=
+PROFILE ?= quick
+
+VENV := .venv
+PY   := $(VENV)/bin/python
+FRESH := runs/results-$(PROFILE)
+SMOKE := runs/results-smoke
+WORKERS_FLAG := $(if $(WORKERS),--workers $(WORKERS))
+
+.DEFAULT_GOAL := help
+.PHONY: help install reproduce notebooks test lint book bench lock clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-17s %s\n", $$1, $$2 }'
+
+install: $(VENV)/.ready ## make .venv with the locked packages (the first of the other targets does it too)
+
+$(VENV)/.ready: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit(f"$(PYTHON) is Python {v[0]}.{v[1]}; this project needs 3.11, 3.12 or 3.13: make PYTHON=python3.12 ...")'
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@echo "installing the packages of requirements.txt into $(VENV); on Linux about 6 GB, some minutes"
+	$(PY) -m pip install -qq -r requirements.txt
+	$(PY) -m pip install -qq --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+reproduce: $(VENV)/.ready ## recompute the study at PROFILE=quick and its notebooks, compare with the shipped records, build the book
+	$(PY) -m petl_core study --profile $(PROFILE) --results $(FRESH) $(WORKERS_FLAG)
+	$(PY) -m petl_core.notebooks execute --profile $(PROFILE) --results fresh --runs $(FRESH) --out runs/notebooks/$(PROFILE) $(WORKERS_FLAG)
+	$(PY) -m petl_core.book --chapters runs/notebooks/$(PROFILE) --out runs/book-$(PROFILE)
+	@echo "notebooks: runs/notebooks/$(PROFILE)   book: runs/book-$(PROFILE)/index.html   records: $(FRESH)"
+	$(PY) -m petl_core study --profile $(PROFILE) --results $(FRESH) --compare data/results
+
+notebooks: $(VENV)/.ready ## execute the notebooks at the laptop profile on the shipped records and write them back (authors)
+	$(PY) -m petl_core.notebooks refresh $(WORKERS_FLAG)
+
+test: $(VENV)/.ready ## all tests, then every notebook cell by cell at PROFILE=smoke
+	$(PY) -m petl_core.notebooks check
+	$(PY) -m pytest
+	rm -rf $(SMOKE)
+	PETL_PROFILE=smoke PETL_RESULTS=fresh PETL_RUNS=$(CURDIR)/$(SMOKE) OMP_NUM_THREADS=1 \
+		$(PY) -m pytest -q --durations=5 -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout 600 notebooks/*.ipynb
+
+lint: $(VENV)/.ready ## ruff (rules and layout) and mypy
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+
+book: $(VENV)/.ready ## build the book from the committed notebooks into runs/book; a warning is an error
+	$(PY) -m petl_core.book --out runs/book
+	@echo "open runs/book/index.html"
+
+bench: $(VENV)/.ready ## speed and size, ours beside HF peft and a bare timm loop
+	$(PY) -m pytest -q -s tests/benchmarks
+
+lock: ## make requirements.txt anew from the ranges in pyproject.toml (needs the network)
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet uv
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(PY) -m uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+		--fork-strategy fewest --no-annotate --upgrade --quiet --output-file requirements.txt
+
+clean: ## remove what the other targets made, .venv excepted
+	rm -rf runs/results-* runs/notebooks runs/book* .mypy_cache .ruff_cache .pytest_cache
+	find petl_core tests notebooks -name __pycache__ -type d -prune -exec rm -rf {} +

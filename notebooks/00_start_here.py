@@ -1,0 +1,426 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 0 · Start here
+#
+# **Question.** You have a Vision Transformer that was trained on many images, and a thousand labelled images of your
+# own. Do you have to train all its parameters?
+#
+# **Claim.** On a task unlike the pre-training, training a few per cent of the parameters recovers most of what full
+# fine-tuning gains over a linear probe. That is *parameter-efficient fine-tuning*, PEFT.
+#
+# **What would refute it, on the example below.** PEFT's interval of improvement over the linear probe includes zero;
+# or the improvement does not need the pre-training, so that the same method on a random backbone does as well.
+#
+# The guide re-does a study, Mai et al., “Lessons and Insights from a Unifying Study of PEFT in Visual Recognition”
+# (CVPR 2025, arXiv 2409.16434), claim by claim, on a laptop. This chapter takes 20 minutes.
+
+# %% tags=["parameters"]
+import os
+
+PROFILE = os.environ.get("PETL_PROFILE", "laptop")
+RESULTS = os.environ.get("PETL_RESULTS", "shipped")
+RUNS = os.environ.get("PETL_RUNS", "")
+
+# %%
+import inspect
+import tempfile
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from IPython.display import Code, Markdown, display
+from torch import nn
+
+import petl_core as pc
+from petl_core import study
+from petl_core.data import embedded_names
+from petl_core.report.exercises import check, is_right
+from petl_core.report.idea import idea_figure
+from petl_core.vit import ViTConfig
+
+plt.rcParams.update({"figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False})
+SMOKE = PROFILE == "smoke"
+if SMOKE:
+    display(Markdown("⚠️ **Smoke profile: a few steps only. Every accuracy below is meaningless.**"))
+
+# %% [markdown]
+# ## 0.1 PEFT in one picture
+#
+# Three ways to tune the same model. The counts are those of `mini`, the small backbone that comes with this repository.
+
+# %%
+count = {name: pc.count_trainable(pc.create_model("mini", name, num_classes=10)) for name in ("linear", "lora", "full")}
+idea_figure({"linear probing": count["linear"], "PEFT (here LoRA)": count["lora"], "full fine-tuning": count["full"]})
+plt.show()
+
+# %%
+Markdown(
+    f"LoRA trains **{100 * count['lora'] / count['full']:.1f} %** of what full fine-tuning trains. On larger models the share "
+    f"shrinks: {100 * pc.methods.get('lora').count(ViTConfig()) / pc.methods.get('full').count(ViTConfig()):.2f} % "
+    "on ViT-B/16 at the same rank, because the update grows with the width and the model with its square."
+)
+
+# %% [markdown]
+# ## 0.2 PEFT in ten lines
+#
+# Freeze the backbone. Beside one of its matrices put the product of two thin ones, the second zero, and train only
+# those and the head. That is LoRA, written here by hand for every block; `sites` is where the model lets anyone add
+# something (chapter 1).
+
+# %%
+vit = pc.create_model("mini", "linear", num_classes=10).eval()  # frozen, except for the head
+width, rank = vit.config.width, 4
+batch = torch.randn(8, 3, vit.config.image_size, vit.config.image_size)
+before = vit(batch)
+added = nn.ModuleList()
+for block in vit.blocks:
+    thin = nn.Sequential(nn.Linear(width, rank, bias=False), nn.Linear(rank, 3 * width, bias=False))
+    nn.init.zeros_(thin[1].weight)
+    block.attn.sites["qkv"].append(lambda y, x, thin=thin: y + thin(x))
+    added.append(thin)
+by_hand = sum(p.numel() for p in added.parameters())
+
+# %%
+vit(batch).square().mean().backward()
+gradient = added[0][1].weight.grad.abs().max().item()
+assert torch.equal(vit(batch), before) and gradient > 0
+assert by_hand == pc.methods.get("lora", rank=rank).count(vit.config)
+Markdown(
+    f"Those lines added {by_hand:,} parameters. Before training the logits are unchanged to the bit, because the second "
+    f"matrix is zero; its gradient is not (largest entry {gradient:.1e}), so training can begin."
+)
+
+# %% [markdown]
+# ## 0.3 A first result, in under a minute
+#
+# The task: handwritten digits in two random colours, 1,000 images to learn from. Nothing like the photographs of the
+# pre-training, so the features may have to move.
+
+# %%
+task = pc.load_task("digits")
+display(task)
+images, labels, _ = task.split("train1000")
+fig, axes = plt.subplots(2, 10, figsize=(9, 2))
+for ax, i in zip(axes.flat, [int(j) for c in range(10) for j in (labels == c).nonzero()[:2, 0]], strict=True):
+    ax.imshow(images[i].permute(1, 2, 0))
+    ax.set_title(task.classes[labels[i]], fontsize=8)
+    ax.axis("off")
+plt.show()
+
+# %% [markdown]
+# Four trainings: a linear probe, LoRA, full fine-tuning, and the **control**, LoRA on a backbone with *random* weights.
+# If the control did as well as LoRA, the pre-training would not matter and “fine-tuning” would be the wrong word.
+# Learning rates are sensible but not tuned: this is a demonstration, chapter 4 is the comparison.
+
+# %%
+epochs = 1 if SMOKE else 10
+setups = {
+    "linear probe": ("linear", True, 1e-2),
+    "LoRA": ("lora", True, 3e-3),
+    "full": ("full", True, 3e-4),
+    "control: LoRA, random backbone": ("lora", False, 3e-3),
+}
+runs, models = {}, {}
+for label, (method, pretrained, lr) in setups.items():
+    model = pc.create_model("mini", method, num_classes=task.num_classes, pretrained=pretrained)
+    recipe = pc.Recipe(lr=lr, epochs=epochs, batch_size=32)
+    runs[label] = pc.train(model, task, recipe, seed=0, max_train=64 if SMOKE else None)
+    models[label] = model
+
+# %%
+pd.DataFrame(
+    [
+        {"": label, "trained (without head)": r.params, "accuracy on train (%)": r.train_accuracy, "on test (%)": r.test_accuracy}
+        for label, r in runs.items()
+    ]
+).style.format({"trained (without head)": "{:,}", "accuracy on train (%)": "{:.1f}", "on test (%)": "{:.1f}"}).hide()
+
+# %% [markdown]
+# ## 0.4 How to read an interval
+#
+# A test accuracy is a mean over some images; another thousand would give another one. The **95 % interval** says which
+# values are compatible with what was seen. For *differences* between two models, use that both saw the same images:
+# draw test images with replacement, many times, and look at how the difference varies (a paired bootstrap).
+
+
+# %%
+def gain_interval(a: pc.Run, b: pc.Run, draws: int = 2000) -> tuple[float, float, float]:
+    """Accuracy of a minus b in points, with its 95 % interval over test images."""
+    right = [(r.logits.argmax(1) == r.labels).astype(float) for r in (a, b)]
+    per_image = 100 * (right[0] - right[1])
+    picks = np.random.default_rng(0).integers(0, len(per_image), (draws, len(per_image)))
+    low, high = np.percentile(per_image[picks].mean(1), [2.5, 97.5])
+    return per_image.mean(), low, high
+
+
+gains = {label: gain_interval(runs[label], runs["linear probe"]) for label in list(runs)[1:]}
+pd.DataFrame(gains, index=["gain over the linear probe (points)", "95 % from", "to"]).T.style.format("{:+.1f}")
+
+# %% [markdown]
+# **Verdicts.** A claim in this guide gets one of three words. *Supported*: the interval of the effect lies on the
+# claimed side of zero, and the control behaves. *Contradicted*: it lies on the other side. *Undecided*: anything else,
+# and that is a good answer, often the honest one.
+
+
+# %%
+def verdict(low: float, high: float, control_behaves: bool = True) -> str:
+    """The word for an effect claimed to be positive."""
+    if not control_behaves:
+        return "undecided"
+    return "supported" if low > 0 else "contradicted" if high < 0 else "undecided"
+
+
+control_gap = gain_interval(runs["LoRA"], runs["control: LoRA, random backbone"])
+first_verdict = verdict(*gains["LoRA"][1:], control_behaves=control_gap[1] > 0)
+Markdown(
+    f"“LoRA is better than a linear probe on this task”: gain {gains['LoRA'][0]:+.1f} points, interval "
+    f"[{gains['LoRA'][1]:+.1f}, {gains['LoRA'][2]:+.1f}]; over the random-backbone control {control_gap[0]:+.1f} "
+    f"[{control_gap[1]:+.1f}, {control_gap[2]:+.1f}]. Verdict at profile “{PROFILE}”: **{first_verdict}**."
+)
+
+# %% [markdown]
+# And an interval that *should* contain zero, to see that the tool does not always say yes: LoRA against itself with
+# another seed. One seed is what most papers report.
+
+# %%
+again = pc.create_model("mini", "lora", num_classes=task.num_classes, seed=1)
+lora_recipe = pc.Recipe(lr=setups["LoRA"][2], epochs=epochs, batch_size=32)
+reseeded = pc.train(again, task, lora_recipe, seed=1, max_train=64 if SMOKE else None)
+seed_gap = gain_interval(reseeded, runs["LoRA"])
+Markdown(
+    f"Seed 1 minus seed 0: {seed_gap[0]:+.1f} points [{seed_gap[1]:+.1f}, {seed_gap[2]:+.1f}], so “seed 1 is better” is "
+    f"**{verdict(*seed_gap[1:])}**. The interval over test images leaves out the luck of the seed; chapter 4 uses "
+    "three seeds or more, and intervals over seeds."
+)
+
+# %%
+fig, ax = plt.subplots(figsize=(7.5, 3.6))
+palette = {"linear probe": "#80868b", "LoRA": "#d1495b", "full": "#202124", "control: LoRA, random backbone": "#e8a5ae"}
+for label, r in runs.items():
+    half = 196 * np.sqrt(r.test_accuracy / 100 * (1 - r.test_accuracy / 100) / len(r.labels))
+    ax.errorbar(max(r.params, 300), r.test_accuracy, half, fmt="o", ms=8, color=palette[label], capsize=3)
+    ax.annotate(label, (max(r.params, 300), r.test_accuracy), (9, -4), textcoords="offset points", color=palette[label])
+ax.set_xscale("log")
+ax.set_xlim(200, 2e7)
+ax.set_xticks([300, 1e3, 1e4, 1e5, 1e6], ["0", "1,000", "10,000", "100,000", "1,000,000"])
+ax.minorticks_off()
+ax.set_xlabel("trained parameters, head not counted")
+ax.set_ylabel("test accuracy (%), 95 % interval")
+recovered = 100 * gains["LoRA"][0] / gains["full"][0] if gains["full"][0] > 0 else float("nan")
+ax.set_title(
+    f"With {100 * count['lora'] / count['full']:.0f} % of the parameters LoRA gets {recovered:.0f} % of full fine-tuning's gain"
+    + (" (smoke: meaningless)" if SMOKE else ""),
+    loc="left",
+    fontsize=11,
+)
+plt.show()
+
+# %% [markdown]
+# That figure is this chapter's claim. It is one task, one seed, learning rates not tuned: a first result, not a finding.
+#
+# ## 0.5 What you can ship
+#
+# A tuned model is the backbone plus a small file. Or, for methods that merge, a plain ViT again.
+
+# %%
+with tempfile.TemporaryDirectory() as folder:
+    small = Path(folder) / "digits_lora.safetensors"
+    pc.save_adapter(models["LoRA"], small)
+    kilobytes = small.stat().st_size / 1e3
+    loaded = pc.load_adapter(small).eval()
+sample = torch.randn(4, 3, task.image_size, task.image_size)
+models["LoRA"].eval()
+with torch.no_grad():
+    reload_gap = (loaded(sample) - models["LoRA"](sample)).abs().max().item()
+    merge_gap = (pc.merge(models["LoRA"])(sample) - models["LoRA"](sample)).abs().max().item()
+assert reload_gap == 0 and merge_gap < 1e-4
+Markdown(
+    f"The file has **{kilobytes:.0f} kB**; the whole model would be {4 * count['full'] / 1e3:,.0f} kB. Loaded again: the same "
+    f"logits (difference {reload_gap:.0f}). Merged into a plain ViT: {merge_gap:.0e}."
+)
+
+# %% [markdown]
+# ## 0.6 Which chapters do you need?
+#
+# | you are | you want | read | then |
+# |---|---|---|---|
+# | a **student** | to understand what these methods do to a ViT | 0, 1, 2, then 7 | the exercises; every chapter has them |
+# | a **practitioner** | a method, a size and a learning rate for a folder of images | 0, 4, 9, 10 | `python -m petl_core --help` |
+# | a **researcher** | the whole study, or your own method in it | 0, 3, 4, 11, 12 | `python -m petl_core study --help` |
+#
+# ## 0.7 Map of the guide
+
+# %%
+chapters = {
+    "00": ("Start here", "what PEFT is; intervals and verdicts"),
+    "01": ("A ViT and its sites", "from pixels to logits; where a method can act"),
+    "02": ("The methods", "each derived, counted, attached, merged"),
+    "03": ("Tasks and protocol", "fair comparison: splits, tuning, seeds"),
+    "04": ("Similar accuracy when tuned", "the study's first finding, recomputed"),
+    "05": ("Different mistakes", "agreement between methods; ensembles"),
+    "06": ("Many-shot", "what changes with 10,000 images"),
+    "07": ("Why it works", "capacity and regularisation"),
+    "08": ("Robustness", "distribution shift; weight-space ensembles"),
+    "09": ("What it costs", "parameters, memory, time, merging"),
+    "10": ("Which method for me", "your own images"),
+    "11": ("Add your own method", "one file"),
+    "12": ("Published and reproduced", "the claims ledger"),
+}
+folder = next((d for d in (Path("notebooks"), Path()) if list(d.glob("00_*.py"))), Path())
+written = {path.name[:2] for path in folder.glob("[0-9][0-9]_*.py")}
+table = "\n".join(f"| {n} | {t} | {w} | {'yes' if n in written else 'planned'} |" for n, (t, w) in chapters.items())
+Markdown("| | chapter | about | in this version |\n|---|---|---|---|\n" + table)
+
+# %% [markdown]
+# ## 0.8 Profiles: the same notebooks at several sizes
+#
+# Every notebook has one parameters cell. `PROFILE` sets how much is computed; it is the same code path at each size.
+
+# %%
+pd.DataFrame([{"profile": n, "what": study.profile(n).about} for n in study.profile_names()]).style.hide()
+
+# %%
+Markdown(
+    f"""You are looking at `PROFILE="{PROFILE}"`, `RESULTS="{RESULTS}"`. To run a chapter at another size:
+
+```
+papermill notebooks/00_start_here.ipynb out.ipynb -p PROFILE smoke
+PETL_PROFILE=quick jupyter lab        # or by environment variable
+make reproduce                        # everything anew, at quick, compared with the shipped records at the end
+```
+
+`RESULTS="shipped"` shows the records in `data/results`; `"fresh"` shows those that you computed, in the folder `RUNS`.
+Chapters 0 to 2 compute everything live and need neither."""
+)
+
+# %% [markdown]
+# ## 0.9 What is in the box
+#
+# Everything that works offline: the methods, the embedded tasks (32 px, 800 + 200 images to learn from, in three groups,
+# like the benchmark VTAB-1K), and the backbone.
+
+# %%
+tasks = [pc.load_task(name) for name in embedded_names()]
+pd.DataFrame(
+    [{"task": t.name, "group": t.group, "classes": t.num_classes, "test images": len(t.splits["test"])} for t in tasks]
+).style.hide()
+
+# %%
+fig, axes = plt.subplots(2, (len(tasks) + 1) // 2, figsize=(9, 3.6))
+for ax in axes.flat:
+    ax.axis("off")
+for ax, t in zip(axes.flat, tasks, strict=False):
+    ax.imshow(t.images[0].permute(1, 2, 0))
+    ax.set_title(f"{t.name}\n{t.group}", fontsize=8)
+fig.tight_layout()
+plt.show()
+
+# %%
+Markdown(f"{len(pc.methods.names())} methods: " + ", ".join(f"`{name}`" for name in pc.methods.names()) + ".")
+
+# %% [markdown]
+# The functions you have met are short, and the guide shows code by printing what runs. This is all of `train`'s
+# signature and contract:
+
+# %%
+Code(f"def train{inspect.signature(pc.train)}\n\n{inspect.getdoc(pc.train)}", language="text")
+
+# %% [markdown]
+# ## Exercises
+#
+# Every exercise has a difficulty, a time, a cell that checks your answer, and a folded solution whose code is run and
+# asserted each time the book is built.
+#
+# **Exercise 1** (●○○, 5 minutes). LoRA with rank r on a matrix $W \in \mathbb{R}^{3D \times D}$ adds $A$ (r × D) and
+# $B$ (3D × r). From which rank on is it *larger* than the matrix itself, at D = 768? Answer with the smallest such r.
+
+# %%
+answer_1 = None  # a whole number
+
+# %%
+right_1 = lambda r: 4 * 768 * r > 3 * 768**2 and 4 * 768 * (r - 1) <= 3 * 768**2  # noqa: E731
+check(answer_1, right_1, "compare r D + 3 D r with 3 D²")
+
+# %% tags=["hide-cell", "solution"]
+solution_1 = 3 * 768 // 4 + 1
+assert is_right(solution_1, right_1) and not is_right(solution_1 - 1, right_1)
+Markdown(f"4Dr > 3D² when r > 3D/4 = {3 * 768 // 4}, so from **r = {solution_1}**. The ranks in use, 1 to 32, are far below.")
+
+# %% [markdown]
+# **Exercise 2** (●○○, 5 minutes). Give the verdict on “A is better than B” for three intervals of A − B, in points:
+# [+0.3, +2.1], [−0.8, +3.0], and [+4.0, +6.0] where the control, A against a copy of A, came out as [+3.9, +5.8].
+
+# %%
+answer_2 = None  # a list of three words
+
+# %%
+truth_2 = [verdict(0.3, 2.1), verdict(-0.8, 3.0), verdict(4.0, 6.0, control_behaves=False)]
+check(answer_2, lambda words: list(words) == truth_2, "a control that misbehaves makes any interval worthless")
+
+# %% tags=["hide-cell", "solution"]
+assert is_right(["supported", "undecided", "undecided"], lambda words: list(words) == truth_2)
+Markdown("Supported; undecided (zero inside); undecided: if a copy of A beats A by four points, the measurement is broken.")
+
+# %% [markdown]
+# **Exercise 3** (●●○, 10 minutes). Predict, then run: full fine-tuning at learning rate 3e-2, a hundred times the one above,
+# a few epochs. Does it end above, below or near the *linear probe*? (One group of published numbers compares PEFT
+# with full fine-tuning at one high rate.) Answer `"above"`, `"below"` or `"near"` (within 5 points).
+
+# %%
+answer_3 = None
+
+# %%
+rash = pc.create_model("mini", "full", num_classes=task.num_classes)
+rash_recipe = pc.Recipe(lr=3e-2, epochs=1 if SMOKE else 4, batch_size=32)
+rash_run = pc.train(rash, task, rash_recipe, max_train=64 if SMOKE else None)
+distance = (0.0 if rash_run.diverged else rash_run.test_accuracy) - runs["linear probe"].test_accuracy
+truth_3 = "near" if abs(distance) <= 5 else "above" if distance > 0 else "below"
+check(answer_3, lambda word: word == truth_3, "AdamW moves every weight by about the learning rate, at every step")
+
+# %% tags=["hide-cell", "solution"]
+assert is_right(truth_3, lambda word: word == truth_3) and (SMOKE or truth_3 == "below")
+Markdown(
+    f"**{truth_3}**: {'it diverged' if rash_run.diverged else f'{rash_run.test_accuracy:.1f} %'} against "
+    f"{runs['linear probe'].test_accuracy:.1f} % for the probe and {runs['full'].test_accuracy:.1f} % for the same method at 3e-4. "
+    "A badly tuned baseline makes any method look good; chapter 4 gives every method the same number of trials."
+)
+
+# %% [markdown]
+# ## Common mistakes, from real threads
+#
+# - **One seed.** SVHN under one method went from 65.9 to 81.8 % with the seed alone (KMnP/vpt, issue 42).
+# - **Baselines at default settings.** Linear and full fine-tuning “far too low” turned out to be untuned (PETL-ViT, issue 8).
+# - **Test images looked at more than once.** What are the 200 validation images for? Exactly this choice (SSF, issue 10).
+# - **Saving without the head** (Hugging Face peft, issue 577). `save_adapter` keeps it.
+#
+# ## Limits
+#
+# One task, one seed, 32-pixel images and a backbone of under a million parameters, learning rates chosen by hand. The interval
+# covers the sampling of test images only. Chapter 4 asks the same with tuning, seeds, all tasks and all methods.
+
+# %%
+Markdown(
+    f"""## Summary in five lines
+
+1. PEFT freezes the backbone and trains a little beside it: here {100 * count['lora'] / count['full']:.1f} % of the parameters.
+2. On coloured digits: linear probe {runs['linear probe'].test_accuracy:.1f} %, LoRA {runs['LoRA'].test_accuracy:.1f} %, full {runs['full'].test_accuracy:.1f} %.
+3. The gain needs the pre-training: the random-backbone control reaches {runs['control: LoRA, random backbone'].test_accuracy:.1f} %.
+4. Verdict on “LoRA beats the linear probe here”: {first_verdict}, at profile {PROFILE}. Intervals and controls decide, not ranks.
+5. The result ships as {kilobytes:.0f} kB, or merges into a plain ViT.
+
+Next: chapter 1 opens the model."""
+)

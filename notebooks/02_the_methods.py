@@ -1,0 +1,550 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 2 · The methods, each derived and attached
+#
+# **Question.** Two dozen papers propose ways to tune a Vision Transformer with few parameters. What does each really
+# change, how many numbers is that, and what remains of it when training is over?
+#
+# **Claim.** All of them are one idea with different answers to three questions: *where* is something added, of *which
+# form*, and *how does it start*? From the answers follow the number of parameters, whether training begins at the
+# pre-trained function, and whether the addition can be folded away afterwards.
+#
+# **What would refute it.** A method whose counted parameters differ from the formula derived here; one that promises to
+# start at the pre-trained function and does not; one that claims to merge and gives other logits merged. Every method
+# below is put to these three tests where it is introduced, and the chapter stops with an error if one fails.
+#
+# You need: chapter 1 (the sites). Time: 60 minutes with the exercises.
+
+# %% tags=["parameters"]
+import os
+
+PROFILE = os.environ.get("PETL_PROFILE", "laptop")
+RESULTS = os.environ.get("PETL_RESULTS", "shipped")
+RUNS = os.environ.get("PETL_RUNS", "")
+
+# %%
+import inspect
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import torch
+from IPython.display import Code, Markdown, display
+from matplotlib.lines import Line2D
+
+import petl_core as pc
+from petl_core.report import anatomy, explorer, measure
+from petl_core.report.exercises import check, is_right
+from petl_core.vit import ViTConfig
+
+plt.rcParams.update({"figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False})
+SMOKE = PROFILE == "smoke"
+task = pc.load_task("digits")
+mini = pc.create_model("mini", "linear", num_classes=task.num_classes).eval()
+mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (mini.config.mean, mini.config.std))
+x = (task.split("val200")[0][:32] / 255 - mean) / std  # the images on which promises are measured
+D, L = mini.config.width, mini.config.depth
+FAMILIES = {
+    "baseline": "#80868b",
+    "selective": "#1b6ca8",
+    "affine": "#7b4ea3",
+    "low-rank": "#d1495b",
+    "adapter": "#2e8b57",
+    "prompt": "#e08e0b",
+}
+methods = sorted((pc.methods.get(n) for n in pc.methods.names()), key=lambda m: (list(FAMILIES).index(m.family), m.name))
+colours = {m.name: FAMILIES[m.family] for m in methods}
+
+# %% [markdown]
+# ## 2.1 One idea
+#
+# Let $h = f_{W}(x)$ be any operation of the frozen model. A method replaces it by
+#
+# $$ h = f_{W}(x) + \Delta_\theta(x), \qquad W \text{ fixed},\; \theta \text{ small and trained}, $$
+#
+# and $\Delta$ is either a change of $W$ itself (then it can be *merged*: after training it is just another $W$) or a new
+# function (then it stays, and costs time at every image). If $\Delta_\theta = 0$ at the start, tuning begins exactly at
+# the pre-trained function, and the first gradient step improves on it instead of repairing it.
+#
+# Symbols: D width, L depth, N tokens, r rank or bottleneck, P prompts. Weights act as $y = Wx + b$ with $W$ out × in.
+# The head ($D \times C$) trains with every method and is never counted.
+#
+# Where do the methods attach? The picture is drawn by letting each of them attach itself to a small ViT and looking at
+# what changed, so it cannot disagree with the code.
+
+# %%
+anatomy.attachments_figure(methods, colours, "Where each method acts: discs edit what passes, squares train what is there")
+plt.show()
+
+# %% [markdown]
+# And these are the tests. `examine` builds the method on `mini`, counts, compares the untrained start with the plain
+# model, then *disturbs everything trainable* (merging zeros would prove nothing) and compares merged with unmerged.
+
+# %%
+Code(inspect.getsource(measure.examine), language="python")
+
+# %%
+examined = {}
+
+
+def look(*names: str) -> None:
+    """Show each method's own source and the outcome of its three tests; stop the chapter if one fails."""
+    for name in names:
+        display(Code(measure.extract(pc.methods.get(name)), language="python"))
+        examined[name] = measure.examine(name, x)
+        assert examined[name].kept, examined[name].text()
+        display(Markdown(examined[name].text()))
+
+
+# %% [markdown]
+# ## 2.2 Selective methods: train some of what is there
+#
+# Nothing is added; the question is only which of the existing parameters may move. Merging is trivial, because the
+# tuned model *is* a plain ViT.
+#
+# **Linear probing** trains no backbone parameter at all: the class features stay those of the pre-training, and the
+# head learns to read them. Everything else must beat it to be worth the trouble. Count: $0$.
+#
+# **Full fine-tuning** trains everything, $L(12D^2+13D)$ in the blocks plus patch embedding, positions, class token and
+# the last norm. It can reach any function a PEFT method can reach through weights. If it does worse with little data,
+# the reason is optimisation or over-fitting, not capacity; chapter 4 tunes it as carefully as the others.
+
+# %%
+look("linear", "full")
+
+# %% [markdown]
+# **BitFit** (Ben Zaken et al., 2022) trains every bias: $Wx + (b + \Delta b)$. A bias shifts a layer's output by the same
+# vector whatever the image; through the next nonlinearity that still reweights features. Count: per block
+# $3D + D + 4D + D$ in linear layers and $2D$ in LayerNorms, plus patch embedding and last norm: $11DL + 2D$.
+#
+# **LayerNorm tuning** trains scale and shift of all $2L+1$ LayerNorms: count $2D(2L+1)$. It overlaps BitFit in the norms'
+# biases and adds a per-channel gain.
+
+# %%
+look("bitfit", "layernorm")
+
+# %% [markdown]
+# **Selective blocks** unfreezes whole layers: attention ($4D^2+4D$ each block), MLP ($8D^2+5D$) or the whole block
+# ($12D^2+13D$). Blocks are chosen by exact index. The released code matched names by substring, so that asking for
+# block 1 of 12 also unfroze blocks 10 and 11; the exact set is part of our tests.
+
+# %%
+look("selective")
+
+# %% [markdown]
+# ## 2.3 Affine methods: rescale what passes
+#
+# **SSF** (Lian et al., 2022) puts a scale and a shift after *every* operation, $y \leftarrow s \odot y + t$ with
+# $s, t \in \mathbb{R}^{D_{out}}$. Widths per block: LN1 D, qkv 3D, proj D, LN2 D, fc1 4D, fc2 D, together 11D; plus patch
+# embedding and last norm: count $2(11DL + 2D)$. It merges into the operation before it: $W' = \mathrm{diag}(s)W$,
+# $b' = s \odot b + t$. The paper draws $s \sim N(1, 0.02^2)$ and $t \sim N(0, 0.02^2)$, so the start is *near* the
+# pre-trained function, not at it: the method promises nothing and the test reports the gap.
+
+# %%
+look("ssf")
+
+# %% [markdown]
+# **DiffFit** (Xie et al., 2023) trains biases and norms as BitFit and LayerNorm do, and gives each residual branch a gain
+# per channel, $x \leftarrow x + \gamma \odot \mathrm{branch}(x)$, starting at one. Count: BitFit, plus the norms'
+# scales $D(2L+1)$, plus $2DL$ gains. The gain folds into the rows of proj and fc2.
+
+# %%
+look("difffit")
+
+# %% [markdown]
+# ## 2.4 Low-rank methods: a thin matrix beside a thick one
+#
+# **LoRA** (Hu et al., 2022). Full fine-tuning adds some $\Delta W$ to $W_{qkv}$, which has $3D^2$ entries. LoRA's guess is
+# that a $\Delta W$ of low rank suffices:
+# $$ \Delta W = s\,B A, \qquad A \in \mathbb{R}^{r \times D},\; B \in \mathbb{R}^{3D \times r}. $$
+# Count: $rD + 3Dr = 4Dr$ per block, $4DrL$ in all. $A$ starts random and $B$ at zero: then $\Delta W = 0$, yet the
+# gradient of $B$ is not zero, because $A$ is not. Merge: add $sBA$ to the weight. The released code's model constructor
+# redraws *every* linear layer after the method has initialised itself, B included (section 2.8).
+
+# %%
+look("lora")
+
+# %% [markdown]
+# **FacT** (Jie & Deng, 2023) goes on: the updates of different layers may have directions in common. So all layers share
+# one $U \in \mathbb{R}^{r\times D}$ and one $V \in \mathbb{R}^{D\times r}$, and each D × D piece of each layer
+# (q, k, v, proj, four of fc1, four of fc2: twelve per block) has only a core in between, $\Delta W_i = s\,V S_i U$.
+# **FacT-TT** (tensor train) keeps each $S_i$ as an r × r matrix: count $2Dr + 12Lr^2$.
+#
+# **FacT-TK** (Tucker) makes even the cores a mixture of r shared ones, $S_i = \sum_k C_{::k} P_{ki}$ with
+# $C \in \mathbb{R}^{r\times r\times r}$ and $P \in \mathbb{R}^{r \times 12L}$: count $2Dr + 12Lr + r^3$. For small r it is
+# the smallest method here; the $r^3$ takes over soon. In both, $V$ starts at zero.
+
+# %%
+look("fact_tt", "fact_tk")
+
+# %% [markdown]
+# ### Is the update that tuning learns of low rank?
+#
+# Low-rank methods stand on that guess, so look. Train LoRA and full fine-tuning on the same task, take
+# $\Delta W = W_{tuned} - W_{pre}$ of every matrix, and keep only its k largest singular directions. If full
+# fine-tuning's accuracy needs all of them, the guess is wrong for this task; the control is k = 0, which must fall
+# back to what the tuned head makes of the untuned features.
+
+# %%
+recipe = pc.Recipe(lr=1e-3, epochs=1 if SMOKE else 8, batch_size=32)
+tuned, curves = {}, {}
+ranks = (0, 1, 2, 4, 8, 16, 32)
+for name in ("lora", "full"):
+    tuned[name] = pc.create_model("mini", name, num_classes=task.num_classes)
+    run = pc.train(tuned[name], task, recipe, max_train=64 if SMOKE else None)
+    learned = explorer.update_explorer(tuned[name], task, ranks)
+    curves[name] = [learned.answer(rank=k).values["accuracy (%)"] for k in ranks]
+    print(f"{name}: {run.accuracy:.1f} % on {len(run.labels)} test images")
+pd.DataFrame(curves, index=pd.Index(ranks, name="directions kept")).T.style.format("{:.1f}")
+
+# %%
+fig, ax = plt.subplots(figsize=(6.5, 3.2))
+for name, colour in (("lora", FAMILIES["low-rank"]), ("full", FAMILIES["baseline"])):
+    ax.plot(range(len(ranks)), curves[name], "o-", color=colour, label=pc.methods.get(name).title)
+ax.set_xticks(range(len(ranks)), ranks)
+ax.set_xlabel(f"singular directions kept of each matrix's update (width {D})")
+ax.set_ylabel("test accuracy (%)")
+enough = {n: next(k for k, v in zip(ranks, c, strict=True) if v >= c[-1] - 1) for n, c in curves.items()}
+ax.set_title(
+    f"{enough['full']} directions give full fine-tuning's accuracy to within a point, {enough['lora']} give LoRA's",
+    loc="left",
+    fontsize=10,
+)
+ax.legend(frameon=False)
+plt.show()
+
+# %%
+whole = [explorer.LearnedUpdate(tuned["full"]).spectrum(f"blocks.{i}.attn.qkv.weight") for i in range(L)]
+energy = torch.stack([(s.square().cumsum(0) / s.square().sum()) for s in whole]).mean(0)
+Markdown(
+    f"By energy the update of full fine-tuning is *not* low-rank: 8 of {len(energy)} directions hold "
+    f"{100 * energy[7]:.0f} % of the squared norm of the qkv updates. What matters for the accuracy is fewer "
+    f"directions than what moves: {enough['full']} suffice for {curves['full'][-1]:.1f} % minus a point"
+    + (" (smoke profile: these numbers mean nothing)." if SMOKE else ".")
+)
+
+# %% [markdown]
+# Play with it: how many directions, and how strongly? Scale 0 is the untuned backbone; a scale above 1 overshoots.
+
+# %%
+knobs = explorer.update_explorer(tuned["lora"], task, (0, 1, 2, 4, 8), images=300)
+display(knobs.static({"rank": 1}, {"rank": 8, "scale": 0.0}, {"rank": 8, "scale": 4.0}))
+knobs.widget()
+
+# %% [markdown]
+# ## 2.5 Adapters: a small network on the way
+#
+# An adapter is a bottleneck MLP, $g(u) = s\,W_{up}\,\mathrm{ReLU}(W_{down}u + b_{down}) + b_{up}$, with
+# $W_{down}\in\mathbb{R}^{r\times D}$: $2Dr + r + D$ numbers. With $W_{up} = 0$ it starts as zero. The ReLU between
+# the two matrices is what forbids merging: no single matrix does the same. The family differs in *where* g sits.
+#
+# **Houlsby** (2019): after attention *and* after the MLP, $u \leftarrow u + g(u)$. Count $2L(2Dr + r + D)$. Historically its
+# weights start random, so it does not begin at the pre-trained function.
+#
+# **Pfeiffer** (2021): only after the MLP: half the parameters, $L(2Dr + r + D)$, and about half the added time.
+
+# %%
+look("houlsby_adapter", "pfeiffer_adapter")
+
+# %% [markdown]
+# **AdaptFormer** (Chen et al., 2022): beside the MLP instead of after it, reading the tokens before LN2:
+# $x \leftarrow x + \mathrm{MLP}(\mathrm{LN}_2 x) + g(x)$. Count as Pfeiffer's. Because its input is not normalised, the
+# scale s matters more than elsewhere.
+
+# %%
+look("adaptformer")
+
+# %% [markdown]
+# **ConvPass** (Jie & Deng, 2022) puts a 3 × 3 convolution over the patch grid into the bottleneck, beside attention and MLP,
+# which brings back the locality a ViT lacks. Count $2L(2Dr + 9r^2 + 2r + D)$. It needs a square grid: the class token is
+# convolved alone, so only the kernel's centre acts on it.
+
+# %%
+look("convpass")
+
+# %% [markdown]
+# **RepAdapter** (Luo et al., 2023) drops the nonlinearity, and thereby can merge: before qkv and before fc1,
+# $z \leftarrow z + s(B(Az + a) + b)$, with A dense ($r\times D$) and B in G = 2 blocks. Then
+# $W' = W(I + sBA)$ and $b' = b_W + sW(Ba + b)$. Count $2L(Dr + r + Dr/G + D)$.
+
+# %%
+look("repadapter")
+
+# %% [markdown]
+# ## 2.6 Prompts: more tokens
+#
+# Nothing inside the blocks changes; extra learned tokens take part in the attention. They cannot merge: they are input,
+# and they lengthen the sequence for every image.
+#
+# **VPT-Shallow** (Jia et al., 2022): P tokens enter before block 0 and stay to the end. Count $PD$. It never starts at the
+# pre-trained function: P strangers join every softmax. The released code dropped them again after block 0; ours keeps
+# them, as in the paper.
+#
+# **VPT-Deep**: fresh prompts before every block, the previous ones discarded. Count $LPD$.
+
+# %%
+look("vpt_shallow", "vpt_deep")
+
+# %%
+lengths = {}
+for name in ("linear", "vpt_shallow", "vpt_deep", "vqt"):
+    net = pc.create_model("mini", name, num_classes=10).eval()
+    lengths[name] = [next(s.y[1] for s in measure.trace(net, x[:1], i) if s.site == "norm1") for i in range(L)]
+pd.DataFrame(lengths, index=[f"tokens in block {i}" for i in range(L)]).T
+
+# %% [markdown]
+# **VQT** (Tu et al., 2023) adds tokens that only *ask*: T queries per block attend to the patches, but offer no keys
+# and values. So the backbone's own tokens never notice them, and its features stay equal bit by bit; what the queries
+# gathered goes to the head through learned weights, $\sum_j w_j\, o_j$ over $LT + 1$ vectors. Count $LTD + LT + 1$.
+# In the released code the queries' outputs are thrown away and they receive no gradient at all; the cell below checks
+# both halves of what is meant.
+
+# %%
+look("vqt")
+
+# %%
+net = pc.create_model("mini", "vqt", num_classes=10).eval()
+stream = {}
+for key, each in (("plain", mini), ("vqt", net)):
+    with measure.edit_at(each, "norm", lambda y, x, key=key: stream.__setitem__(key, y) or y):
+        each(x)
+kept = stream["vqt"][:, -stream["plain"].shape[1] :]
+net(x).logsumexp(1).sum().backward()
+gradients = {n: p.grad.abs().max().item() for n, p in net.named_parameters() if n.startswith("methods.")}
+Markdown(
+    f"Backbone tokens bit-equal to the plain model's: **{torch.equal(kept, stream['plain'])}**. "
+    f"Smallest of the {len(gradients)} tensors' largest gradients: **{min(gradients.values()):.1e}** (zero would mean: never trains)."
+)
+
+# %% [markdown]
+# ## 2.7 All of them, on two backbones
+#
+# Every number is computed now: ViT-B/16 by attaching the method to a model without weights (the `meta` device) and
+# counting; the tests on `mini`.
+
+# %%
+rows = []
+for m in methods:
+    if m.name not in examined:
+        examined[m.name] = measure.examine(m.name, x)
+    e = examined[m.name]
+    big = pc.methods.get(m.name)
+    assert measure.meta_count(big, ViTConfig()) == big.count(ViTConfig()), m.name
+    rows.append(
+        {
+            "method": m.title,
+            "family": m.family,
+            "size": f"{m.size_field} {getattr(m, m.size_field)}" if m.size_field else "–",
+            "ViT-B/16": big.count(ViTConfig()),
+            "mini": pc.methods.get(m.name).count(mini.config),
+            "start gap": e.start_gap,
+            "merge gap": e.merge_gap,
+            "source": m.paper,
+        }
+    )
+overview = pd.DataFrame(rows)
+overview.style.format({"ViT-B/16": "{:,}", "mini": "{:,}", "start gap": "{:.0e}", "merge gap": "{:.0e}"}, na_rep="stays").hide()
+
+# %%
+broken = [e.method for e in examined.values() if not e.kept]
+assert not broken
+at_start = sum(e.start_gap < 1e-5 for e in examined.values())
+merges = sum(e.merge_gap is not None for e in examined.values())
+Markdown(
+    f"**{len(examined)} methods, {len(broken)} broken promises.** {at_start} start exactly at the pre-trained function, "
+    f"{merges} merge (largest gap {max(e.merge_gap for e in examined.values() if e.merge_gap is not None):.0e}); the other "
+    f"{len(examined) - merges} stay in the model and cost time at every image."
+)
+
+# %% [markdown]
+# ### The signature figure
+#
+# The same count at the default size (dot) and over sizes from 1 to 64 (line).
+
+# %%
+config, total = ViTConfig(), pc.methods.get("full").count(ViTConfig())
+ranked = sorted((m for m in methods if m.count(config)), key=lambda m: m.count(config))
+fig, ax = plt.subplots(figsize=(9, 0.33 * len(ranked) + 1.3))
+for y, m in enumerate(ranked):
+    colour, merged = colours[m.name], examined[m.name].merge_gap is not None
+    if m.size_field:
+        ends = [pc.methods.get(m.name, **{m.size_field: s}).count(config) for s in (2, 64)]
+        ax.plot(ends, [y, y], color=colour, lw=3, alpha=0.3, solid_capstyle="round")
+    ax.plot(m.count(config), y, "o", ms=9, color=colour, mfc=colour if merged else "white", mew=2)
+    ax.text(m.count(config) * 1.25, y + 0.28, f"{100 * m.count(config) / total:.2g} %", fontsize=7, color=colour, va="center")
+ax.set_yticks(range(len(ranked)), [m.title for m in ranked])
+ax.set_xscale("log")
+ax.set_xlabel("trained parameters on ViT-B/16, head not counted (line: sizes 2 to 64; per cent of the backbone)")
+below = sum(m.count(config) < 0.02 * total for m in ranked)
+ax.set_title(f"{below} of {len(ranked)} methods train less than 2 % of ViT-B/16 at their default size", loc="left", fontsize=11)
+handles = [Line2D([], [], marker="o", ls="", color=c, label=f) for f, c in FAMILIES.items() if f in set(overview.family)]
+handles += [Line2D([], [], marker="o", ls="", color="k", label="merges"), Line2D([], [], marker="o", ls="", color="k", mfc="w", label="stays")]
+ax.legend(handles=handles, fontsize=8, frameon=False, loc="lower right")
+plt.show()
+
+# %%
+config_names = {"ViT-B/16": ViTConfig(), "mini": mini.config, "ViT-Ti/16": ViTConfig(width=192, heads=3)}
+counter = explorer.count_explorer(config_names)
+display(counter.static({"method": "fact_tk", "size": 16}, {"backbone": "mini", "method": "bitfit"}))
+counter.widget()
+
+# %% [markdown]
+# ## 2.8 The negative control: a start that is not the pre-trained function
+#
+# In the study's released code, the constructor of the model ends with a routine that redraws all linear layers, and so
+# overwrites every zero the methods had set. `init="released"` reproduces that. If our test of the start is worth
+# anything, it must report these.
+
+# %%
+control = []
+for m in methods:
+    if "released" in inspect.getsource(type(m)) and hasattr(m, "init"):
+        wrong = measure.examine(m.name, x, init="released")
+        control.append({"method": m.title, "intended": examined[m.name].start_gap, "released": wrong.start_gap})
+control = pd.DataFrame(control)
+caught = control[(control.intended < 1e-5) & (control.released > 1e-3)]
+assert len(caught) and "LoRA" in set(caught.method)
+display(control.style.format({"intended": "{:.1e}", "released": "{:.1e}"}).hide())
+Markdown(
+    f"**{len(caught)} methods that start at the pre-trained function no longer do with the released initialisation** "
+    f"(largest change of a feature: {caught.released.max():.2f} for {caught.loc[caught.released.idxmax(), 'method']}). "
+    "The consequence in the study: adapter variants that differ only in how they begin were, in fact, the same method."
+)
+
+# %% [markdown]
+# ## Exercises
+#
+# **Exercise 1** (●○○, 5 minutes). What is the largest LoRA rank on ViT-B/16 that trains fewer parameters than SSF?
+
+# %%
+answer_1 = None  # a whole number
+
+# %%
+budget = pc.methods.get("ssf").count(ViTConfig())
+truth_1 = max(r for r in range(1, 65) if pc.methods.get("lora", rank=r).count(ViTConfig()) < budget)
+check(answer_1, lambda a: a == truth_1, "SSF has 2 (11 D L + 2 D) numbers, LoRA 4 D r L; divide")
+
+# %% tags=["hide-cell", "solution"]
+solution_1 = (2 * (11 * 768 * 12 + 2 * 768) - 1) // (4 * 768 * 12)
+assert is_right(solution_1, lambda a: a == truth_1)
+Markdown(f"SSF trains {budget:,}; LoRA {4 * 768 * 12:,} per rank: **rank {solution_1}**.")
+
+# %% [markdown]
+# **Exercise 2** (●●○, 15 minutes). Someone wants to be extra careful and sets *both* matrices of an adapter, and both
+# biases, to zero. Which of the four tensors (`down.weight`, `down.bias`, `up.weight`, `up.bias`) can ever change? Work
+# it out with the chain rule through $W_{up}\,\mathrm{ReLU}(W_{down}u + b_{down}) + b_{up}$ before you run anything.
+
+# %%
+answer_2 = None  # a set, for example {"up.weight", "up.bias"}
+
+# %%
+net = pc.create_model("mini", "pfeiffer_adapter", num_classes=task.num_classes)
+with torch.no_grad():
+    for name, parameter in net.named_parameters():
+        if name.startswith("methods."):
+            parameter.zero_()
+pc.train(net, task, pc.Recipe(lr=1e-2, epochs=1, batch_size=32, weight_decay=0.0), max_train=64)
+moved = {}
+for name, parameter in net.named_parameters():
+    if name.startswith("methods."):
+        kind = ".".join(name.split(".")[-2:])
+        moved[kind] = max(moved.get(kind, 0.0), parameter.abs().max().item())
+truth_2 = {kind for kind, size in moved.items() if size > 0}
+check(answer_2, lambda a: set(a) == truth_2, "ReLU(0) = 0 and, in torch, ReLU'(0) = 0; what multiplies each gradient?")
+
+# %% tags=["hide-cell", "solution"]
+assert is_right({"up.bias"}, lambda a: set(a) == truth_2), moved
+Markdown(
+    "The gradient of W_up is (output gradient) × ReLU(...)ᵀ = 0; that of W_down and b_down carries a factor W_up = 0 (and "
+    "ReLU'(0) = 0). Only the up bias has a path: "
+    + ", ".join(f"`{kind}` moved by {size:.1e}" for kind, size in moved.items())
+    + ". One zero matrix is a safe start; two are a dead one."
+)
+
+# %% [markdown]
+# **Exercise 3** (●●○, 15 minutes). Merge SSF by hand. Write `fold(weight, bias, scale, shift)` for a linear layer
+# $y = Wx + b$ followed by $s \odot y + t$; return the new weight and bias.
+
+# %%
+answer_3 = None  # def answer_3(weight, bias, scale, shift): ...
+
+
+# %%
+def right_3(fold) -> bool:
+    g = torch.Generator().manual_seed(3)
+    W, b, s, t, u = (torch.randn(*shape, generator=g) for shape in ((6, 4), (6,), (6,), (6,), (5, 4)))
+    weight, bias = fold(W.clone(), b.clone(), s, t)
+    return torch.allclose(u @ weight.T + bias, s * (u @ W.T + b) + t, atol=1e-5)
+
+
+check(answer_3, right_3, "s multiplies rows of W, because rows are outputs; do not forget that it also meets b")
+
+# %% tags=["hide-cell", "solution"]
+def solution_3(weight, bias, scale, shift):
+    return scale[:, None] * weight, scale * bias + shift
+
+
+assert is_right(solution_3, right_3)
+assert not is_right(lambda W, b, s, t: (s[:, None] * W, b + t), right_3)  # the common slip is caught
+Markdown("s·(Wx + b) + t = (diag(s)W)x + (s·b + t). Scaling the weight and forgetting the bias is the common slip.")
+
+# %% [markdown]
+# **Exercise 4** (●●●, 20 minutes). Two LoRAs of rank 4 were trained for two tasks on the same backbone, and someone
+# adds both merged updates to one weight. Which rank can the sum have *at most*, and how many parameters would one LoRA
+# need to represent it exactly, on ViT-B/16? Answer `(rank, parameters)`.
+
+# %%
+answer_4 = None  # for example (4, 147456)
+
+# %%
+g = torch.Generator().manual_seed(4)
+pair = sum(torch.randn(192, 4, generator=g) @ torch.randn(4, 64, generator=g) for _ in range(2))
+truth_4 = (int(torch.linalg.matrix_rank(pair)), pc.methods.get("lora", rank=8).count(ViTConfig()))
+check(answer_4, lambda a: tuple(a) == truth_4, "stack the two B's side by side and the two A's on top of each other")
+
+# %% tags=["hide-cell", "solution"]
+assert is_right((8, 4 * 768 * 8 * 12), lambda a: tuple(a) == truth_4)
+Markdown(f"[B₁ B₂][A₁; A₂] has inner width 8: rank at most {truth_4[0]}, {truth_4[1]:,} parameters.")
+
+# %% [markdown]
+# ## Common mistakes, from real threads
+#
+# - **Comparing counts that count different things.** With or without the head, LoRA on q and v or on the fused qkv:
+#   readers of NOAH (issue 1) could not reproduce an adapter's number. Here a count never includes the head, and its
+#   formula stands in the method's file.
+# - **One fixed scale for every task.** "Which s?" is the most repeated question on RepAdapter (issues 9, 11); s multiplies
+#   the learning rate of everything behind it. Tune it or say what it was.
+# - **A low-rank method at 9 %** (NOAH, issue 26): a learning rate or scale so large that the run diverged. The trainer
+#   here marks such a run as diverged instead of reporting its accuracy.
+# - **Fused qkv.** A LoRA meant for q and v only, attached to one fused layer, is another method (peft, issues 691, 1705).
+# - **Trusting the initialisation in the paper.** Print the weights *after* the whole model is built (section 2.8).
+#
+# ## Limits
+#
+# Promises were measured on `mini`, with 32-pixel images; the contract tests do the same on other shapes. Equal parameter counts
+# are not equal cost: prompts lengthen the sequence, adapters add steps (chapter 9). And nothing here says which
+# method is better: that needs tuning, seeds and intervals (chapters 3 and 4). The rank experiment is one task, one seed.
+
+# %%
+Markdown(
+    f"""## Summary in five lines
+
+1. Every method is h + Δ(x): a place, a form, a start. Changes of weights merge ({merges} of {len(examined)}), new functions stay.
+2. All {len(examined)} counted sizes equal their formulas, on ViT-B/16 and on `mini`; {below} of {len(ranked)} stay below 2 % of ViT-B/16.
+3. {at_start} methods start exactly at the pre-trained function; SSF, prompts and randomly initialised adapters do not promise it.
+4. Re-initialising behind a method's back undoes that for {len(caught)} of them, and the test notices.
+5. One zero matrix makes a safe start, two zero matrices a dead one.
+
+Next: chapter 3, the tasks and the rules under which the methods are compared."""
+)

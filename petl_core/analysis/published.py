@@ -1,0 +1,101 @@
+"""The study's published VTAB-1K results (ViT-B/16), as numbers beside ours. ``data/published/README.md`` is their card.
+
+``accuracy`` is that after the last epoch, ``best_accuracy`` the highest of all epochs *on the test images*. The figures
+of the paper fit the second; what a practitioner would have got is the first. One seed.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from petl_core.analysis.accuracy import MEAN
+from petl_core.analysis.select import group_order
+from petl_core.errors import UserError
+from petl_core.paths import PUBLISHED
+
+WHICH = ("accuracy", "best_accuracy")
+
+
+def final(tasks19: bool = True, reported: bool = True, folder: Path = PUBLISHED) -> pd.DataFrame:
+    """Final runs, one row each. ``tasks19`` leaves out the augmented CIFAR-100; ``reported`` the earlier re-runs."""
+    frame = _read(folder / "vtab1k_final.csv")
+    if tasks19:
+        frame = frame[frame["in_vtab19"]]
+    if reported:
+        frame = frame[frame["reported"]]
+    return frame.reset_index(drop=True)
+
+
+def tuning(folder: Path = PUBLISHED) -> pd.DataFrame:
+    """All tuning trials on the 19 tasks, one row each: validation accuracy on 200 images after the last epoch."""
+    return _read(folder / "vtab1k_tuning.csv.gz").copy()
+
+
+def by_group(which: str = "accuracy") -> pd.DataFrame:
+    """Group and method means over tasks, with ``MEAN`` (of the groups) and "mean of tasks": columns group, method, mean."""
+    _check(which)
+    frame = final()
+    rows = []
+    for group in group_order(frame["group"]):
+        means = frame[frame["group"] == group].groupby("method")[which].mean()
+        rows += [(group, method, value) for method, value in means.items()]
+    table = pd.DataFrame(rows, columns=["group", "method", "mean"])
+    overall = table.groupby("method")["mean"].mean()
+    tasks = frame.groupby("method")[which].mean()
+    extra = [(MEAN, m, v) for m, v in overall.items()] + [("mean of tasks", m, v) for m, v in tasks.items()]
+    return pd.concat([table, pd.DataFrame(extra, columns=table.columns)], ignore_index=True)
+
+
+def scores(which: str = "accuracy") -> pd.DataFrame:
+    """Tasks x methods, for the rank tests of ``petl_core.analysis.ranks``."""
+    _check(which)
+    return final().pivot(index="task", columns="method", values=which)
+
+
+def reruns() -> pd.DataFrame:
+    """Cells with several final runs: |last - first| accuracy in points. The earlier runs' settings are not recorded, so
+    this is a rough idea of how well single numbers repeat, not a deviation between seeds."""
+    frame = final(reported=False).sort_values("run")
+    cells = frame.groupby(["task", "method"])["accuracy"].agg(["first", "last", "size"]).reset_index()
+    cells = cells[cells["size"] > 1]
+    return cells.assign(change=(cells["last"] - cells["first"]).abs())
+
+
+def optimism() -> pd.DataFrame:
+    """For each method: trials per task, mean validation accuracy of the chosen trial, mean test accuracy, and the gap."""
+    frame = final()
+    table = frame.groupby("method").agg(trials=("trials", "first"), val=("val_accuracy", "mean"), test=("accuracy", "mean"))
+    return table.assign(gap=table["val"] - table["test"]).sort_values("trials").reset_index()
+
+
+def optimism_correlation() -> float:
+    """Pearson correlation, over methods, of log(trials) with the gap between validation and test."""
+    table = optimism()
+    return float(np.corrcoef(np.log(table["trials"]), table["gap"])[0, 1])
+
+
+def collapsed(method: str, lr: float) -> float:
+    """Share (percent) of a method's trials at this rate whose validation accuracy is below half of the cell's best."""
+    frame = tuning()
+    best = frame.groupby(["task", "method"])["val_accuracy"].transform("max")
+    mine = (frame["method"] == method) & np.isclose(frame["lr"], lr)
+    if not mine.any():
+        raise UserError(f"no published trial of {method!r} at learning rate {lr:g}; the rates are 1e-3 and 1e-2")
+    return 100 * float((frame.loc[mine, "val_accuracy"] < best[mine] / 2).mean())
+
+
+def _check(which: str) -> None:
+    if which not in WHICH:
+        raise UserError(f"which is {which!r}; it is {' (last epoch) or '.join(WHICH)} (best epoch on test)")
+
+
+@functools.cache
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError, pd.errors.ParserError) as error:
+        raise UserError(f"cannot read the published results {path} ({error}); get a fresh copy of that file") from error

@@ -1,0 +1,72 @@
+"""Build the book: put the configuration in ``book/`` and the executed notebooks together, and let Jupyter Book make HTML.
+
+    python -m petl_core.book --out runs/book
+
+The notebooks are shown with the outputs they have; nothing is executed. Warnings are errors. The site is built in a
+temporary folder and moved to ``--out`` when it is whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from petl_core.errors import UserError
+from petl_core.notebooks import FOLDER, ROOT
+
+SOURCE = ROOT / "book"
+
+
+def stage(chapters: Path, folder: Path, source: Path = SOURCE) -> list[Path]:
+    """Copy the book's configuration and the notebooks of ``chapters`` into ``folder``, as Jupyter Book wants them."""
+    notebooks = sorted(chapters.glob("[0-9][0-9]_*.ipynb"))
+    if not notebooks:
+        raise UserError(
+            f"no notebook (NN_topic.ipynb) in {chapters}: execute them first, see python -m petl_core.notebooks -h"
+        )
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("_build"))
+    (folder / "notebooks").mkdir()
+    return [Path(shutil.copy(path, folder / "notebooks" / path.name)) for path in notebooks]
+
+
+def build(out: Path, chapters: Path = FOLDER, source: Path = SOURCE) -> Path:
+    """Build the book of the notebooks in ``chapters`` into ``out``; return the front page. RuntimeError if it has faults."""
+    with tempfile.TemporaryDirectory() as temporary:
+        staged = Path(temporary) / "book"
+        stage(chapters, staged, source)
+        start = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"  # it has no __main__
+        command = [sys.executable, "-c", start, "build", str(staged), "-W", "-n", "--keep-going", "--quiet"]
+        done = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        if done.returncode:
+            raise RuntimeError(f"the book does not build:\n{done.stdout.replace(str(staged), str(source))}")
+        shutil.rmtree(out, ignore_errors=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(staged / "_build" / "html", out)
+    return out / "index.html"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m petl_core.book", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--chapters", type=Path, default=FOLDER, metavar="DIR", help="executed notebooks (notebooks)")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "runs" / "book", metavar="DIR", help="for the site (runs/book)"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        print(build(options.out, options.chapters))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,271 @@
+"""The command line: ``python -m petl_core list | run | study | data``, the same things that the functions do.
+
+Bad input ends with one message on stderr and exit code 2; runs that failed, or records that differ, with exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from petl_core.errors import UserError
+
+EXAMPLES = """examples:
+  python -m petl_core list                        what there is: methods, backbones, tasks, profiles
+  python -m petl_core run lora digits             train LoRA on the embedded digits, print the test accuracy
+  python -m petl_core study --profile smoke       a study of a few seconds, into runs/
+  python -m petl_core COMMAND --help              more about one command
+"""
+RUN_EXAMPLES = """examples:
+  python -m petl_core run lora digits --set rank=4 --lr 3e-3
+  python -m petl_core run bitfit folder:my_images --backbone vit_tiny_patch16_224 --image-size 64 --epochs 10
+  python -m petl_core run lora digits --save digits_lora.safetensors     keep what was trained
+  python -m petl_core run linear digits --evaluate-on val200 --train-on train800     leave the test images alone
+"""
+STUDY_EXAMPLES = """examples:
+  python -m petl_core study --profile quick --workers 2            tune and train into runs/; start it again to resume
+  python -m petl_core study --profile laptop --part tuned          one part of the study (see list)
+  python -m petl_core study --profile quick --compare data/results      and compare with the shipped records
+  python -m petl_core study --profile laptop --results runs --pack results     write the records compactly
+
+Stop it whenever you like (Ctrl-C, or by force): finished runs are kept and are not run again.
+"""
+DATA_EXAMPLES = """examples:
+  python -m petl_core data build-suite --out suite     draw the embedded tasks anew, bit for bit
+  python -m petl_core data pretrain-mini --help        how the small backbone was trained
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, do, and return the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.command != "data":
+        parser.error(f"unrecognised: {' '.join(rest)}; see python -m petl_core {options.command} --help")
+    try:
+        return options.function(options, rest)
+    except UserError as error:
+        print(f"petl_core: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\npetl_core: stopped; finished runs are kept", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    style = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = argparse.ArgumentParser(
+        prog="python -m petl_core",
+        description="Parameter-efficient fine-tuning of Vision Transformers: train, tune and compare.",
+        epilog=EXAMPLES,
+        **style,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    listing = commands.add_parser("list", help="what there is", description="Methods, backbones, tasks and profiles.")
+    listing.add_argument("what", nargs="?", choices=["methods", "backbones", "tasks", "profiles"], help="default: all")
+    listing.set_defaults(function=_list)
+
+    run = commands.add_parser(
+        "run",
+        help="train one method on one task",
+        description="Train one method on one task and print accuracy, time and size.",
+        epilog=RUN_EXAMPLES,
+        **style,
+    )
+    run.add_argument("method", help="a method, or several joined by + (see: list methods)")
+    run.add_argument("task", help="an embedded task, folder:PATH, vtab:FOLDER/NAME or vtab1k/NAME")
+    run.add_argument("--backbone", default="mini", help="mini, mini_clip or a timm ViT name (default: mini)")
+    run.add_argument("--weights", metavar="FILE", help="weights of the backbone; 'none' for random ones")
+    run.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="hyper-parameters, such as rank=4")
+    run.add_argument("--image-size", type=int, help="side of the images in pixels (default: the backbone's)")
+    for name, kind, text in (
+        ("lr", float, "base learning rate"),
+        ("epochs", int, "passes over the training images"),
+        ("batch-size", int, "images in a step"),
+        ("weight-decay", float, "AdamW's weight decay"),
+        ("drop-path", float, "stochastic depth in the last block"),
+    ):
+        run.add_argument(f"--{name}", type=kind, help=text)
+    run.add_argument("--flip", action="store_true", help="mirror half of the training images")
+    run.add_argument("--normalise", choices=["backbone", "none"], help="of images (default: backbone)")
+    run.add_argument("--seed", type=int, default=0, help="fixes everything random (default: 0)")
+    run.add_argument("--train-on", default="train1000", metavar="SPLIT", help="default: train1000")
+    run.add_argument("--evaluate-on", default="test", metavar="SPLIT", help="default: test")
+    run.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    run.add_argument("--save", metavar="FILE", help="write what was trained to this .safetensors file")
+    run.set_defaults(function=_run)
+
+    study = commands.add_parser(
+        "study",
+        help="tune and train many methods on many tasks, resumable",
+        description="Run a profile of the study: equal tuning trials for each method, then final runs with seeds.",
+        epilog=STUDY_EXAMPLES,
+        **style,
+    )
+    study.add_argument("--profile", default="quick", help="smoke, quick or laptop (default: quick; see: list profiles)")
+    study.add_argument("--results", default="runs", metavar="DIR", help="where records are kept (default: runs)")
+    study.add_argument("--part", nargs="+", metavar="NAME", help="only these parts (default: all of the profile)")
+    study.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core; 0: none extra)")
+    study.add_argument("--device", help="cpu, cuda or mps (default: the profile's)")
+    study.add_argument("--plan", action="store_true", help="only count what there is to do")
+    study.add_argument("--pack", metavar="DIR", help="afterwards write the records compactly to DIR")
+    study.add_argument("--compare", metavar="DIR", help="afterwards compare the records with those in DIR")
+    study.set_defaults(function=_study)
+
+    data = commands.add_parser(
+        "data", help="make the embedded data anew", description=_data.__doc__, epilog=DATA_EXAMPLES, **style
+    )
+    data.add_argument("what", choices=["build-suite", "pretrain-mini"], help="see the examples")
+    data.add_argument("options", nargs=argparse.REMAINDER, help="options of that command; try --help")
+    data.set_defaults(function=_data)
+    return parser
+
+
+def _list(options: argparse.Namespace, _: list[str]) -> int:
+    from petl_core import methods, study
+    from petl_core.data import embedded_names
+    from petl_core.data.task import GROUPS
+    from petl_core.profiles import profile, profile_names
+
+    if options.what in (None, "methods"):
+        print("methods (name, size, paper)")
+        for name in methods.names():
+            cls = methods.registry[name]
+            print(f"  {name:<18}{cls.size_field or '-':<14}{cls.paper}")
+    if options.what in (None, "backbones"):
+        print("backbones\n  mini, mini_clip    embedded, offline\n  any ViT of timm    such as vit_base_patch16_224")
+    if options.what in (None, "tasks"):
+        print("tasks")
+        for group in GROUPS:
+            if names := embedded_names(group):
+                print(f"  {group:<18}{', '.join(names)}")
+        print("  your own          folder:PATH, vtab:FOLDER/NAME, vtab1k/NAME (below the folder PETL_DATA)")
+    if options.what in (None, "profiles"):
+        print("profiles (of study)")
+        for name in profile_names():
+            chosen = profile(name)
+            size = f"{len(chosen.tasks)} tasks, {len(chosen.methods)} methods, {chosen.trials} trials, "
+            print(f"  {name:<18}{chosen.about}\n{'':<20}{size}{len(chosen.seeds)} seeds")
+            print(f"{'':<20}parts: {', '.join(part.name for part in chosen.parts)}")
+        print("parts (of a study)")
+        for name, part in study.PARTS.items():
+            print(f"  {name:<18}{part.about}")
+    return 0
+
+
+def _run(options: argparse.Namespace, _: list[str]) -> int:
+    from petl_core.model import create_model, save_adapter
+
+    from petl_core.data import load_task
+    from petl_core.train import Recipe, train
+
+    fields = ("lr", "epochs", "batch_size", "weight_decay", "drop_path", "normalise")
+    recipe = Recipe(**{f: getattr(options, f) for f in fields if getattr(options, f) is not None}, flip=options.flip)
+    if options.save:
+        _check_target(Path(options.save))
+    device = _device(options.device)
+    size = options.image_size
+    if size is None and options.task not in embedded_names():
+        size = config_of(options.backbone).image_size
+    task = load_task(options.task, size=size)
+    model = create_model(
+        options.backbone,
+        options.method,
+        num_classes=task.num_classes,
+        pretrained={None: True, "none": False}.get(options.weights, options.weights),
+        image_size=task.image_size,
+        seed=options.seed,
+        **dict(_setting(text) for text in options.set),
+    ).to(device)
+    splits = {"train_on": options.train_on, "evaluate_on": options.evaluate_on}
+    run = train(model, task, recipe, seed=options.seed, progress=sys.stderr.isatty(), **splits)
+    name = f"{options.method} on {task.name}"
+    if run.diverged:
+        print(f"{name}: diverged (the loss is no longer finite) after {run.steps} steps; try a smaller --lr")
+        return 1
+    print(f"{name}: {run.accuracy:.2f} % on {options.evaluate_on} ({len(run.labels)} images)")
+    print(f"trained {run.params:,} parameters besides the head, {run.steps} steps, {run.seconds:.1f} s on {device}")
+    if options.save:
+        save_adapter(model, options.save)
+        print(f"saved {options.save} ({Path(options.save).stat().st_size / 2**20:.2f} MB)")
+    return 0
+
+
+def _study(options: argparse.Namespace, _: list[str]) -> int:
+    from petl_core import study
+    from petl_core.records import Records, compare, pack
+
+    profile = study.profile(options.profile)
+    records = Records(options.results)
+    if options.compare and not Records(options.compare).digests():
+        raise UserError(f"there are no records in {options.compare} to compare with; give --compare another folder")
+    if options.plan:
+        trials = {p.spec.digest for p in study.plan_trials(profile, options.part)}
+        finals = {p.spec.digest for p in study.plan_finals(profile, records, options.part)}
+        there = sum(records.has(digest) for digest in trials | finals)
+        print(f"{len(trials)} trials and {len(finals)} final runs that are known so far; {there} are there already")
+        return 0
+    outcome = study.run_study(profile, records, options.workers, options.part, options.device)
+    print(outcome.report())
+    if options.pack:
+        plan = study.plan_trials(profile, options.part) + study.plan_finals(profile, records, options.part)
+        print(f"packed into {pack(records, options.pack, {p.spec.digest for p in plan if records.has(p.spec)})}")
+    different = 0
+    if options.compare:
+        comparison = compare(records, Records(options.compare))
+        print(comparison.report(records))
+        different = len(comparison.outside)
+    return 1 if outcome.failures or different else 0
+
+
+def _data(options: argparse.Namespace, rest: list[str]) -> int:
+    """Make the shipped data again: the images of the embedded tasks, or the small backbone."""
+    arguments = [*options.options, *rest]
+    if options.what == "pretrain-mini":
+        from petl_core import pretrain
+
+        return pretrain.main(arguments) or 0
+    from petl_core.data.embedded import build
+
+    parser = argparse.ArgumentParser(prog="python -m petl_core data build-suite", description=build.__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="the folder for the .npz files")
+    build(parser.parse_args(arguments).out)
+    return 0
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value:
+        raise UserError(f"--set got '{text}'; write NAME=VALUE, for example rank=4")
+    for kind in (int, float):
+        try:
+            return name, kind(value)
+        except ValueError:
+            pass
+    if "," in value:
+        return name, tuple(_setting(f"{name}={part}")[1] for part in value.split(",") if part)
+    return name, {"true": True, "false": False}.get(value.lower(), value)
+
+
+def _device(name: str) -> str:
+    import torch
+
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return next(device for device in ("cuda", "mps", "cpu") if there[device])
+    if not there.get(name.partition(":")[0], False):
+        raise UserError(f"device '{name}' is not available here; available: {', '.join(d for d in there if there[d])}")
+    return name
+
+
+def _check_target(path: Path) -> None:
+    """Find out before training that the file cannot be written afterwards."""
+    if path.suffix != ".safetensors":
+        raise UserError(f"--save got '{path}'; the file's name must end in .safetensors")
+    if not path.parent.is_dir():
+        raise UserError(f"--save got '{path}', but there is no folder {path.parent}; make it first")

@@ -1,0 +1,38 @@
+"""Tasks by name: the embedded suite, image folders, and folders in the study's VTAB-1K format."""
+
+from __future__ import annotations
+
+from petl_core.data.embedded import embedded_names, find_embedded, load_embedded
+from petl_core.data.suite import SIZE
+from petl_core.data.task import GROUPS, SPLITS, Task, make_task
+from petl_core.errors import UserError
+
+__all__ = ["GROUPS", "SPLITS", "Task", "embedded_names", "load_task", "make_task"]
+
+DEFAULT_SIZE = 224
+
+
+def load_task(name: str, *, size: int | None = None) -> Task:
+    """Load a task into memory.
+
+    ``name`` is one of: a task of the embedded suite ("digits"; 32 px, ``size`` must be 32 or None); "folder:<path>", one
+    sub-folder per class; "vtab:<folder>/<name>", a folder in the study's processed VTAB-1K format; "vtab1k/<name>", the same
+    under the folder that the environment variable PETL_DATA names. Images of folders are resized to ``size`` pixels
+    (224 unless told). Raises UserError where the name, the folder or an image is wrong.
+    """
+    from petl_core.data import folders
+
+    if not isinstance(name, str) or not name:
+        raise UserError(f"a task name is a string such as 'digits' or 'folder:my_images', not {name!r}")
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 4096):
+        raise UserError(f"size is {size!r}; it must be a whole number of pixels from 1 to 4096")
+    if name.startswith("folder:"):
+        return folders.load_folder(name.removeprefix("folder:"), size or DEFAULT_SIZE)
+    if name.startswith("vtab:"):
+        return folders.load_vtab(name.removeprefix("vtab:"), size or DEFAULT_SIZE)
+    if name.startswith("vtab1k/"):
+        return folders.load_vtab1k(name.removeprefix("vtab1k/"), size or DEFAULT_SIZE)
+    find_embedded(name)
+    if size not in (None, SIZE):
+        raise UserError(f"the embedded task {name!r} exists at {SIZE} pixels only; size is {size}, leave it out")
+    return load_embedded(name)

@@ -1,0 +1,64 @@
+"""Image files to uint8 arrays: any mode to RGB, 16 bits to 8, resized to a square; a damaged file is an error, not noise."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from petl_core.errors import UserError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
+REPAIR = "replace the file or take it out of the data set"
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """RGB from any mode. Grey is repeated; transparency is laid on white; 16-bit grey is divided by 257 (65535 -> 255);
+    32-bit integer and float images are stretched from their own minimum and maximum."""
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image, dtype=np.float64)
+        if image.mode.startswith("I;16") or (image.mode == "I" and values.min() >= 0 and 255 < values.max() <= 65535):
+            values = values / 257.0
+        elif values.min() < 0 or values.max() > 255:
+            values = (values - values.min()) / max(float(np.ptp(values)), 1e-12) * 255.0
+        elif image.mode == "F" and values.max() <= 1:
+            values = values * 255.0
+        return Image.fromarray(np.round(values).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def decode_image(path: Path, size: int) -> np.ndarray:
+    """One file as uint8 (3, size, size), resized bicubically without regard to its proportions."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            picture = to_rgb(image)
+    except FileNotFoundError as error:
+        raise UserError(f"image {path} does not exist; {REPAIR}") from error
+    except UnidentifiedImageError as error:
+        raise UserError(f"{path} is not an image that Pillow can read; {REPAIR}") from error
+    except Exception as error:  # Pillow's plug-ins raise OSError, SyntaxError, ValueError, struct.error, ...
+        raise UserError(f"image {path} is damaged or truncated ({error}); {REPAIR}") from error
+    if picture.size != (size, size):
+        picture = picture.resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1)
+
+
+def decode_images(paths: Sequence[Path], size: int) -> np.ndarray:
+    """Files as uint8 (n, 3, size, size), decoded by a few threads. The first bad file, in order, is reported."""
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise UserError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, so damaged images would pass as good; set it to False")
+    images = np.empty((len(paths), 3, size, size), dtype=np.uint8)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for index, image in enumerate(pool.map(lambda path: decode_image(path, size), paths)):
+            images[index] = image
+    return images

@@ -1,0 +1,61 @@
+"""Structured: from which side is the object seen? Cars, chairs, planes, lorries and lamps made of boxes and balls."""
+
+import math
+
+import numpy as np
+
+from petl_core.data.suite import embedded_task
+from petl_core.data.suite.draw import Array, Draw, background, colour, contrasting, shrink
+from petl_core.data.suite.rays import Ball, Box, camera, render
+
+BINS = 12
+# parts: x (forwards), y (to the left), z (up) of the centre, half extents, which of the object's two paints
+Part = tuple[tuple[float, float, float], tuple[float, float, float], int]
+OBJECTS: dict[str, list[Part]] = {
+    "car": [((0, 0, 0.1), (1.0, 0.45, 0.2), 0), ((-0.25, 0, 0.45), (0.5, 0.38, 0.18), 1)],
+    "lorry": [((-0.3, 0, 0.35), (0.75, 0.42, 0.45), 0), ((0.75, 0, 0.15), (0.25, 0.4, 0.28), 1)],
+    "chair": [
+        ((0, 0, 0), (0.55, 0.5, 0.1), 0),
+        ((-0.5, 0, 0.6), (0.1, 0.5, 0.6), 1),
+        ((0.4, 0.4, -0.45), (0.09, 0.09, 0.4), 0),
+        ((0.4, -0.4, -0.45), (0.09, 0.09, 0.4), 0),
+        ((-0.4, 0.4, -0.45), (0.09, 0.09, 0.4), 0),
+        ((-0.4, -0.4, -0.45), (0.09, 0.09, 0.4), 0),
+    ],
+    "plane": [
+        ((0, 0, 0), (1.1, 0.16, 0.16), 0),
+        ((0.15, 0, 0.02), (0.25, 1.1, 0.05), 1),
+        ((-0.95, 0, 0.35), (0.15, 0.05, 0.3), 1),
+    ],
+    "sofa": [
+        ((0.1, 0, 0), (0.5, 0.9, 0.22), 0),
+        ((-0.45, 0, 0.3), (0.15, 0.9, 0.5), 0),
+        ((0.1, 0.85, 0.2), (0.5, 0.13, 0.3), 1),
+        ((0.1, -0.85, 0.2), (0.5, 0.13, 0.3), 1),
+    ],
+}
+
+
+@embedded_task(
+    name="azimuth",
+    group="structured",
+    classes=tuple(f"{360 * i // BINS}-{360 * (i + 1) // BINS} degrees" for i in range(BINS)),
+    description="The side from which one of five objects is seen, in twelve bins of 30 degrees.",
+    source="rendered by this project",
+    licence="MIT, as this project",
+)
+def sample(draw: Draw, label: int) -> Array:
+    azimuth = 2 * math.pi * (label + draw.uniform()) / BINS
+    backdrop, colours = background(draw)
+    paints = [contrasting(draw, colours, 0.25), colour(draw, 0.2, 1.0)]
+    c, s = math.cos(azimuth), math.sin(azimuth)
+    things: list[Box | Ball] = []
+    for (x, y, z), half, paint in draw.pick(list(OBJECTS.values())):
+        centre = np.array([x * c - y * s, x * s + y * c, z])
+        things.append(Box(centre, np.array(half) * draw.uniform(0.9, 1.1), azimuth, paints[paint]))
+    height, reach = draw.uniform(0.3, 0.75), draw.uniform(4.5, 6.0)  # elevation in radians, distance
+    position = np.array([reach * math.cos(height), 0.0, reach * math.sin(height)])
+    rays = camera(position, draw.array(3, -0.25, 0.25), draw.uniform(3.2, 3.8))
+    lamp = np.array([draw.uniform(0.2, 1), draw.uniform(-1, 1), draw.uniform(0.5, 1.2)])
+    picture = render(things, position, rays, backdrop, lamp / np.linalg.norm(lamp))
+    return np.clip(shrink(picture), 0, 1)

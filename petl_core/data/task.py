@@ -1,0 +1,98 @@
+"""What a task is: images, labels, sample names and the four splits of VTAB-1K, all held in memory.
+
+A task is small (VTAB-1K has 1,000 training images), so there is no loader: the trainer moves the tensors to the device once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+GROUPS = ("natural", "specialised", "structured", "other")
+SPLITS = ("train800", "val200", "train1000", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One classification task.
+
+    ``images`` uint8 (M, 3, S, S); ``labels`` int64 (M,), in [0, C); ``ids`` M unique sample names; ``splits`` maps each name
+    of ``SPLITS`` to int64 indices into the M samples. ``train1000`` is ``train800`` followed by ``val200``; the other three
+    never overlap. ``digest`` changes whenever a pixel, a label, a class name or a split changes.
+    """
+
+    name: str
+    group: str
+    classes: tuple[str, ...]
+    images: Tensor
+    labels: Tensor
+    ids: tuple[str, ...]
+    splits: dict[str, Tensor]
+    digest: str
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    @property
+    def image_size(self) -> int:
+        """Pixels along one side."""
+        return int(self.images.shape[-1])
+
+    def split(self, name: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+        """Images (n, 3, S, S), labels (n,) and ids of one split."""
+        if name not in self.splits:
+            raise ValueError(f"task {self.name!r} has no split {name!r}; its splits are {', '.join(self.splits)}")
+        index = self.splits[name]
+        return self.images[index], self.labels[index], tuple(self.ids[i] for i in index.tolist())
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {len(index)}" for name, index in self.splits.items())
+        return f"Task({self.name!r}, {self.group}, {self.num_classes} classes, {self.image_size} px, {sizes})"
+
+
+def make_task(
+    name: str,
+    group: str,
+    classes: tuple[str, ...],
+    images: np.ndarray,
+    labels: np.ndarray,
+    ids: tuple[str, ...],
+    train: np.ndarray,
+    val: np.ndarray,
+    test: np.ndarray,
+) -> Task:
+    """A Task from arrays: images uint8 (M, 3, S, S), labels (M,), and the sample indices of the three parts."""
+    if group not in GROUPS:
+        raise ValueError(f"task {name!r}: group is {group!r}; the groups are {', '.join(GROUPS)}")
+    if len(images) != len(labels) or len(labels) != len(ids):
+        raise ValueError(f"task {name!r}: {len(images)} images, {len(labels)} labels and {len(ids)} ids")
+    parts = [np.asarray(part, dtype=np.int64) for part in (train, val, test)]
+    used = np.concatenate(parts)
+    if len(np.unique(used)) != len(used):
+        raise ValueError(f"task {name!r}: a sample is in two splits")
+    images, labels = np.ascontiguousarray(images, dtype=np.uint8), np.asarray(labels, dtype=np.int64)
+
+    hasher = hashlib.blake2b(digest_size=16)
+    for text in (*classes, *ids):
+        hasher.update(text.encode() + b"\0")
+    hasher.update(repr(images.shape).encode())
+    for array in (images, labels.astype("<i8"), *(part.astype("<i8") for part in parts)):
+        hasher.update(array.data)
+        hasher.update(b"|")
+
+    splits = dict(zip(SPLITS, (parts[0], parts[1], np.concatenate(parts[:2]), parts[2]), strict=True))
+    return Task(
+        name=name,
+        group=group,
+        classes=tuple(classes),
+        images=torch.from_numpy(images),
+        labels=torch.from_numpy(labels),
+        ids=tuple(ids),
+        splits={key: torch.from_numpy(index) for key, index in splits.items()},
+        digest=hasher.hexdigest(),
+    )

@@ -1,0 +1,36 @@
+"""BitFit: only the biases of the backbone are trained.
+
+Paper: Ben Zaken et al., "BitFit: Simple Parameter-efficient Fine-tuning for Transformer-based Masked Language-models",
+ACL 2022, arXiv 2106.10199, section 3.
+Formula: y = W x + b and LN(x) = w * norm(x) + b, with b trained and W, w frozen.
+Sites: none; every bias: patch embedding, LN1, qkv, proj, LN2, fc1, fc2, final LN (in CLIP the LayerNorm before the
+blocks, whose patch embedding has no bias).
+Parameters: (7 D + hidden) L + 2 D, that is 11 D L + 2 D with a hidden layer of 4 D.
+Merges: trivially, it edits existing weights.
+Released code: the same, chosen by a substring of the name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from petl_core.methods.base import Method, register
+from petl_core.vit import ViTConfig
+
+
+@register
+@dataclass(frozen=True)
+class BitFit(Method):
+    """No hyper-parameters."""
+
+    name: ClassVar[str] = "bitfit"
+    title: ClassVar[str] = "BitFit"
+    family: ClassVar[str] = "selective"
+    paper: ClassVar[str] = "Ben Zaken et al., 2022, arXiv 2106.10199"
+
+    def unfreezes(self, parameter: str, config: ViTConfig) -> bool:
+        return parameter.endswith(".bias")
+
+    def count(self, config: ViTConfig) -> int:
+        return config.depth * (7 * config.width + config.hidden) + 2 * config.width

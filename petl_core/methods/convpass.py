@@ -1,0 +1,123 @@
+"""ConvPass: a convolutional bypass beside the attention and beside the MLP.
+
+Paper: Jie and Deng, "Convolutional Bypasses Are Better Vision Transformer Adapters", ECAI 2024, arXiv 2207.07039,
+section 3.
+Formula: for f in {attention, MLP}, z = LN x: x <- x + f(z) + s * Up(dropout(q(Conv3x3(q(Down z))))), with Down: D -> h,
+Conv3x3: h -> h on the grid of patches with a border of zeros, Up: h -> D, q(a) = a sigmoid(1.702 a). The class token,
+and any prompt of another method, is convolved alone, as an image of one pixel: only the kernel's centre sees it.
+Down starts as Xavier uniform, the convolution as the identity (or Xavier uniform), Up as zero, biases as zero.
+Sites: ``attn`` and ``mlp`` of every block, so that LayerScale and drop path act once, on the sum.
+Parameters: 2 L (2 D h + 9 h^2 + 2 h + D).
+Merges: no, it is nonlinear.
+Released code: Down and Up start as N(0, 0.02^2), so training does not start at the pre-trained function; the bypass
+has a drop path draw of its own; it works only with exactly one token beside the patches, so not with prompts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from petl_core.methods.base import (
+    Method,
+    check_choice,
+    check_fraction,
+    check_number,
+    check_positive,
+    register,
+    released_init,
+)
+from petl_core.vit import QuickGELU, ViT, ViTConfig
+
+
+class ConvolutionalBypass(nn.Module):
+    """``edit(y, x) = y + alpha * scale * bypass(x)``; patches are the tokens 1 to grid^2."""
+
+    def __init__(self, width: int, bottleneck: int, grid: int, scale: float, dropout: float, conv_init: str) -> None:
+        super().__init__()
+        self.down = nn.Linear(width, bottleneck)
+        self.conv = nn.Conv2d(bottleneck, bottleneck, kernel_size=3, padding=1)
+        self.up = nn.Linear(bottleneck, width)
+        self.activation = QuickGELU()
+        self.grid, self.scale, self.alpha, self.dropout = grid, scale, 1.0, dropout
+        nn.init.xavier_uniform_(self.down.weight)
+        (nn.init.dirac_ if conv_init == "identity" else nn.init.xavier_uniform_)(self.conv.weight)
+        nn.init.zeros_(self.up.weight)
+        for layer in (self.down, self.conv, self.up):
+            nn.init.zeros_(layer.bias)
+
+    def convolve(self, h: Tensor) -> Tensor:
+        """(B, N, h) -> (B, N, h)."""
+        cls, patches, others = h.split([1, self.grid**2, h.shape[1] - 1 - self.grid**2], dim=1)
+        image = patches.transpose(1, 2).unflatten(2, (self.grid, self.grid))  # (B, h, grid, grid)
+        patches = self.conv(image).flatten(2).transpose(1, 2)
+        centre = self.conv.weight[:, :, 1, 1]
+        cls = F.linear(cls, centre, self.conv.bias)
+        if others.shape[1] == 0:
+            return torch.cat([cls, patches], dim=1)
+        return torch.cat([cls, patches, F.linear(others, centre, self.conv.bias)], dim=1)
+
+    def forward(self, y: Tensor, x: Tensor) -> Tensor:
+        h = self.activation(self.convolve(self.activation(self.down(x))))
+        h = F.dropout(h, self.dropout, self.training)
+        factor = self.alpha * self.scale
+        if factor == 1.0:
+            return y + self.up(h)
+        return y + F.linear(h * factor, self.up.weight, self.up.bias * factor)
+
+
+@register
+@dataclass(frozen=True)
+class ConvPass(Method):
+    """Size is ``bottleneck``; ``conv_init`` is "identity" or "xavier"."""
+
+    name: ClassVar[str] = "convpass"
+    title: ClassVar[str] = "ConvPass"
+    family: ClassVar[str] = "adapter"
+    paper: ClassVar[str] = "Jie and Deng, 2024, arXiv 2207.07039"
+    size_field: ClassVar[str | None] = "bottleneck"
+    mergeable: ClassVar[bool] = False
+    obstacle: ClassVar[str] = "the activations around its convolution make it nonlinear"
+    space: ClassVar[dict[str, tuple[Any, ...]]] = {"scale": (1.0, 0.1, 10.0), "bottleneck": (8, 16)}
+    published_space: ClassVar[dict[str, tuple[Any, ...]]] = {
+        "bottleneck": (8, 16),
+        "scale": (0.01, 0.1, 1.0, 10.0, 100.0),
+        "conv_init": ("xavier", "identity"),
+    }
+
+    bottleneck: int = 8
+    scale: float = 1.0
+    dropout: float = 0.1
+    conv_init: str = "identity"
+    init: str = "intended"
+
+    def __post_init__(self) -> None:
+        check_positive(self, "bottleneck")
+        check_number(self, "scale")
+        check_fraction(self, "dropout")
+        check_choice(self, "conv_init", ("identity", "xavier"))
+        check_choice(self, "init", ("intended", "released"))
+
+    @property
+    def identity_at_start(self) -> bool:
+        return self.init == "intended"
+
+    def attach(self, vit: ViT) -> nn.Module:
+        module = nn.ModuleList()
+        D, grid = vit.config.width, vit.config.grid
+        for block in vit.blocks:
+            for site in ("attn", "mlp"):
+                bypass = ConvolutionalBypass(D, self.bottleneck, grid, self.scale, self.dropout, self.conv_init)
+                block.sites[site].append(bypass)
+                module.append(bypass)
+        if self.init == "released":
+            released_init(module)
+        return module
+
+    def count(self, config: ViTConfig) -> int:
+        D, h = config.width, self.bottleneck
+        return 2 * config.depth * (2 * D * h + 9 * h**2 + 2 * h + D)

@@ -1,0 +1,104 @@
+"""FacT-TK: the updates of all weights of the network as one Tucker decomposition.
+
+Paper: Jie and Deng, "FacT: Factor-Tuning for Lightweight Adaptation on Vision Transformer", AAAI 2023,
+arXiv 2212.03145, section 3 (Tucker format).
+Formula: U: D -> r, V: r -> D, a core C in R^(r x r x r) and mixing weights P in R^(r x S L) are shared by the whole
+network; a block has S = 4 + 2k slots: q, k, v, o, k for fc1 and k for fc2 (k = hidden / D, which is 4: S = 12).
+Slot m of block l has M = sum_j C[:, :, j] P[j, S l + m] in R^(r x r), and dW_q = s V M' U, in the same way k, v and o.
+The k matrices of fc1 are read as one r x (k r) matrix G, row by row with the slot running fastest, and G is cut into k
+squares G_a: piece a of dW_fc1 is s V G_a' U; in the same way piece a of dW_fc2 is s V G_a U (not transposed). So do the
+method's authors; every square of G thus mixes the slots. dropout after the core.
+V starts at zero, C and P as Xavier uniform.
+Sites: ``qkv``, ``proj``, ``fc1`` and ``fc2`` of every block.
+Parameters: 2 D r + S L r + r^3.
+Merges: yes, W + dW.
+Released code: U and V start as N(0, 0.02^2), so training does not start exactly at the pre-trained function.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from petl_core.methods._fact import Factors, attach_factors, merge_factors, pieces
+from petl_core.methods.base import (
+    Method,
+    check_choice,
+    check_fraction,
+    check_number,
+    check_positive,
+    register,
+    released_init,
+)
+from petl_core.vit import ViT, ViTConfig
+
+
+class Tucker(Factors):
+    """U, V, the core C ``cube`` (r, r, r) and the mixing weights P ``mix`` (r, S L)."""
+
+    def __init__(self, config: ViTConfig, rank: int, scale: float, dropout: float) -> None:
+        super().__init__(config.width, rank, scale, dropout)
+        k = pieces(config)
+        self.slots = {"qkv": (0, 3), "proj": (3, 4), "fc1": (4, 4 + k), "fc2": (4 + k, 4 + 2 * k)}
+        self.per_block = 4 + 2 * k
+        self.cube = nn.Parameter(torch.empty(rank, rank, rank))
+        self.mix = nn.Parameter(torch.empty(rank, self.per_block * config.depth))
+        nn.init.xavier_uniform_(self.cube)
+        nn.init.xavier_uniform_(self.mix)
+
+    def core(self, block: int, layer: str) -> Tensor:
+        r, (first, last) = len(self.cube), self.slots[layer]
+        offset = self.per_block * block
+        slab = self.cube @ self.mix[:, offset + first : offset + last]  # (r, r, slots)
+        if layer in ("qkv", "proj"):
+            return slab.permute(2, 1, 0).reshape(-1, r)  # each M transposed, one below the other
+        return slab.reshape(r, -1).T if layer == "fc1" else slab.reshape(r, -1)
+
+
+@register
+@dataclass(frozen=True)
+class FacTTK(Method):
+    """Size is ``rank``; ``scale`` multiplies the updates."""
+
+    name: ClassVar[str] = "fact_tk"
+    title: ClassVar[str] = "FacT-TK"
+    family: ClassVar[str] = "low-rank"
+    paper: ClassVar[str] = "Jie and Deng, 2023, arXiv 2212.03145"
+    size_field: ClassVar[str | None] = "rank"
+    space: ClassVar[dict[str, tuple[Any, ...]]] = {"scale": (1.0, 10.0), "rank": (32, 16)}
+    published_space: ClassVar[dict[str, tuple[Any, ...]]] = {
+        "rank": (16, 32, 64),
+        "scale": (0.01, 0.1, 1.0, 10.0, 100.0),
+    }
+
+    rank: int = 32
+    scale: float = 1.0
+    dropout: float = 0.1
+    init: str = "intended"
+
+    def __post_init__(self) -> None:
+        check_positive(self, "rank")
+        check_number(self, "scale")
+        check_fraction(self, "dropout")
+        check_choice(self, "init", ("intended", "released"))
+
+    @property
+    def identity_at_start(self) -> bool:
+        return self.init == "intended"
+
+    def attach(self, vit: ViT) -> nn.Module:
+        module = Tucker(vit.config, self.rank, self.scale, self.dropout)
+        if self.init == "released":
+            released_init(module)
+        attach_factors(vit, module)
+        return module
+
+    def count(self, config: ViTConfig) -> int:
+        r, slots = self.rank, 4 + 2 * pieces(config)
+        return 2 * config.width * r + slots * config.depth * r + r**3
+
+    def merge(self, vit: ViT, module: nn.Module) -> None:
+        merge_factors(vit, module)

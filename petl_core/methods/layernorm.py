@@ -1,0 +1,35 @@
+"""LayerNorm tuning: only the weights and biases of the LayerNorms are trained.
+
+Paper: Basu et al., "Strong Baselines for Parameter Efficient Few-Shot Fine-tuning", AAAI 2024, arXiv 2304.01917,
+section 3 (for ViTs); Frankle et al., ICLR 2021, arXiv 2003.00152 trained normalisation layers of CNNs alone.
+Formula: LN(x) = w * norm(x) + b, with w and b trained.
+Sites: none; LN1 and LN2 of every block, the final LN and, in CLIP, the LayerNorm before the blocks.
+Parameters: 2 D (2 L + 1), and 2 D more in CLIP.
+Merges: trivially, it edits existing weights.
+Released code: the same, chosen by a substring of the name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from petl_core.methods.base import Method, register
+from petl_core.vit import ViTConfig
+
+
+@register
+@dataclass(frozen=True)
+class LayerNorm(Method):
+    """No hyper-parameters."""
+
+    name: ClassVar[str] = "layernorm"
+    title: ClassVar[str] = "LayerNorm"
+    family: ClassVar[str] = "selective"
+    paper: ClassVar[str] = "Basu et al., 2024, arXiv 2304.01917"
+
+    def unfreezes(self, parameter: str, config: ViTConfig) -> bool:
+        return parameter.split(".")[-2:-1] in (["norm1"], ["norm2"], ["norm"], ["norm_pre"])
+
+    def count(self, config: ViTConfig) -> int:
+        return 2 * config.width * (2 * config.depth + 1 + config.pre_norm)

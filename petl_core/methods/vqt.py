@@ -1,0 +1,134 @@
+"""VQT: learned queries read every block of a backbone that they do not change.
+
+Paper: Tu et al., "Visual Query Tuning: Towards Effective Usage of Intermediate Representations for Parameter and Memory
+Efficient Transfer Learning", CVPR 2023, arXiv 2212.03220, section 3.
+Formula: in block l, T query tokens q_l in R^(T x D) attend to the keys and values of the ordinary tokens and pass
+through the block with its own weights: u = q_l + LS1(proj(attention(Wq LN1 q_l, K, V))), o_l = u + LS2(MLP(LN2 u)). The L T
+outputs and the class token, each divided by its length, are combined by a learned vector w of length L T + 1 (ones at
+the start) to the D features that the head reads. Nothing flows back: the class token and the patches are those of the
+pre-trained model, to the bit. Queries are drawn as VPT's prompts; dropout on the queries; no drop path on their way.
+Sites: ``heads`` of every block (there the keys and values are at hand), ``features``, and ``embed`` to start anew.
+Edits of other methods act on the ordinary tokens, so on keys and values, and not on the queries.
+Parameters: L T D + L T + 1.
+Merges: no, though the backbone stays as it is.
+alpha: (1 - alpha) * class token + alpha * combination.
+Released code: does not work. It throws the outputs of the queries away, so that they get no gradient, and normalises
+along the wrong axis.
+``init="released"`` takes only its initialisation, w from N(0, 0.02^2), and its single dropout mask per batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from petl_core.methods._prompt import uniform_tokens
+from petl_core.methods.base import Method, check_choice, check_fraction, check_positive, register
+from petl_core.vit import Block, ViT, ViTConfig
+
+
+class Queries(nn.Module):
+    """The queries of all blocks and the vector that combines what they found. ``found`` is empty between forwards."""
+
+    def __init__(self, config: ViTConfig, count: int, dropout: float, released: bool) -> None:
+        super().__init__()
+        self.queries = uniform_tokens(config.depth, count, config.width, config=config)
+        self.combiner = nn.Parameter(torch.ones(config.depth * count + 1))
+        if released:
+            nn.init.trunc_normal_(self.combiner, std=0.02)
+        self.dropout, self.shared_mask, self.alpha = dropout, released, 1.0
+        self.found: list[Tensor] = []
+
+    def tokens(self, index: int, batch: int) -> Tensor:
+        """The queries of a block: (1, T, D), or (B, T, D) where each image has a dropout mask of its own."""
+        queries = self.queries[index : index + 1]
+        if self.training and self.dropout and not self.shared_mask:
+            queries = queries.expand(batch, -1, -1)
+        return F.dropout(queries, self.dropout, self.training)
+
+    def restart(self, y: Tensor, x: Tensor) -> Tensor:
+        """The edit at ``embed``: forget what an interrupted forward may have left."""
+        self.found.clear()
+        return y
+
+    def combine(self, y: Tensor, x: Tensor) -> Tensor:
+        """The edit at ``features``, where y is the class token (B, D)."""
+        if self.alpha == 0.0:
+            return y
+        outputs = torch.cat([*self.found, y[:, None]], dim=1)  # (B, L T + 1, D)
+        self.found.clear()
+        combined = torch.einsum("bnd,n->bd", F.normalize(outputs, dim=-1), self.combiner.to(outputs.dtype))
+        return combined if self.alpha == 1.0 else (1.0 - self.alpha) * y + self.alpha * combined
+
+
+@dataclass(eq=False)
+class Reader:
+    """The edit at ``heads`` of one block: y passes unchanged, and the queries look at x, its queries, keys, values.
+
+    Not a module: the block must not be registered a second time.
+    """
+
+    owner: Queries
+    block: Block
+    index: int
+
+    def __call__(self, y: Tensor, x: Tensor) -> Tensor:
+        if self.owner.alpha == 0.0:
+            return y
+        block, heads, D = self.block, self.block.attn.heads, y.shape[-1]
+        tokens = self.owner.tokens(self.index, len(x))  # (1 or B, T, D)
+        weight, bias = block.attn.qkv.weight[:D], block.attn.qkv.bias[:D]
+        query = F.linear(block.norm1(tokens), weight, bias).to(x.dtype).expand(len(x), -1, -1)
+        query = query.unflatten(2, (heads, -1)).transpose(1, 2)  # (B, H, T, D/H)
+        key, value = x[..., D:].unflatten(2, (2, heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, H, N, D/H)
+        read = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)  # (B, T, D)
+        u = tokens + block.ls1(block.attn.proj(read))
+        z = block.norm2(u)
+        z = block.mlp.fc2(block.mlp.act(block.mlp.fc1(z)))
+        self.owner.found.append(u + block.ls2(z))
+        return y
+
+
+@register
+@dataclass(frozen=True)
+class VQT(Method):
+    """Size is ``queries``, their number in each block."""
+
+    name: ClassVar[str] = "vqt"
+    title: ClassVar[str] = "VQT"
+    family: ClassVar[str] = "prompt"
+    paper: ClassVar[str] = "Tu et al., 2023, arXiv 2212.03220"
+    size_field: ClassVar[str | None] = "queries"
+    mergeable: ClassVar[bool] = False
+    obstacle: ClassVar[str] = "its queries are additional tokens, not weights"
+    lrs: ClassVar[tuple[float, ...]] = (1e-2, 3e-3, 3e-2)
+    space: ClassVar[dict[str, tuple[Any, ...]]] = {"queries": (10, 1)}
+    published_space: ClassVar[dict[str, tuple[Any, ...]]] = {}  # the study ran none
+
+    queries: int = 10
+    dropout: float = 0.1
+    init: str = "intended"
+
+    def __post_init__(self) -> None:
+        check_positive(self, "queries")
+        check_fraction(self, "dropout")
+        check_choice(self, "init", ("intended", "released"))
+
+    @property
+    def identity_at_start(self) -> bool:
+        return False
+
+    def attach(self, vit: ViT) -> nn.Module:
+        module = Queries(vit.config, self.queries, self.dropout, released=self.init == "released")
+        vit.sites["embed"].append(module.restart)
+        for index, block in enumerate(vit.blocks):
+            block.attn.sites["heads"].append(Reader(module, block, index))
+        vit.sites["features"].append(module.combine)
+        return module
+
+    def count(self, config: ViTConfig) -> int:
+        return config.depth * self.queries * (config.width + 1) + 1

@@ -1,0 +1,324 @@
+"""Execute the notebooks, write the committed ones, and check that what is committed is what the source says.
+
+    python -m petl_core.notebooks execute --profile smoke --out runs/notebooks/smoke --only 04
+    python -m petl_core.notebooks refresh            # at the laptop profile, on the shipped records, into notebooks/
+    python -m petl_core.notebooks pair               # carry an edit of the prose over, outputs kept
+    python -m petl_core.notebooks check
+
+The source of a chapter is ``notebooks/NN_topic.py`` (jupytext's percent format); ``NN_topic.ipynb`` beside it is made from
+it, here and nowhere else. A source has one cell tagged ``parameters``, whose names may be overridden: ``PROFILE``,
+``RESULTS`` ("shipped" or "fresh") and ``RUNS`` (where fresh records are; "" for ``runs/results-<PROFILE>``). Their
+defaults come from the environment variables ``PETL_PROFILE``, ``PETL_RESULTS`` and ``PETL_RUNS``.
+
+The same source, package and records give the same bytes: cell ids are digests of the cells, timings are removed, widgets
+are numbered. In the notebook's metadata stand digests of the code and of the records that the outputs came from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import hashlib
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from petl_core.errors import UserError
+from petl_core.paths import DATA, RESULTS
+
+ROOT = DATA.parent
+FOLDER = ROOT / "notebooks"
+PARAMETERS = ("PROFILE", "RESULTS", "RUNS")
+ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
+
+
+def records_folder(profile: str, results: str, runs: str | Path = "") -> Path:
+    """Where a notebook finds its records: the shipped ones, or ``runs`` for those computed anew."""
+    if results not in ("shipped", "fresh"):
+        raise UserError(
+            f"RESULTS is {results!r}; it is 'shipped' (the records in data/results) or 'fresh' (computed here)"
+        )
+    if results == "shipped":
+        return RESULTS
+    return Path(runs) if runs else ROOT / "runs" / f"results-{profile}"
+
+
+def sources(only: Sequence[str] = (), folder: Path = FOLDER) -> list[Path]:
+    """The notebooks' sources in order; ``only`` keeps those whose file names start with one of its strings."""
+    found = sorted(folder.glob("[0-9][0-9]_*.py"))
+    missing = [start for start in only if not any(path.name.startswith(start) for path in found)]
+    if missing:
+        names = ", ".join(path.stem for path in found) or "none"
+        raise UserError(f"no notebook in {folder} starts with {missing[0]!r}; there are: {names}")
+    return [path for path in found if not only or path.name.startswith(tuple(only))]
+
+
+def read(source: Path) -> Any:
+    """The source as a notebook without outputs, with cell ids that depend on the cells alone."""
+    import jupytext
+
+    notebook = jupytext.read(source)
+    seen: dict[str, int] = {}
+    for cell in notebook.cells:
+        cell.id = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:8]
+        seen[cell.id] = seen.get(cell.id, 0) + 1
+        if seen[cell.id] > 1:
+            cell.id += f"-{seen[cell.id]}"
+    notebook.metadata = {
+        "jupytext": {"formats": "ipynb,py:percent"},
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    return _node(notebook)
+
+
+def parameters(notebook: Any, name: str) -> set[str]:
+    """The names that the cell tagged ``parameters`` assigns."""
+    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(cells) != 1:
+        raise UserError(f"{name}: {len(cells)} cells are tagged 'parameters'; a notebook needs exactly one")
+    targets = (node.targets for node in ast.parse(cells[0].source).body if isinstance(node, ast.Assign))
+    return {target.id for group in targets for target in group if isinstance(target, ast.Name)}
+
+
+def execute(source: Path, out: Path, values: dict[str, str] | None = None, *, timeout: int | None = None) -> Any:
+    """Run one source in a kernel of this interpreter, with papermill; write and return the executed notebook.
+
+    ``values`` override parameters that the notebook has; the others are left out. ``timeout``: seconds a cell may take.
+    A failing cell raises RuntimeError naming the notebook; what ran until then is in ``out``.
+    """
+    import nbformat
+    import papermill
+
+    notebook = read(source)
+    known = parameters(notebook, source.name)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        bare = Path(folder) / f"{source.stem}.ipynb"
+        nbformat.write(notebook, bare)
+        try:
+            papermill.execute_notebook(
+                str(bare),
+                str(out),
+                parameters={name: value for name, value in (values or {}).items() if name in known},
+                kernel_name="python3",
+                cwd=str(source.parent),
+                progress_bar=False,
+                execution_timeout=timeout,
+            )
+        except papermill.PapermillExecutionError as error:
+            raise RuntimeError(f"{source.name}: {error.ename}: {error.evalue} (see {out})") from error
+    executed = tidy(nbformat.read(out, as_version=4), source.stem)
+    _write(executed, out)
+    return executed
+
+
+def tidy(notebook: Any, stem: str) -> Any:
+    """Drop what differs from one execution to the next: timings, versions, half-drawn progress bars, widgets' names."""
+    notebook.metadata = {key: notebook.metadata[key] for key in sorted(notebook.metadata) if key != "papermill"}
+    notebook.metadata["language_info"] = {"name": "python"}
+    for cell in notebook.cells:
+        cell.metadata = {key: cell.metadata[key] for key in ("tags", "jupyter", "slideshow") if cell.metadata.get(key)}
+        for output in cell.get("outputs", []):
+            if output.output_type == "stream":
+                output.text = re.sub(r"[^\n]*\r(?!\n)", "", output.text)
+    text = json.dumps(notebook)
+    widgets = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
+    for number, name in enumerate(sorted(widgets, key=text.index)):
+        text = text.replace(name, hashlib.md5(f"{stem} {number}".encode()).hexdigest())
+    return _node(json.loads(text))
+
+
+def refresh(source: Path, *, timeout: int | None = None) -> Path:
+    """Execute with the parameters as they stand in the source and write the committed notebook; return its path."""
+    target = source.with_suffix(".ipynb")
+    for name in PARAMETERS:
+        os.environ.pop(f"PETL_{name}", None)
+    with tempfile.TemporaryDirectory() as folder:
+        notebook = execute(source, Path(folder) / target.name, timeout=timeout)
+    notebook.metadata["petl_core"] = provenance(notebook, source.name)
+    _write(notebook, target)
+    return target
+
+
+def pair(source: Path) -> Path:
+    """Write the notebook anew from the source, keeping the outputs of cells that have not changed."""
+    target = source.with_suffix(".ipynb")
+    notebook = read(source)
+    if target.exists():
+        before = _load(target)
+        kept = {cell.id: cell for cell in before.cells if cell.cell_type == "code"}
+        for cell in notebook.cells:
+            if cell.id in kept:
+                cell.outputs, cell.execution_count = kept[cell.id].outputs, kept[cell.id].execution_count
+        notebook.metadata.update(
+            {key: before.metadata[key] for key in ("petl_core", "widgets") if key in before.metadata}
+        )
+    _write(notebook, target)
+    return target
+
+
+def provenance(notebook: Any, name: str) -> dict[str, str]:
+    """What the outputs came from: digests of the code cells and, for a notebook that reads records, of the records."""
+    code = json.dumps([cell.source for cell in notebook.cells if cell.cell_type == "code"])
+    records = _digest_files(RESULTS) if "RESULTS" in parameters(notebook, name) else ""
+    return {"code": hashlib.sha256(code.encode()).hexdigest()[:16], "records": records}
+
+
+def check(source: Path) -> list[str]:
+    """What is wrong with the committed notebook of this source; an empty list if nothing is."""
+    target = source.with_suffix(".ipynb")
+    if not target.exists():
+        return [f"{target.name} is missing: make notebooks"]
+    expected, found = read(source), _load(target)
+    if [_content(cell) for cell in expected.cells] != [_content(cell) for cell in found.cells]:
+        return [
+            f"{target.name} is not what {source.name} says: python -m petl_core.notebooks pair (prose) or refresh (code)"
+        ]
+    problems, made_from = [], found.metadata.get("petl_core", {})
+    for key, value in provenance(expected, source.name).items():
+        if made_from.get(key) != value:
+            problems.append(f"{target.name}: the outputs come from other {key} than there is now: make notebooks")
+    for number, cell in enumerate(found.cells):
+        if cell.cell_type != "code":
+            continue
+        problems += [f"{target.name}, cell {number}: {problem}" for problem in _output_problems(cell)]
+    return problems
+
+
+def _output_problems(cell: Any) -> Iterable[str]:
+    if cell.source.strip() and not cell.execution_count:
+        yield "was not executed"
+    for output in cell.outputs:
+        if output.output_type == "error" and "raises-exception" not in cell.metadata.get("tags", []):
+            yield f"ended in {output.ename}: {output.evalue}"
+        shown = json.dumps([output.get("text", ""), output.get("data", {}).get("text/plain", "")])
+        if ADDRESS.search(shown):
+            yield f"shows a memory address ({ADDRESS.search(shown)[0].strip()}), another one each time"  # type: ignore[index]
+        if str(ROOT) in shown or str(Path.home()) + os.sep in shown:
+            yield "shows a folder of the machine it ran on"
+
+
+def _content(cell: Any) -> tuple[str, str, list[str]]:
+    return cell.cell_type, cell.source, sorted(cell.metadata.get("tags", []))
+
+
+def _digest_files(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def _node(notebook: Any) -> Any:
+    import nbformat
+
+    return nbformat.from_dict({**notebook, "nbformat": 4, "nbformat_minor": 5})
+
+
+def _load(path: Path) -> Any:
+    import nbformat
+
+    return nbformat.read(path, as_version=4)
+
+
+def _write(notebook: Any, path: Path) -> None:
+    import nbformat
+
+    nbformat.validate(notebook)
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def _quiet_environment() -> None:
+    """For the kernels: one thread each, so that numbers do not depend on the cores, and no network."""
+    fixed = {
+        "PYTHONHASHSEED": "0",
+        "HF_HUB_OFFLINE": "1",
+        "JUPYTER_PLATFORM_DIRS": "1",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
+    os.environ.update(fixed)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def _timed(work: Callable[..., Any], source: Path, *args: Any) -> tuple[str, float, str]:
+    _quiet_environment()
+    start = time.perf_counter()
+    try:
+        work(source, *args)
+    except (RuntimeError, ValueError, OSError) as error:
+        return source.stem, time.perf_counter() - start, str(error)
+    return source.stem, time.perf_counter() - start, ""
+
+
+def _all(work: Callable[..., Any], jobs: list[tuple[Any, ...]], workers: int) -> int:
+    """Run the jobs in worker processes; print each as it ends; return how many failed."""
+    failed = 0
+    with ProcessPoolExecutor(max(1, min(workers, len(jobs))), mp_context=get_context("spawn")) as pool:
+        for future in as_completed([pool.submit(_timed, work, *job) for job in jobs]):
+            stem, seconds, error = future.result()
+            failed += bool(error)
+            print(
+                f"{stem}: {'failed' if error else 'executed'} after {seconds:.0f} s{': ' + error if error else ''}",
+                flush=True,
+            )
+    return failed
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m petl_core.notebooks", description=(__doc__ or "").split("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (
+        ("execute", "run the notebooks at a profile, outside notebooks/"),
+        ("refresh", "run them as committed and write them back"),
+        ("pair", "write the .ipynb files from the sources, outputs kept"),
+        ("check", "see that the committed notebooks are what the sources say"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--only", nargs="+", default=[], metavar="NN", help="the notebooks whose names start so")
+        command.add_argument("--notebooks", type=Path, default=FOLDER, metavar="DIR", help="where the sources are")
+        if name in ("execute", "refresh"):
+            command.add_argument(
+                "--workers", type=int, default=os.cpu_count() or 1, help="notebooks at a time (one per core)"
+            )
+            command.add_argument("--timeout", type=int, help="seconds that one cell may take (no limit)")
+        if name == "execute":
+            command.add_argument("--profile", default="smoke", help="smoke, quick, laptop, gpu or full (smoke)")
+            command.add_argument(
+                "--results", choices=("shipped", "fresh"), default="fresh", help="which records (fresh)"
+            )
+            command.add_argument("--runs", default="", metavar="DIR", help="with the fresh ones (runs/results-PROFILE)")
+            command.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the executed notebooks")
+    options = parser.parse_args(arguments)
+    try:
+        chosen = sources(options.only, options.notebooks)
+        if options.command == "execute":
+            runs = str(records_folder(options.profile, options.results, options.runs).resolve())
+            values = {"PROFILE": options.profile, "RESULTS": options.results, "RUNS": runs}
+            jobs = [(path, options.out / f"{path.stem}.ipynb", values) for path in chosen]
+            return int(_all(execute, jobs, options.workers) > 0)
+        if options.command == "refresh" and _all(refresh, [(path,) for path in chosen], options.workers):
+            return 1
+        if options.command == "pair":
+            for path in chosen:
+                pair(path)
+        problems = [problem for path in chosen for problem in check(path)]
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print("\n".join(problems) or f"{len(chosen)} notebooks are what their sources say")
+    return int(bool(problems))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,133 @@
+"""How large a study is: the profiles smoke, quick and laptop, and every number that they use.
+
+A profile lists tasks, methods, seeds, trials, the recipes of trials and of final runs, and the parts of the study (the
+keys of ``petl_core.study.PARTS``) with the methods and tasks that each part covers. What quick runs, laptop runs too,
+with equal digests, so that quick's fresh records can be compared with the shipped ones one by one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from petl_core import methods
+from petl_core.data import embedded_names
+from petl_core.errors import UserError
+from petl_core.train import Recipe
+
+TUNE = Recipe(epochs=3, batch_size=32)  # of trials, on train800
+FINAL = Recipe(epochs=8, batch_size=32)  # of final runs, on train1000
+SMOKE = Recipe(epochs=1, batch_size=32)
+TRIALS = 4  # for each task and method, whatever the method
+SEEDS = (0, 1, 2)
+DROP_PATHS = (0.0, 0.1)  # the first is the default
+DEFAULT_LR = 1e-3  # of the variant "default", the same for all methods
+HIGH_LRS = (1e-3, 1e-2)  # the published rates for full fine-tuning
+QUICK_METHODS = ("linear", "full", "bitfit", "ssf", "lora")
+QUICK_METHODS += ("adaptformer", "houlsby_adapter", "repadapter", "vpt_deep", "fact_tk")
+QUICK_TASKS = 1  # for each group, the first of its names
+SMOKE_METHODS = ("linear", "bitfit", "lora")
+PUBLISHED_DECAYS, PUBLISHED_SEED, PUBLISHED_DROP_PATH = (1e-4, 1e-3), 42, 0.1
+BITFIT_BASE = {"lr": 1e-4, "drop_path": 0.0, "normalise": "none"}  # untuned: full fine-tuning's rate, [0, 1] images
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the study (a key of ``PARTS``) for some of a profile's methods and tasks; None means all of them."""
+
+    name: str
+    methods: tuple[str, ...] | None = None
+    tasks: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a study of one size consists of. Each embedded profile's specs from quick on are also in the next one's."""
+
+    name: str
+    about: str
+    backbone: str
+    tasks: tuple[str, ...]
+    methods: tuple[str, ...]
+    parts: tuple[Part, ...]
+    seeds: tuple[int, ...] = SEEDS
+    trials: int = TRIALS
+    tune: Recipe = TUNE
+    final: Recipe = FINAL
+    drop_paths: tuple[float, ...] = DROP_PATHS
+    max_train: int | None = None
+    max_evaluate: int | None = None
+    pretrained: bool = True
+    device: str = "cpu"
+
+    def part(self, name: str) -> Part:
+        """The part of that name. ``UserError`` listing the profile's parts if it has none."""
+        for part in self.parts:
+            if part.name == name:
+                return part
+        names = ", ".join(p.name for p in self.parts)
+        raise UserError(f"profile '{self.name}' has no part '{name}'; it has: {names}")
+
+
+def profile_names() -> list[str]:
+    """The profiles, from small to large."""
+    return ["smoke", "quick", "laptop"]
+
+
+def profile(name: str) -> Profile:
+    """The profile called ``name``. ``UserError`` listing the names if there is none."""
+    everything = tuple(embedded_names())
+    groups = ("natural", "specialised", "structured")
+    quick_tasks = tuple(task for group in groups for task in embedded_names(group)[:QUICK_TASKS])
+    few = ("linear", "full", "lora", "ssf")
+    if name == "smoke":
+        parts = tuple(Part(p, SMOKE_METHODS) for p in ("tuned", "default", "drop_path", "trials", "best_on_test"))
+        return Profile(
+            name,
+            "a few steps of three methods on two tasks; its numbers mean nothing (seconds)",
+            backbone="mini",
+            tasks=quick_tasks[:2],
+            methods=SMOKE_METHODS,
+            parts=(*parts, Part("bitfit"), Part("full_low_lr")),
+            seeds=(0, 1),
+            trials=2,
+            tune=SMOKE,
+            final=SMOKE,
+            max_train=64,
+            max_evaluate=100,
+        )
+    if name == "quick":
+        return Profile(
+            name,
+            "ten methods on three tasks, one of each group (about 15 minutes on 2 cores)",
+            backbone="mini",
+            tasks=quick_tasks,
+            methods=QUICK_METHODS,
+            parts=(
+                Part("tuned"),
+                Part("default"),
+                Part("drop_path", ("bitfit", "lora", "ssf")),
+                Part("trials", few),
+                Part("full_low_lr"),
+                Part("bitfit"),
+                Part("best_on_test", few),
+            ),
+        )
+    if name == "laptop":
+        return Profile(
+            name,
+            "all methods on the whole embedded suite; its records are shipped (about 75 minutes on 2 cores)",
+            backbone="mini",
+            tasks=everything,
+            methods=tuple(methods.names()),
+            parts=(
+                Part("tuned"),
+                Part("default"),
+                Part("drop_path", ("bitfit", "lora", "ssf")),
+                Part("trials", few),
+                Part("full_low_lr"),
+                Part("bitfit"),
+                Part("best_on_test", few),
+                Part("published", ("linear", "full", "bitfit", "ssf", "lora"), quick_tasks),
+            ),
+        )
+    raise UserError(f"unknown profile '{name}'; the profiles are: {', '.join(profile_names())}")

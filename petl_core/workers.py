@@ -1,0 +1,327 @@
+"""Runs a list of specs: in this process, or in worker processes with one thread each. What exists is not run again.
+
+A worker is ``python -m petl_core.workers``: it reads jobs as lines of JSON, writes each record itself, and ends at once
+when the process that started it ends, however that ends. So killing a study loses only the runs in progress. What to
+run, and why, is ``petl_core.study``'s business.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from petl_core.model import create_model
+
+from petl_core import methods
+from petl_core.data import load_task
+from petl_core.errors import UserError
+from petl_core.records import Records, RunSpec, StorageError, describe_environment
+from petl_core.train import Run, train
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run that a study wants, and the variant of the protocol that it serves."""
+
+    spec: RunSpec
+    variant: str
+
+
+@dataclass
+class Outcome:
+    """What became of a plan."""
+
+    done: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    failures: list[tuple[RunSpec, str]] = field(default_factory=list)
+
+    def __add__(self, other: Outcome) -> Outcome:
+        failures = self.failures + other.failures
+        return Outcome(self.done + other.done, self.skipped + other.skipped, self.seconds + other.seconds, failures)
+
+    def report(self) -> str:
+        """Readable lines: the counts, and each failure with its spec and reason."""
+        lines = [f"{self.done} runs done, {self.skipped} were there already, {len(self.failures)} failed"]
+        for spec, reason in self.failures:
+            lines.append(f"FAILED {spec} ({spec.digest}): {reason.strip()}")
+        return "\n".join(lines)
+
+
+def default_workers() -> int:
+    """One worker for each core this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.lru_cache(maxsize=2)
+def _task(name: str, size: int | None) -> Any:
+    return load_task(name, size=size)
+
+
+def build(spec: RunSpec, device: str = "cpu") -> Any:
+    """The untrained model of a spec, on the device. ``UserError`` if the weights here are not those of the spec."""
+    task = _task(spec.task, spec.image_size)
+    model = create_model(
+        spec.backbone,
+        spec.method,
+        num_classes=task.num_classes,
+        pretrained=spec.weights != "random",
+        image_size=spec.image_size,
+        seed=spec.seed,
+        **spec.hyper,
+    )
+    if model.spec.weights != spec.weights:
+        raise UserError(
+            f"backbone '{spec.backbone}' has weights {model.spec.weights} here, the spec asks for {spec.weights}; "
+            "make the plan again with these weights"
+        )
+    return model.to(device)
+
+
+def execute(spec: RunSpec, device: str = "cpu", progress: bool = False) -> Run:
+    """Do one run: task, model, training. Equal specs give equal bits on one CPU with one thread."""
+    task = _task(spec.task, spec.image_size)
+    if task.digest != spec.task_digest:
+        raise UserError(f"task '{spec.task}' has data {task.digest} here, the spec asks for {spec.task_digest}")
+    where = {"train_on": spec.train_on, "evaluate_on": spec.evaluate_on, "max_train": spec.max_train}
+    where["max_evaluate"] = spec.max_evaluate
+    model = build(spec, device)
+    return train(model, task, spec.recipe, seed=spec.seed, track=spec.track, progress=progress, **where)
+
+
+def cost(spec: RunSpec) -> float:
+    """Work of a run in forward passes of one image, roughly: for the order of runs and the time left."""
+    count = spec.max_train or int("".join(c for c in spec.train_on if c.isdigit()) or 1000)
+    held = spec.max_evaluate or (200 if spec.evaluate_on == "val200" else 1000)
+    if spec.method == "linear" and spec.recipe.drop_path == 0.0 and not spec.recipe.flip:
+        return count + held + 0.02 * count * spec.recipe.epochs
+    return 3.0 * count * spec.recipe.epochs + held * (spec.recipe.epochs if spec.track else 1)
+
+
+class Runner:
+    """Executes plans; worker processes live from the first plan to ``close``. Use it in a ``with`` statement."""
+
+    def __init__(
+        self, records: Records, workers: int | None = None, device: str = "cpu", progress: bool = True
+    ) -> None:
+        self.records, self.device, self.progress = records, device, progress
+        self.workers = default_workers() if workers is None else workers
+        if self.workers < 0:
+            raise UserError(f"workers is {workers}; it must be 0 (in this process) or more")
+        self.children: list[_Child] = []
+        records.check_writable()
+        records.clean()
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the worker processes, whatever they are doing."""
+        for child in self.children:
+            child.end()
+        self.children = []
+
+    def run(self, plan: Iterable[Planned]) -> Outcome:
+        """Run what has no record yet, longest first. Failures are collected; only a full or read-only disk stops it."""
+        start, outcome = time.monotonic(), Outcome()
+        variants: dict[str, list[str]] = {}
+        todo: dict[str, RunSpec] = {}
+        for planned in plan:
+            digest = planned.spec.digest
+            if digest not in variants:
+                if self.records.has(digest):
+                    outcome.skipped += 1
+                else:
+                    todo[digest] = planned.spec
+            variants.setdefault(digest, []).append(planned.variant)
+        jobs = sorted(todo.values(), key=lambda s: (-round(2 * math.log2(cost(s))), s.task, s.method, s.digest))
+        inline = min(self.workers, len(jobs)) <= 1 or any(_defined_elsewhere(s) for s in jobs)
+        bar = _Progress(jobs, self.progress)
+        results = self._inline(jobs, variants) if inline else self._spread(jobs, variants)
+        for spec, reply in results:
+            if reply["ok"]:
+                outcome.done += 1
+            elif reply["storage"]:
+                raise StorageError(reply["error"])
+            else:
+                outcome.failures.append((spec, reply["error"]))
+            bar.show(spec, reply)
+        for digest, names in variants.items():
+            if self.records.has(digest):
+                for name in names:
+                    self.records.add_variant(digest, name)  # reads the record, so a damaged one is found here
+        outcome.seconds = time.monotonic() - start
+        return outcome
+
+    def _inline(self, jobs: list[RunSpec], variants: dict[str, list[str]]) -> Iterator[tuple[RunSpec, dict[str, Any]]]:
+        threads = torch.get_num_threads()
+        try:
+            if self.device == "cpu":
+                torch.set_num_threads(1)  # as the workers have, for the same bits
+            for spec in jobs:
+                yield spec, _attempt(spec, variants[spec.digest][0], self.records, self.device)
+        finally:
+            torch.set_num_threads(threads)
+
+    def _spread(self, jobs: list[RunSpec], variants: dict[str, list[str]]) -> Iterator[tuple[RunSpec, dict[str, Any]]]:
+        waiting: queue.SimpleQueue[RunSpec] = queue.SimpleQueue()
+        results: queue.SimpleQueue[tuple[RunSpec, dict[str, Any]]] = queue.SimpleQueue()
+        for spec in jobs:
+            waiting.put(spec)
+        while len(self.children) < min(self.workers, len(jobs)):
+            self.children.append(_Child(self.records.root, self.device))
+        stop = threading.Event()
+
+        def feed(child: _Child) -> None:  # one thread per child: hand it a job, wait for the answer
+            while not stop.is_set():
+                try:
+                    spec = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                results.put((spec, child.ask({"spec": spec.to_dict(), "variant": variants[spec.digest][0]})))
+
+        for child in self.children:
+            threading.Thread(target=feed, args=(child,), daemon=True).start()
+        try:
+            for _ in jobs:
+                yield results.get()
+        except BaseException:  # Ctrl-C among them
+            stop.set()
+            self.close()
+            raise
+        finally:
+            stop.set()
+
+
+class _Child:
+    """A worker process, started when first asked and again if it died."""
+
+    def __init__(self, root: Path, device: str) -> None:
+        self.root, self.device = root, device
+        self.process: subprocess.Popen[str] | None = None
+
+    def ask(self, job: dict[str, Any]) -> dict[str, Any]:
+        try:
+            process = self.process = self.process or self._start()
+        except OSError as error:
+            return {"ok": False, "storage": False, "error": f"cannot start a worker process: {error}"}
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(job) + "\n")
+            process.stdin.flush()
+            answer = process.stdout.readline()
+        except OSError:  # it is gone
+            answer = ""
+        if answer:
+            return json.loads(answer)
+        code, self.process = process.wait(), None
+        reason = "killed, perhaps for want of memory: try fewer --workers" if code < 0 else "see the messages above"
+        return {"ok": False, "storage": False, "error": f"its worker process ended with code {code} ({reason})"}
+
+    def _start(self) -> subprocess.Popen[str]:
+        package = str(Path(__file__).resolve().parent.parent)
+        path = os.pathsep.join(p for p in (package, os.environ.get("PYTHONPATH", "")) if p)
+        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "petl_core.workers", str(self.root), self.device]
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=os.name == "posix",  # Ctrl-C reaches the parent alone, which ends its workers
+        )
+
+    def end(self) -> None:
+        process, self.process = self.process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+
+class _Progress:
+    """Lines with the time left: each run on a terminal, one every 20 seconds in a log."""
+
+    def __init__(self, jobs: list[RunSpec], shown: bool) -> None:
+        self.shown, self.total, self.count = shown, sum(cost(s) for s in jobs), len(jobs)
+        self.start = self.printed = time.monotonic()
+        self.done, self.work = 0, 0.0
+
+    def show(self, spec: RunSpec, reply: dict[str, Any]) -> None:
+        self.done, self.work = self.done + 1, self.work + cost(spec)
+        now, last = time.monotonic(), self.done == self.count
+        terminal = sys.stderr.isatty()
+        if not self.shown or not (terminal or last or now - self.printed > 20 or not reply["ok"]):
+            return
+        self.printed = now
+        left = (now - self.start) * (self.total - self.work) / self.work
+        score = "failed" if not reply["ok"] else "diverged" if reply["diverged"] else f"{reply['accuracy']:.1f} %"
+        line = f"[{self.done}/{self.count}] {spec}: {score}; {_clock(now - self.start)} gone, {_clock(left)} left"
+        end = "\n" if last or not terminal or not reply["ok"] else "\r"
+        print(line[:158].ljust(110) if terminal else line, end=end, file=sys.stderr, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"
+
+
+def _defined_elsewhere(spec: RunSpec) -> bool:
+    """A method written in a notebook or script is unknown to a worker process, so it is run in this one."""
+    known = methods.registry.get(spec.method)
+    return known is not None and not known.__module__.startswith("petl_core.")
+
+
+def _attempt(spec: RunSpec, variant: str, records: Records, device: str) -> dict[str, Any]:
+    try:
+        run = execute(spec, device)
+        records.save(spec, run, variant, describe_environment(device))
+    except UserError as error:
+        return {"ok": False, "storage": isinstance(error, StorageError), "error": str(error)}
+    except Exception:
+        return {"ok": False, "storage": False, "error": traceback.format_exc()}
+    accuracy = None if run.diverged else run.accuracy
+    return {"ok": True, "accuracy": accuracy, "diverged": run.diverged, "seconds": run.seconds}
+
+
+def main(arguments: list[str]) -> None:
+    """The worker's loop: a line of JSON in, a run, a line of JSON out, until the input ends."""
+    root, device = arguments
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever else is printed goes to stderr and cannot spoil the answers
+    if device == "cpu":
+        torch.set_num_threads(1)
+    records, jobs = Records(root), queue.SimpleQueue[str]()
+
+    def listen() -> None:
+        for line in sys.stdin:
+            jobs.put(line)
+        os._exit(0)  # the parent has closed the pipe or is gone: stop in the middle of a run, leave no record of it
+
+    threading.Thread(target=listen, daemon=True).start()
+    while True:
+        job = json.loads(jobs.get())
+        reply = _attempt(RunSpec.from_dict(job["spec"]), job["variant"], records, device)
+        answers.write(json.dumps(reply) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

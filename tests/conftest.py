@@ -1,0 +1,46 @@
+"""For all tests: one thread, no windows, no network but this machine's own, and the folder of real data where there is one."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; bitwise tests must not depend on the cores
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["MPLBACKEND"] = "Agg"
+for _name in ("PROFILE", "RESULTS", "RUNS"):
+    os.environ.pop(f"PETL_{_name}", None)
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+_connect = socket.socket.connect
+
+
+def _connect_here(self: socket.socket, address: Any) -> None:
+    if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+        raise OSError(f"a test tried to reach {address[0]}; after installation nothing here may use the network")
+    _connect(self, address)
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket.socket, "connect", _connect_here)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def petl_data() -> Path:
+    """The folder of real images and weights that the environment variable PETL_DATA names; skips where there is none."""
+    folder = os.environ.get("PETL_DATA", "")
+    if not folder:
+        pytest.skip("PETL_DATA is not set: no folder with real data and weights to test on")
+    if not Path(folder).is_dir():
+        pytest.skip(f"PETL_DATA is {folder}, which is not a folder")
+    return Path(folder)

@@ -1,0 +1,214 @@
+"""The runner of the notebooks, on small ones written here; and each committed notebook against its source."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from petl_core import book, notebooks
+from petl_core.errors import UserError
+
+SOURCE = """\
+# %% [markdown]
+# # 07 · A small one
+
+# %% tags=["parameters"]
+import os
+
+PROFILE = os.environ.get("PETL_PROFILE", "laptop")
+RESULTS = os.environ.get("PETL_RESULTS", "shipped")
+
+# %%
+import sys
+
+for step in range(3):
+    print(f"step {step}", end="\\r", flush=True)
+print(f"{PROFILE} {RESULTS}, done")
+
+# %%
+1 + 1
+
+# %%
+1 + 1
+"""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "07_small.py"
+    path.write_text(SOURCE, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def refreshed(source: Path) -> Path:
+    return notebooks.refresh(source, timeout=120)
+
+
+def text_of(path: Path) -> str:
+    cells = nbformat.read(path, as_version=4).cells
+    return "".join(output.get("text", "") for cell in cells for output in cell.get("outputs", []))
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_sources_come_in_order_and_only_selects(tmp_path: Path) -> None:
+    for name in ("10_ten.py", "02_two.py", "helper.py"):
+        (tmp_path / name).touch()
+    assert [path.name for path in notebooks.sources(folder=tmp_path)] == ["02_two.py", "10_ten.py"]
+    assert [path.name for path in notebooks.sources(["10"], tmp_path)] == ["10_ten.py"]
+    with pytest.raises(UserError, match="'03'; there are: 02_two, 10_ten"):
+        notebooks.sources(["03"], tmp_path)
+
+
+def test_records_folder() -> None:
+    assert notebooks.records_folder("quick", "shipped", "elsewhere").parts[-2:] == ("data", "results")
+    assert notebooks.records_folder("quick", "fresh").parts[-2:] == ("runs", "results-quick")
+    assert notebooks.records_folder("quick", "fresh", "elsewhere") == Path("elsewhere")
+    with pytest.raises(UserError, match="'shipped'"):
+        notebooks.records_folder("quick", "new")
+
+
+def test_cell_ids_depend_on_the_cells_alone(source: Path) -> None:
+    ids = [cell.id for cell in notebooks.read(source).cells]
+    assert len(set(ids)) == 5 and ids[4] == f"{ids[3]}-2"
+    edit(source, "# # 07", "# # 08")
+    assert [cell.id for cell in notebooks.read(source).cells][1:] == ids[1:]
+
+
+@pytest.mark.parametrize("replacement", ["", 'tags=["parameters"]\nOTHER = 1\n\n# %% tags=["parameters"]'])
+def test_a_source_needs_one_parameters_cell(source: Path, replacement: str) -> None:
+    edit(source, 'tags=["parameters"]', replacement)
+    with pytest.raises(UserError, match="needs exactly one"):
+        notebooks.parameters(notebooks.read(source), source.name)
+
+
+def test_execute_overrides_the_parameters_that_there_are(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out" / "07_small.ipynb"
+    executed = notebooks.execute(source, out, {"PROFILE": "smoke", "RESULTS": "fresh", "RUNS": "nowhere"}, timeout=120)
+    assert text_of(out) == "smoke fresh, done\n"
+    injected = [cell.source for cell in executed.cells if "injected-parameters" in cell.metadata.get("tags", [])]
+    assert len(injected) == 1 and "RUNS" not in injected[0]
+    assert "papermill" not in out.read_text(encoding="utf-8").split("injected-parameters")[1]
+
+
+def test_a_failing_cell_is_reported_and_what_ran_is_kept(source: Path, tmp_path: Path) -> None:
+    edit(source, "1 + 1", "1 / 0")
+    out = tmp_path / "07_small.ipynb"
+    with pytest.raises(RuntimeError, match=r"07_small\.py: ZeroDivisionError: division by zero"):
+        notebooks.execute(source, out, timeout=120)
+    assert "laptop shipped, done" in text_of(out)
+
+
+def test_refresh_ignores_the_environment_and_passes_its_check(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PETL_PROFILE", "smoke")
+    target = notebooks.refresh(source, timeout=120)
+    assert text_of(target) == "laptop shipped, done\n"
+    assert notebooks.check(source) == []
+    first = target.read_bytes()
+    assert notebooks.refresh(source, timeout=120).read_bytes() == first
+    assert sorted(path.name for path in source.parent.iterdir()) == ["07_small.ipynb", "07_small.py"]
+
+
+def test_check_finds_each_fault(source: Path, refreshed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    whole = refreshed.read_text(encoding="utf-8")
+
+    def faults(old: str, new: str) -> str:
+        refreshed.write_text(whole, encoding="utf-8")
+        edit(refreshed, old, new)
+        return " ".join(notebooks.check(source))
+
+    assert "is not what 07_small.py says" in faults("A small one", "A large one")
+    assert "is not what 07_small.py says" in faults("1 + 1", "1 + 2")
+    assert "come from other code" in faults('"code": "', '"code": "0')
+    assert "a memory address (at 0x7f00aa10)" in faults("shipped, done", "<object at 0x7f00aa10>")
+    assert "a folder of the machine" in faults("shipped, done", f"{Path.home()}/x")
+    assert "cell 3: was not executed" in faults('"execution_count": 3', '"execution_count": null')
+    refreshed.write_text(whole, encoding="utf-8")
+    monkeypatch.setattr(notebooks, "RESULTS", tmp_path)
+    assert "come from other records" in " ".join(notebooks.check(source))
+    refreshed.unlink()
+    assert notebooks.check(source) == ["07_small.ipynb is missing: make notebooks"]
+
+
+def test_check_finds_an_error_in_the_outputs(source: Path, refreshed: Path) -> None:
+    notebook = json.loads(refreshed.read_text(encoding="utf-8"))
+    error = {"output_type": "error", "ename": "KeyError", "evalue": "x", "traceback": []}
+    notebook["cells"][3]["outputs"] = [error]
+    refreshed.write_text(json.dumps(notebook), encoding="utf-8")
+    assert notebooks.check(source) == ["07_small.ipynb, cell 3: ended in KeyError: x"]
+
+
+def test_pair_keeps_outputs_when_prose_changes_and_check_sees_when_code_does(source: Path, refreshed: Path) -> None:
+    edit(source, "A small one", "A tiny one")
+    assert notebooks.check(source) != []
+    notebooks.pair(source)
+    assert notebooks.check(source) == [] and text_of(refreshed) == "laptop shipped, done\n"
+    edit(source, "1 + 1\n\n", "2 + 2\n\n")
+    notebooks.pair(source)
+    problems = " ".join(notebooks.check(source))
+    assert "come from other code" in problems and "cell 3: was not executed" in problems
+
+
+def test_tidy_gives_widgets_the_same_names_each_time() -> None:
+    def executed(first: str, second: str) -> str:
+        view = {
+            "application/vnd.jupyter.widget-view+json": {"model_id": second, "version_major": 2, "version_minor": 0}
+        }
+        cell = nbformat.v4.new_code_cell("slider", id="a", outputs=[nbformat.v4.new_output("display_data", view)])
+        state = {second: {"state": {"layout": f"IPY_MODEL_{first}"}}, first: {"state": {}}}
+        cell.metadata["execution"] = {"iopub.execute_input": first}
+        notebook = nbformat.v4.new_notebook(cells=[cell])
+        notebook.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": {"state": state}}
+        return nbformat.writes(notebooks.tidy(notebook, "07_small"))
+
+    one, two = executed("a" * 32, "b" * 32), executed("1" * 32, "2" * 32)
+    assert one == two and "IPY_MODEL_" in one and "a" * 32 not in one
+
+
+def test_command_line(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    there = ["--notebooks", str(tmp_path)]
+    assert notebooks.main(["check", *there]) == 1
+    assert "07_small.ipynb is missing" in capsys.readouterr().out
+    out = tmp_path / "executed"
+    assert notebooks.main(["execute", *there, "--profile", "quick", "--out", str(out), "--workers", "1"]) == 0
+    assert "07_small: executed after" in capsys.readouterr().out
+    assert text_of(out / "07_small.ipynb") == "quick fresh, done\n"
+    edit(source, "1 + 1", "1 / 0")
+    assert notebooks.main(["refresh", *there, "--workers", "1"]) == 1
+    assert "07_small: failed after" in capsys.readouterr().out
+    assert notebooks.main(["check", *there, "--only", "11"]) == 2
+    assert "error: no notebook" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_book_builds_without_a_warning_and_a_fault_stops_it(source: Path, refreshed: Path, tmp_path: Path) -> None:
+    front = book.build(tmp_path / "book", chapters=source.parent)
+    assert "A small one" in front.with_name("intro.html").read_text(encoding="utf-8")
+    assert "laptop shipped, done" in (front.parent / "notebooks" / "07_small.html").read_text(encoding="utf-8")
+    edit(source, "A small one", "A small one {ref}`nowhere`")
+    notebooks.pair(source)
+    with pytest.raises(RuntimeError, match="nowhere"):
+        book.build(tmp_path / "book", chapters=source.parent)
+    assert front.exists()
+    with pytest.raises(UserError, match="no notebook"):
+        book.build(tmp_path / "book", chapters=tmp_path / "empty")
+
+
+@pytest.mark.parametrize("path", notebooks.sources(), ids=lambda path: path.stem)
+def test_committed_notebook_is_what_its_source_says(path: Path) -> None:
+    assert notebooks.check(path) == []
+
+
+def test_every_notebook_has_a_source() -> None:
+    stems = {path.stem for path in notebooks.FOLDER.glob("*.ipynb")}
+    assert stems <= {path.stem for path in notebooks.sources()}
+    assert "PETL_PROFILE" not in os.environ

@@ -1,0 +1,115 @@
+"""The published numbers: whole, in range, and giving the headline figures that are known of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from petl_core import methods
+from petl_core.analysis import published, ranks
+from petl_core.analysis.accuracy import MEAN
+from petl_core.errors import UserError
+
+
+def mean(which: str, group: str, method: str) -> float:
+    table = published.by_group(which).set_index(["group", "method"])["mean"]
+    return float(table[group, method])
+
+
+def test_every_run_is_there() -> None:
+    everything = published.final(tasks19=False, reported=False)
+    assert len(everything) == 607
+    assert len(published.final(tasks19=False)) == 320
+    chosen = published.final()
+    assert len(chosen) == 304 == 16 * chosen["task"].nunique()
+    assert dict(chosen.groupby("group")["task"].nunique()) == {"natural": 7, "specialised": 4, "structured": 8}
+    assert set(chosen["method"]) <= set(methods.names())
+    trials = published.tuning()
+    assert len(trials) == 9804
+    assert set(trials.groupby("task").size()) == {516}
+    assert trials.groupby(["task", "method"]).size().groupby("method").nunique().eq(1).all()  # the same budget on each task
+    assert trials.groupby(["task", "method"])["selected"].sum().eq(1).all()
+
+
+def test_values_are_in_range() -> None:
+    everything = published.final(tasks19=False, reported=False)
+    assert everything["accuracy"].between(0, 100).all()
+    chosen = published.final()
+    assert not chosen[["accuracy", "best_accuracy", "val_accuracy", "lr", "trials", "params"]].isna().to_numpy().any()
+    assert (chosen["best_accuracy"] >= chosen["accuracy"] - 1e-9).all()
+    assert set(published.tuning()["lr"]) == {1e-3, 1e-2}
+    # 200 validation images: accuracies in steps of half a point
+    assert np.allclose(published.tuning()["val_accuracy"] * 2 % 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("which", "group", "method", "expected"),
+    [
+        ("accuracy", "mean of tasks", "full", 58.49),
+        ("best_accuracy", "mean of tasks", "full", 65.92),
+        ("accuracy", "mean of tasks", "linear", 55.86),
+        ("accuracy", "mean of tasks", "convpass", 74.23),
+        ("best_accuracy", MEAN, "convpass", 77.14),
+        ("accuracy", "natural", "difffit", 81.75),
+        ("accuracy", "specialised", "houlsby_adapter", 85.61),
+        ("accuracy", "structured", "vpt_shallow", 41.17),
+        ("best_accuracy", "structured", "bitfit", 58.52),
+    ],
+)
+def test_headline_means(which: str, group: str, method: str, expected: float) -> None:
+    assert mean(which, group, method) == pytest.approx(expected, abs=0.006)
+
+
+def test_rank_test_of_the_published_table() -> None:
+    table = published.scores().drop(columns=["full", "linear"])
+    found = ranks.friedman(table)
+    assert (found.tasks, found.df) == (19, 13)
+    assert found.chi2 == pytest.approx(76.6, abs=0.06)
+    means = ranks.average_ranks(table)
+    assert means.index[0] == "convpass"
+    assert means["convpass"] == pytest.approx(4.68, abs=0.006)
+    assert means["vpt_shallow"] == pytest.approx(13.18, abs=0.006)
+    far = set(means[means - means.iloc[0] > ranks.critical_difference(14, 19)].index)
+    assert far == {"layernorm", "vpt_deep", "vpt_shallow"}
+
+
+def test_optimism_grows_with_the_number_of_trials() -> None:
+    table = published.optimism().set_index("method")
+    assert table.loc["bitfit", "trials"] == 4
+    assert table.loc["pfeiffer_adapter", "trials"] == 80
+    assert table.loc["pfeiffer_adapter", "gap"] == pytest.approx(2.5, abs=0.06)
+    assert table.loc["bitfit", "gap"] == pytest.approx(-0.1, abs=0.06)
+    assert published.optimism_correlation() == pytest.approx(0.77, abs=0.006)
+
+
+def test_full_fine_tuning_collapses_at_the_high_rate() -> None:
+    assert published.collapsed("full", 1e-2) == pytest.approx(89.5, abs=0.06)
+    assert published.collapsed("bitfit", 1e-2) == 0
+    with pytest.raises(UserError, match="1e-3 and 1e-2"):
+        published.collapsed("full", 1e-5)
+
+
+def test_reruns() -> None:
+    cells = published.reruns()
+    assert len(cells) == 266
+    assert cells["change"].median() == pytest.approx(0.50, abs=0.006)
+    assert cells.loc[cells["change"].idxmax(), ["task", "method"]].tolist() == ["dsprites_loc", "vpt_deep"]
+
+
+def test_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="best epoch on test"):
+        published.scores("best")
+    with pytest.raises(UserError, match=r"vtab1k_final\.csv"):
+        published.final(folder=tmp_path)
+
+
+def test_a_caller_cannot_change_what_the_next_one_reads() -> None:
+    frame = published.tuning()
+    frame["val_accuracy"] = 0.0
+    mine = published.final()
+    mine["accuracy"] = 0.0
+    assert published.tuning()["val_accuracy"].max() == pd.Series([100.0]).max()
+    assert published.final()["accuracy"].mean() > 60

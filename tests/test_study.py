@@ -1,0 +1,358 @@
+"""The protocol: equal trials, the choice and its ties, what each part runs, profiles in one another, and resuming."""
+
+import dataclasses
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from petl_core import methods, study, workers
+from petl_core.data import embedded_names
+from petl_core.errors import UserError
+from petl_core.profiles import HIGH_LRS, Part, profile, profile_names
+from petl_core.records import Records, RunSpec, StorageError
+from petl_core.train import Recipe, Run
+
+ROOT = Path(study.__file__).resolve().parent.parent
+
+
+def tiny(**changes) -> study.Profile:
+    """Two methods, one task, a few images: half a second a run."""
+    values = {"tasks": ("digits",), "methods": ("linear", "lora"), "parts": (Part("tuned"),), "max_train": 16}
+    return dataclasses.replace(profile("smoke"), **{**values, "max_evaluate": 20, **changes})
+
+
+def fake_run(accuracy: float = 50.0, params: int = 100, diverged: bool = False, on: str = "val200") -> Run:
+    logits = np.zeros((4, 2), dtype=np.float16)
+    accuracy = math.nan if diverged else accuracy
+    return Run(accuracy, on, logits, np.zeros(4, dtype=np.int64), tuple("abcd"), 50.0, 1.0, diverged, [], 1, params,
+               "natural", 1.0)  # fmt: skip
+
+
+def trial_spec(lr: float = 1e-3, **hyper) -> RunSpec:
+    recipe = Recipe(lr=lr, drop_path=hyper.pop("drop_path", 0.0))
+    return RunSpec("mini", "w", "lora", hyper, "digits", "d", recipe, train_on="train800", evaluate_on="val200")
+
+
+@pytest.fixture
+def records(tmp_path) -> Records:
+    return Records(tmp_path / "runs")
+
+
+# Trials
+
+
+@pytest.mark.parametrize("method", methods.names())
+@pytest.mark.parametrize("k", [1, 3, 4, 5])
+def test_every_method_gets_the_same_number_of_different_trials(method, k):
+    points = study.trials(method, k)
+    assert points == study.trials(method, k)
+    assert len({repr(point) for point in points}) == len(points) == k
+    assert study.trials(method, 5)[:k] == points  # more trials only add
+    for point in points:
+        methods.get(method, **point.hyper)
+
+
+def test_learning_rates_come_first_then_one_change_at_a_time():
+    lrs = methods.registry["lora"].lrs
+    points = study.trials("lora", 2 * 2 * len(lrs), (0.0, 0.1))
+    default = methods.get("lora").hyper()
+    assert [p.lr for p in points[: len(lrs)]] == list(lrs)
+    assert all(p.hyper == default and p.drop_path == 0.0 for p in points[: len(lrs)])
+    other = points[len(lrs) : len(lrs) + 2]
+    assert {p.lr for p in other} == {lrs[0]}
+    assert sorted((p.hyper != default, p.drop_path) for p in other) == [(False, 0.1), (True, 0.0)]
+    assert all(p.hyper != default and p.drop_path == 0.1 for p in points[-len(lrs) :])
+
+
+def test_full_fine_tuning_is_tried_down_to_small_rates():
+    assert min(p.lr for p in study.trials("full", 4)) == 1e-5
+
+
+def test_asking_for_more_trials_than_a_grid_has_is_refused():
+    count = len(methods.registry["bitfit"].lrs) * 2
+    assert len(study.trials("bitfit", count)) == count
+    with pytest.raises(UserError, match=f"'bitfit' has {count} points"):
+        study.trials("bitfit", count + 1)
+
+
+PUBLISHED_SIZES = [("bitfit", 4), ("lora", 16), ("vpt_shallow", 20), ("repadapter", 60), ("convpass", 80)]
+
+
+@pytest.mark.parametrize(("method", "count"), PUBLISHED_SIZES)
+def test_the_published_grids_have_their_published_sizes(method, count):
+    points = study.published_trials(method)
+    assert len(points) == count
+    assert {p.lr for p in points} == {1e-3, 1e-2}
+    assert {p.weight_decay for p in points} == {1e-4, 1e-3}
+    assert {p.drop_path for p in points} == {0.1}
+
+
+# The choice
+
+
+def test_the_best_validation_accuracy_wins(records):
+    specs = [trial_spec(1e-3), trial_spec(3e-3), trial_spec(1e-2)]
+    for spec, accuracy in zip(specs, (60.0, 70.0, 65.0), strict=True):
+        records.save(spec, fake_run(accuracy))
+    assert study.choose(specs, records) == specs[1]
+
+
+def test_ties_go_to_the_smaller_model_then_to_the_smaller_learning_rate(records):
+    big, small, small_fast = trial_spec(1e-4, rank=32), trial_spec(1e-3, rank=4), trial_spec(1e-2, rank=4)
+    stochastic = trial_spec(1e-3, rank=4, drop_path=0.1)
+    for spec in (big, small, small_fast, stochastic):
+        records.save(spec, fake_run(70.0, params=spec.hyper["rank"]))
+    assert study.choose([big, small_fast, small], records) == small
+    assert study.choose([big, small_fast], records) == small_fast
+    assert study.choose([stochastic, small], records) == small
+    assert study.choose([small, big], records, ties="latest") == big  # as the released code breaks them
+
+
+def test_a_diverged_trial_never_wins(records):
+    good, bad = trial_spec(1e-3), trial_spec(1.0)
+    records.save(good, fake_run(1.0))
+    records.save(bad, fake_run(diverged=True))
+    assert study.choose([bad, good], records) == good
+    assert study.choose([bad], records) is None
+
+
+def test_nothing_is_chosen_while_a_trial_is_missing(records):
+    records.save(trial_spec(1e-3), fake_run(99.0))
+    assert study.choose([trial_spec(1e-3), trial_spec(1e-2)], records) is None
+
+
+# Plans
+
+
+def finish_trials(chosen: study.Profile, records: Records) -> None:
+    """Invent trial records: the accuracy depends on the spec alone."""
+    for planned in study.plan_trials(chosen):
+        if not records.has(planned.spec):
+            records.save(planned.spec, fake_run(int(planned.spec.digest[:4], 16) % 101), planned.variant)
+
+
+def test_a_plan_keeps_trials_off_the_test_images_and_seeds_apart(records):
+    chosen = tiny(trials=3, seeds=(0, 1, 2))
+    trials = [p.spec for p in study.plan_trials(chosen)]
+    assert len(trials) == 2 * 3
+    assert {(s.train_on, s.evaluate_on, s.seed, s.stage) for s in trials} == {("train800", "val200", 0, "trial")}
+    assert study.plan_finals(chosen, records) == []
+    finish_trials(chosen, records)
+    finals = [p.spec for p in study.plan_finals(chosen, records)]
+    assert {(s.train_on, s.evaluate_on, s.stage) for s in finals} == {("train1000", "test", "final")}
+    assert sorted((s.method, s.seed) for s in finals) == [(m, s) for m in ("linear", "lora") for s in (0, 1, 2)]
+    best = study.choose([s for s in trials if s.method == "lora"], records)
+    lora = [s for s in finals if s.method == "lora"]
+    assert {(s.recipe.lr, s.recipe.drop_path, s.hyper["rank"]) for s in lora} == {
+        (best.recipe.lr, best.recipe.drop_path, best.hyper["rank"])
+    }
+
+
+def plan_variants(chosen: study.Profile, records: Records) -> dict[str, list[RunSpec]]:
+    variants: dict[str, list[RunSpec]] = {}
+    for planned in study.plan_finals(chosen, records):
+        variants.setdefault(planned.variant, []).append(planned.spec)
+    return variants
+
+
+def test_the_parts_of_chapter_04(records):
+    names = ("tuned", "default", "drop_path", "trials", "full_low_lr", "bitfit", "best_on_test", "published")
+    chosen = tiny(trials=2, seeds=(0, 1), parts=tuple(Part(n, ("lora",) if n == "published" else None) for n in names))
+    assert set(names) == set(study.PARTS)
+    finish_trials(chosen, records)
+    variants = plan_variants(chosen, records)
+    tuned = {s.digest for s in variants["tuned"]}
+    assert {s.recipe.drop_path for s in variants["drop_path_0"]} == {0.0}
+    assert {s.recipe.drop_path for s in variants["drop_path_0.1"]} == {0.1}
+    assert tuned < {s.digest for v in ("drop_path_0", "drop_path_0.1") for s in variants[v]}
+    assert {s.digest for s in variants["trials_2"]} == tuned
+    assert {(s.recipe.lr, s.recipe.drop_path) for s in variants["default"]} == {(1e-3, 0.0)}
+    assert {s.method for v in ("full_low_lr", "full_high_lr") for s in variants[v]} == {"full"}
+    assert {s.recipe.lr for s in variants["full_high_lr"]} <= set(HIGH_LRS)
+    assert all(s.track for s in variants["best_on_test"])
+    assert {dataclasses.replace(s, track=False).digest for s in variants["best_on_test"]} == tuned
+    (published,) = variants["published"]
+    assert (published.seed, published.recipe.decay, published.recipe.drop_path) == (42, "all", 0.1)
+    base = variants["bitfit_base"][0].recipe
+    for name in ("lr", "drop_path", "normalise"):  # one ingredient each
+        recipe = variants[f"bitfit_{name}"][0].recipe
+        assert [f for f in ("lr", "drop_path", "normalise") if getattr(recipe, f) != getattr(base, f)] == [name]
+
+
+def test_a_part_of_a_plan_can_be_asked_for(records):
+    chosen = tiny(parts=(Part("tuned"), Part("bitfit")))
+    assert {p.spec.method for p in study.plan_trials(chosen, ["bitfit"])} == {"bitfit"}
+    assert {p.spec.method for p in study.plan_trials(chosen, ["tuned"])} == {"linear", "lora"}
+    with pytest.raises(UserError, match="no part 'tund'; it has: tuned, bitfit"):
+        study.plan_trials(chosen, ["tund"])
+
+
+def test_quick_is_inside_laptop(records):
+    quick, laptop = profile("quick"), profile("laptop")
+    assert {p.spec.digest for p in study.plan_trials(quick)} < {p.spec.digest for p in study.plan_trials(laptop)}
+    finish_trials(dataclasses.replace(laptop, tasks=quick.tasks), records)
+    ours = {(p.spec.digest, p.variant) for p in study.plan_finals(quick, records)}
+    theirs = {(p.spec.digest, p.variant) for p in study.plan_finals(laptop, records)}
+    assert ours
+    assert ours < theirs
+
+
+def test_profiles():
+    assert profile_names() == ["smoke", "quick", "laptop"]
+    assert profile("laptop").methods == tuple(methods.names())
+    assert profile("laptop").tasks == tuple(embedded_names())
+    assert len(profile("quick").tasks) == 3
+    assert len(profile("quick").methods) == 10
+    for name in profile_names():
+        chosen = profile(name)
+        assert len(chosen.seeds) >= (2 if name == "smoke" else 3)
+        assert {part.name for part in chosen.parts} <= set(study.PARTS)
+    with pytest.raises(UserError, match="unknown profile 'huge'; the profiles are: smoke, quick, laptop"):
+        profile("huge")
+
+
+# Running
+
+
+def test_a_study_runs_and_the_second_time_has_nothing_to_do(records):
+    outcome = study.run_study(tiny(), records, workers=0, progress=False)
+    assert (outcome.done, outcome.skipped, outcome.failures) == (2 * 2 + 2 * 2, 0, [])
+    table = records.table()
+    assert sorted(table.variant.unique()) == ["trial", "tuned"]
+    again = study.run_study(tiny(), records, workers=0, progress=False)
+    assert (again.done, again.skipped) == (0, 8)
+
+
+def test_workers_give_the_bits_that_this_process_gives(records, tmp_path):
+    plan = study.plan_trials(tiny())
+    plan += [study.Planned(dataclasses.replace(p.spec, evaluate_on="test"), "x") for p in plan]
+    assert study.run_plan(plan, records, workers=2, progress=False).failures == []
+    inline = Records(tmp_path / "inline")
+    assert study.run_plan(plan, inline, workers=0, progress=False).failures == []
+    assert records.digests() == inline.digests()
+    for digest in records.digests():
+        assert records.get(digest)["logits_sha256"] == inline.get(digest)["logits_sha256"]
+        assert records.get(digest)["environment"]["threads"] == 1
+
+
+def test_a_failing_run_is_reported_with_its_spec_and_the_others_finish(records):
+    plan = study.plan_trials(tiny())
+    wrong = dataclasses.replace(plan[0].spec, task_digest="other data")
+    outcome = study.run_plan([study.Planned(wrong, "trial"), *plan], records, workers=2, progress=False)
+    assert outcome.done == len(plan)
+    ((spec, reason),) = outcome.failures
+    assert spec == wrong
+    assert "other data" in reason
+    assert wrong.digest in outcome.report()
+
+
+def test_a_diverged_run_is_recorded_and_not_chosen(records):
+    plan = study.plan_trials(tiny(methods=("lora",)))
+    wild = dataclasses.replace(plan[0].spec, recipe=dataclasses.replace(plan[0].spec.recipe, lr=1e30))
+    specs = [wild, plan[0].spec]
+    outcome = study.run_plan([study.Planned(s, "trial") for s in specs], records, workers=0, progress=False)
+    assert outcome.failures == []
+    assert records.get(wild)["metrics"] == {**records.get(wild)["metrics"], "diverged": True, "accuracy": None}
+    assert study.choose(specs, records) == plan[0].spec
+
+
+def test_a_damaged_record_stops_the_study_and_is_named(records):
+    plan = study.plan_trials(tiny(methods=("linear",)))
+    study.run_plan(plan, records, workers=0, progress=False)
+    path = records.root / plan[0].spec.digest / "record.json"
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(UserError, match=str(path)):
+        study.run_plan(plan, records, workers=0, progress=False)
+
+
+def test_an_unwritable_folder_is_refused_before_anything_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "execute", lambda *_: pytest.fail("a run was begun"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot write records"):
+        study.run_study(tiny(), Records(tmp_path / "file" / "runs"), workers=0)
+
+
+def test_a_full_disk_stops_the_plan_at_once(records, monkeypatch):
+    begun = []
+    monkeypatch.setattr(workers, "execute", lambda spec, device: begun.append(spec) or fake_run())
+
+    def full(self, *args):
+        raise StorageError("No space left on device")
+
+    monkeypatch.setattr(Records, "save", full)
+    with pytest.raises(StorageError, match="No space"):
+        study.run_plan(study.plan_trials(tiny()), records, workers=0, progress=False)
+    assert len(begun) == 1
+
+
+def test_a_method_defined_in_a_notebook_runs_in_this_process(records, monkeypatch):
+    monkeypatch.setattr(methods.registry["lora"], "__module__", "__main__")
+    monkeypatch.setattr(workers, "_Child", lambda *_: pytest.fail("a worker was started"))
+    plan = study.plan_trials(tiny(methods=("lora",)))
+    assert study.run_plan(plan, records, workers=2, progress=False).done == len(plan)
+
+
+def test_a_worker_that_dies_costs_one_run(records, monkeypatch):
+    plan = study.plan_trials(tiny(trials=3))
+    with workers.Runner(records, 2, progress=False) as runner:
+        killed = []
+
+        def kill(spec, reply):
+            if not killed:
+                killed.append(runner.children[0].process.pid)
+                os.kill(killed[0], signal.SIGKILL)
+
+        monkeypatch.setattr(workers._Progress, "show", lambda bar, spec, reply: kill(spec, reply))
+        outcome = runner.run(plan)
+    assert killed
+    assert len(outcome.failures) <= 1
+    assert outcome.done == len(plan) - len(outcome.failures)
+    assert all("ended with code -9" in reason for _, reason in outcome.failures)
+    assert study.run_plan(plan, records, workers=0, progress=False).done == len(outcome.failures)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
+def test_a_study_killed_by_force_repeats_no_finished_run(records):
+    command = [sys.executable, "-m", "petl_core", "study", "--profile", "smoke", "--part", "tuned", "--workers", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([*command, "--results", str(records.root)], env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while len(records) < 3:
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    time.sleep(3)  # its workers notice and end
+    finished = {d: (records.root / d / "record.json").stat().st_mtime_ns for d in records.digests()}
+    assert not workers_of(records.root)
+    done = subprocess.run(
+        [*command, "--results", str(records.root)], env=environment, capture_output=True, text=True, check=True
+    )
+    assert len(records) > len(finished)  # it was killed half-way
+    assert f"{len(records) - len(finished)} runs done, " in done.stdout
+    for digest, written in finished.items():
+        assert json.loads((records.root / digest / "record.json").read_text())["digest"] == digest
+        assert (records.root / digest / "record.json").stat().st_mtime_ns == written
+    assert not list(records.root.glob(".tmp-*"))
+
+
+def workers_of(root: Path) -> list[str]:
+    """Worker processes that still run for this folder (Linux)."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().decode().split("\0")
+        except OSError:
+            continue
+        if "petl_core.workers" in line and str(root) in line:
+            found.append(path.parent.name)
+    return found

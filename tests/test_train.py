@@ -1,0 +1,314 @@
+"""The trainer: the schedule, the seed, what decays, what is evaluated and when, and what a run does that diverges."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from petl_core import methods
+from petl_core.data.task import Task, make_task
+from petl_core.errors import UserError
+from petl_core.train import Recipe, is_matrix, learning_rate, parameter_groups, predict, train
+from petl_core.vit import ViT, ViTConfig
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def easy_task(classes: int = 3, size: int = 16) -> Task:
+    """Classes differ in brightness, under noise: 60 + 20 training images, 40 test images."""
+    random = np.random.default_rng(0)
+    labels = np.arange(120) % classes
+    images = random.integers(0, 90, (120, 3, size, size)) + labels[:, None, None, None] * 60
+    names = tuple(f"image {i}" for i in range(120))
+    index = np.arange(120)
+    classes_ = tuple("abcdef"[:classes])
+    arrays = (images.astype(np.uint8), labels, names, index[:60], index[60:80], index[80:])
+    return make_task("easy", "other", classes_, *arrays)
+
+
+def tiny_model(method: str = "lora", classes: int = 3, **hyper) -> ViT:
+    """Two blocks of width 16, random but always the same, with one method attached."""
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        model = ViT(ViTConfig(16, 8, 16, 2, 2, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3)), classes)
+        chosen = methods.get(method, **hyper)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name.startswith("head.") or chosen.unfreezes(name, model.config))
+        module = chosen.attach(model)
+        if module is not None:
+            model.methods[method] = module
+    return model
+
+
+RECIPE = Recipe(lr=1e-2, epochs=2, batch_size=16, drop_path=0.2, flip=True)
+
+
+def test_the_schedule_is_its_closed_form_and_peaks_at_the_base_rate():
+    recipe = Recipe(lr=3e-3, warmup=0.2, final_lr=1e-4)
+    rates = [learning_rate(step, 50, recipe) for step in range(50)]
+    rising = [3e-3 * (s + 1) / 11 for s in range(10)]
+    falling = [1e-4 + 2.9e-3 * (1 + math.cos(math.pi * (s - 10) / 40)) / 2 for s in range(10, 50)]
+    assert rates == pytest.approx(rising + falling, rel=1e-12)
+    assert max(rates) == rates[10] == 3e-3  # exactly
+    assert rates.count(3e-3) == 1
+    assert min(rates) > 0
+
+
+@pytest.mark.parametrize(("total", "warmup"), [(1, 0.0), (1, 0.9), (2, 0.5), (7, 0.1), (1000, 0.99)])
+def test_the_peak_is_the_base_rate_for_short_runs_too(total, warmup):
+    recipe = Recipe(lr=0.1, warmup=warmup)
+    assert max(learning_rate(step, total, recipe) for step in range(total)) == 0.1
+
+
+def test_the_optimiser_gets_the_scheduled_rate_at_every_step(monkeypatch):
+    trace = []
+    step = torch.optim.AdamW.step
+
+    def spy(self, *args, **kwargs):
+        trace.append(self.param_groups[0]["lr"])
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
+    recipe = Recipe(lr=1e-3, epochs=3, batch_size=32, warmup=0.3)
+    run = train(tiny_model(), easy_task(), recipe)
+    assert run.steps == len(trace) == 9  # 80 images: 32, 32 and the last incomplete batch of 16
+    assert trace == [learning_rate(s, 9, recipe) for s in range(9)]
+    assert max(trace) == 1e-3
+    assert run.history[-1]["lr"] == trace[-1]
+
+
+def test_equal_calls_give_equal_bits_and_another_seed_does_not():
+    torch.manual_seed(1)
+    first_model = tiny_model(dropout=0.2)
+    first = train(first_model, easy_task(), RECIPE, seed=3)
+    torch.manual_seed(2)  # the caller's state must not matter
+    second_model = tiny_model(dropout=0.2)
+    second = train(second_model, easy_task(), RECIPE, seed=3)
+    assert first.logits.tobytes() == second.logits.tobytes()
+    assert first.history == second.history
+    for a, b in zip(first_model.parameters(), second_model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    other = train(tiny_model(dropout=0.2), easy_task(), RECIPE, seed=4)
+    assert other.logits.tobytes() != first.logits.tobytes()
+
+
+def test_the_callers_random_state_is_left_alone():
+    torch.manual_seed(11)
+    before = torch.get_rng_state()
+    train(tiny_model(), easy_task(), RECIPE)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_dropout_and_drop_path_are_at_work_in_training_only():
+    plain = Recipe(lr=1e-2, epochs=1, batch_size=16)
+    still = train(tiny_model(dropout=0.0), easy_task(), plain)
+    dropped = train(tiny_model(dropout=0.5), easy_task(), plain)
+    stochastic = train(tiny_model(dropout=0.0), easy_task(), Recipe(lr=1e-2, epochs=1, batch_size=16, drop_path=0.5))
+    assert len({still.logits.tobytes(), dropped.logits.tobytes(), stochastic.logits.tobytes()}) == 3
+    model = tiny_model(dropout=0.5)
+    run = train(model, easy_task(), RECIPE)
+    assert not model.training
+    assert all(block.drop_path1.rate == 0.0 for block in model.blocks)
+    again = predict(model, easy_task().split("test")[0], RECIPE)
+    assert np.array_equal(again.numpy().astype(np.float16), run.logits)
+
+
+def test_only_what_is_declared_trainable_moves():
+    model = tiny_model("lora")
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    run = train(model, easy_task(), RECIPE)
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {name for name, p in model.named_parameters() if p.requires_grad}
+    assert run.params == methods.get("lora").count(model.config)
+
+
+def test_it_learns_and_the_accuracy_is_that_of_the_rounded_logits():
+    run = train(tiny_model(), easy_task(), Recipe(lr=2e-2, epochs=12, batch_size=16))
+    assert run.accuracy > 80
+    assert run.train_accuracy > 80
+    assert run.logits.dtype == np.float16
+    assert run.logits.shape == (40, 3)
+    assert run.accuracy == run.test_accuracy == 100 * np.mean(run.logits.argmax(1) == run.labels)
+    assert run.ids == tuple(f"image {i}" for i in range(80, 120))
+    assert not run.diverged
+    assert run.seconds > 0
+    assert run.peak_memory_mb > 0
+    assert run.group == "other"
+
+
+def test_a_trial_never_touches_the_test_images():
+    class Guarded(Task):
+        def split(self, name):
+            assert name != "test"
+            return super().split(name)
+
+    task = easy_task()
+    guarded = Guarded(**{name: getattr(task, name) for name in task.__dataclass_fields__})
+    run = train(tiny_model(), guarded, RECIPE, train_on="train800", evaluate_on="val200")
+    assert run.test_accuracy is None
+    assert run.ids == tuple(f"image {i}" for i in range(60, 80))
+    with pytest.raises(AssertionError):  # the guard does see an evaluation on test
+        train(tiny_model(), guarded, RECIPE)
+
+
+def test_tracking_keeps_the_best_epoch_apart_and_changes_nothing():
+    recipe = Recipe(lr=2e-2, epochs=6, batch_size=16, drop_path=0.2)
+    plain, tracked = train(tiny_model(), easy_task(), recipe), train(tiny_model(), easy_task(), recipe, track=True)
+    assert plain.best_accuracy is None
+    assert tracked.logits.tobytes() == plain.logits.tobytes()
+    assert tracked.best_accuracy >= tracked.accuracy
+    assert 1 <= tracked.best_epoch <= 6
+
+
+def test_a_run_that_diverges_ends_and_counts_for_nothing():
+    run = train(tiny_model(), easy_task(), Recipe(lr=1e30, epochs=50, batch_size=16))
+    assert run.diverged
+    assert run.steps < 10
+    assert math.isnan(run.accuracy)
+    assert not run.accuracy > 0.0
+
+
+def test_linear_probing_passes_each_image_through_the_backbone_once(monkeypatch):
+    seen = []
+    features = ViT.forward_features
+    monkeypatch.setattr(ViT, "forward_features", lambda self, x: seen.append(len(x)) or features(self, x))
+    recipe = Recipe(lr=1e-2, epochs=7, batch_size=16)
+    model = tiny_model("linear")
+    fast = train(model, easy_task(), recipe)
+    assert sum(seen) == 80 + 40
+    assert fast.accuracy == pytest.approx(
+        100 * np.mean(predict(model, easy_task().split("test")[0]).argmax(1).numpy() == fast.labels), abs=2.6
+    )
+    seen.clear()  # with drop path the features differ from step to step
+    train(tiny_model("linear"), easy_task(), Recipe(lr=1e-2, epochs=7, batch_size=16, drop_path=0.1))
+    assert sum(seen) == 7 * 80 + 40
+
+
+def test_cached_features_train_the_same_head_as_the_whole_model():
+    recipe = Recipe(lr=1e-2, epochs=3, batch_size=16)
+    quick, slow = tiny_model("linear"), tiny_model("linear")
+    train(quick, easy_task(), recipe)
+    slow.methods["nothing"] = torch.nn.Identity()  # an attached module: features are not kept
+    train(slow, easy_task(), recipe)
+    assert torch.allclose(quick.head.weight, slow.head.weight, atol=1e-5)
+
+
+def test_normalisation_uses_the_backbones_mean_and_deviation_or_none():
+    images, config = easy_task().split("test")[0], tiny_model().config
+    model = tiny_model("linear")
+    unit = images.float() / 255
+    mean, std = torch.tensor(config.mean).view(3, 1, 1), torch.tensor(config.std).view(3, 1, 1)
+    with torch.no_grad():
+        assert torch.allclose(predict(model, images), model((unit - mean) / std), atol=1e-5)
+        assert torch.allclose(predict(model, images, Recipe(normalise="none")), model(unit), atol=1e-5)
+
+
+def test_flips_are_mirror_images():
+    task = easy_task()
+    mirrored = make_task("m", "other", task.classes, task.images.flip(-1).numpy(), task.labels.numpy(), task.ids,
+                         np.arange(60), np.arange(60, 80), np.arange(80, 120))  # fmt: skip
+    batches = []
+    model = tiny_model()
+    model.patch_embed.register_forward_pre_hook(lambda module, inputs: batches.append(inputs[0]))
+    train(model, task, Recipe(epochs=1, batch_size=80, flip=True, normalise="none"))
+    originals = (task.split("train1000")[0].float() / 255).flatten(1)
+    mirrors = (mirrored.split("train1000")[0].float() / 255).flatten(1)
+    batch = batches[0].flatten(1)[:, None]
+    same = (batch - originals).abs().amax(-1).amin(-1) < 1e-5
+    flipped = (batch - mirrors).abs().amax(-1).amin(-1) < 1e-5
+    assert (same ^ flipped).all()
+    assert 20 < flipped.sum() < 60
+
+
+def test_only_matrices_decay_by_default():
+    model = tiny_model("lora")
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    names = {id(p): n for n, p in model.named_parameters()}
+    decayed, spared = parameter_groups(model, Recipe(weight_decay=0.1))
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
+    decayed = {names[id(p)] for p in decayed["params"]}
+    spared = {names[id(p)] for p in spared["params"]}
+    assert {"head.weight", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"} < decayed
+    assert {"methods.lora.0.down.weight", "methods.lora.1.up.weight"} < decayed
+    assert {"cls_token", "pos_embed", "norm.weight", "blocks.1.norm2.bias", "head.bias"} < spared
+    (everything,) = parameter_groups(model, Recipe(weight_decay=0.1, decay="all"))
+    assert len(everything["params"]) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "decays"),
+    [
+        ("methods.vpt_deep.prompts", (2, 5, 16), False),
+        ("methods.vpt_deep.prompts.0", (5, 16), False),
+        ("methods.vqt.queries", (2, 1, 16), False),
+        ("methods.ssf.norm1.scale", (1, 16), False),
+        ("methods.difffit.gamma1", (2, 16), False),
+        ("methods.layernorm.extra.weight", (4, 4), True),
+        ("methods.fact_tk.core", (4, 4, 4), True),
+        ("blocks.0.mlp.fc1.weight", (8, 4), True),
+        ("blocks.0.mlp.fc1.bias", (8,), False),
+    ],
+)
+def test_what_counts_as_a_matrix(name, shape, decays):
+    assert is_matrix(name, torch.zeros(shape)) is decays
+
+
+def test_fewer_images_can_be_asked_for():
+    run = train(tiny_model(), easy_task(), Recipe(epochs=1, batch_size=8), max_train=20, max_evaluate=10)
+    assert run.steps == 3
+    assert len(run.labels) == len(run.ids) == 10
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"lr": 0.0}, "greater than 0"),
+        ({"lr": math.nan}, "greater than 0"),
+        ({"epochs": 0}, "whole number"),
+        ({"batch_size": 2.5}, "whole number"),
+        ({"weight_decay": -1.0}, "0 or greater"),
+        ({"drop_path": 1.0}, r"\[0, 1\)"),
+        ({"warmup": -0.1}, r"\[0, 1\)"),
+        ({"final_lr": 1.0}, "above the base rate"),
+        ({"normalise": "imagenet"}, "allowed: backbone, none"),
+        ({"precision": "fp16"}, "allowed: auto, fp32, bf16"),
+        ({"decay": "none"}, "allowed: matrices, all"),
+    ],
+)
+def test_a_recipe_says_what_is_wrong_with_it(values, message):
+    with pytest.raises(UserError, match=message):
+        Recipe(**values)
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "options", "message"),
+    [
+        ({"classes": 4}, {}, {}, "num_classes=3"),
+        ({}, {"size": 24}, {}, "image_size=24"),
+        ({}, {}, {"train_on": "train2000"}, "it has: test, train1000, train800, val200"),
+        ({}, {}, {"max_train": 0}, "1 or more"),
+        ({}, {}, {"seed": -1}, "seed is -1"),
+    ],
+)
+def test_a_model_that_does_not_fit_the_task_is_refused(model, task, options, message):
+    with pytest.raises(UserError, match=message):
+        train(tiny_model(**model), easy_task(**task), RECIPE, **options)
+
+
+def test_a_model_with_nothing_to_train_is_refused():
+    with pytest.raises(UserError, match="no parameter of the model is trainable"):
+        train(tiny_model().requires_grad_(False), easy_task(), RECIPE)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_cuda_in_mixed_precision():
+    run = train(tiny_model().cuda(), easy_task(), Recipe(lr=2e-2, epochs=12, batch_size=16))
+    assert run.accuracy > 80
