@@ -144,7 +144,12 @@ for label, (method, pretrained, lr) in setups.items():
 # %%
 pd.DataFrame(
     [
-        {"": label, "trained (without head)": r.params, "accuracy on train (%)": r.train_accuracy, "on test (%)": r.test_accuracy}
+        {
+            "": label,
+            "trained (without head)": r.params,
+            "accuracy on train (%)": r.train_accuracy,
+            "on test (%)": r.test_accuracy,
+        }
         for label, r in runs.items()
     ]
 ).style.format({"trained (without head)": "{:,}", "accuracy on train (%)": "{:.1f}", "on test (%)": "{:.1f}"}).hide()
@@ -358,7 +363,9 @@ check(answer_1, right_1, "compare r D + 3 D r with 3 D²")
 # %% tags=["hide-cell", "solution"]
 solution_1 = 3 * 768 // 4 + 1
 assert is_right(solution_1, right_1) and not is_right(solution_1 - 1, right_1)
-Markdown(f"4Dr > 3D² when r > 3D/4 = {3 * 768 // 4}, so from **r = {solution_1}**. The ranks in use, 1 to 32, are far below.")
+Markdown(
+    f"4Dr > 3D² when r > 3D/4 = {3 * 768 // 4}, so from **r = {solution_1}**. The ranks in use, 1 to 32, are far below."
+)
 
 # %% [markdown]
 # **Exercise 2** (●○○, 5 minutes). Give the verdict on “A is better than B” for three intervals of A − B, in points:
@@ -373,7 +380,9 @@ check(answer_2, lambda words: list(words) == truth_2, "a control that misbehaves
 
 # %% tags=["hide-cell", "solution"]
 assert is_right(["supported", "undecided", "undecided"], lambda words: list(words) == truth_2)
-Markdown("Supported; undecided (zero inside); undecided: if a copy of A beats A by four points, the measurement is broken.")
+Markdown(
+    "Supported; undecided (zero inside); undecided: if a copy of A beats A by four points, the measurement is broken."
+)
 
 # %% [markdown]
 # **Exercise 3** (●●○, 10 minutes). Predict, then run: full fine-tuning at learning rate 3e-2, a hundred times the one above,
@@ -416,9 +425,9 @@ Markdown(
 Markdown(
     f"""## Summary in five lines
 
-1. PEFT freezes the backbone and trains a little beside it: here {100 * count['lora'] / count['full']:.1f} % of the parameters.
-2. On coloured digits: linear probe {runs['linear probe'].test_accuracy:.1f} %, LoRA {runs['LoRA'].test_accuracy:.1f} %, full {runs['full'].test_accuracy:.1f} %.
-3. The gain needs the pre-training: the random-backbone control reaches {runs['control: LoRA, random backbone'].test_accuracy:.1f} %.
+1. PEFT freezes the backbone and trains a little beside it: here {100 * count["lora"] / count["full"]:.1f} % of the parameters.
+2. On coloured digits: linear probe {runs["linear probe"].test_accuracy:.1f} %, LoRA {runs["LoRA"].test_accuracy:.1f} %, full {runs["full"].test_accuracy:.1f} %.
+3. The gain needs the pre-training: the random-backbone control reaches {runs["control: LoRA, random backbone"].test_accuracy:.1f} %.
 4. Verdict on “LoRA beats the linear probe here”: {first_verdict}, at profile {PROFILE}. Intervals and controls decide, not ranks.
 5. The result ships as {kilobytes:.0f} kB, or merges into a plain ViT.
 

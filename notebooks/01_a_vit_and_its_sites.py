@@ -96,16 +96,14 @@ assert torch.allclose(patches, model.patch_embed(x), atol=1e-4)
 print("squares", tuple(squares.shape), "-> patch embeddings", tuple(patches.shape))
 
 # %%
-fig, axes = plt.subplots(1, 2, figsize=(6.4, 3))
-axes[0].imshow(images[0].permute(1, 2, 0))
-axes[0].set_title(f"one image, class “{task.classes[labels[0]]}”", fontsize=10)
-tiles = images[0].unfold(1, p, p).unfold(2, p, p)  # (3, grid, grid, p, p)
-gap = torch.full((3, config.grid * (p + 2), config.grid * (p + 2)), 255, dtype=torch.uint8)
-for i in range(config.grid):
-    for j in range(config.grid):
-        gap[:, i * (p + 2) : i * (p + 2) + p, j * (p + 2) : j * (p + 2) + p] = tiles[:, i, j]
-axes[1].imshow(gap.permute(1, 2, 0))
-axes[1].set_title(f"what the model gets: {config.grid**2} patches of {p} × {p} px", fontsize=10)
+shown = int(images[:B].float().std(dim=(1, 2, 3)).argmax())  # the one with most contrast
+fig, axes = plt.subplots(1, 2, figsize=(6.4, 3.3))
+axes[0].imshow(images[shown].permute(1, 2, 0))
+axes[0].set_title(f"one image, “{task.classes[labels[shown]]}”", fontsize=10)
+tiles = images[shown].unfold(1, p, p).unfold(2, p, p)  # (3, grid, grid, p, p)
+framed = F.pad(tiles, (1, 1, 1, 1), value=255).permute(0, 1, 3, 2, 4).flatten(3).flatten(1, 2)  # white frames
+axes[1].imshow(framed.permute(1, 2, 0))
+axes[1].set_title(f"as the model gets it: {config.grid**2} patches", fontsize=10)
 for ax in axes:
     ax.axis("off")
 plt.show()
@@ -122,19 +120,31 @@ print(f"tokens {tuple(tokens.shape)}: N = 1 + {config.grid}² = {N}")
 
 # %% [markdown]
 # Did training give the position vectors any geometry? For each place, the next figure shows how similar (cosine) its
-# position vector is to those of all other places. With random vectors every square would be grey except one cell.
+# position vector is to those of all other places. With random vectors every map would be pale except for one cell.
 
 # %%
-position = F.normalize(model.pos_embed[0, 1:] - model.pos_embed[0, 1:].mean(0), dim=1)
-similarity = (position @ position.T).reshape(config.grid, config.grid, config.grid, config.grid)
-fig, axes = plt.subplots(config.grid, config.grid, figsize=(4, 4))
+position = F.normalize(model.pos_embed[0, 1:] - model.pos_embed[0, 1:].mean(0), dim=1).unflatten(0, (config.grid, -1))
+similarity = torch.einsum("ijd,kld->ijkl", position, position)
+mirrored = (position * position.flip(1)).sum(-1).mean().item()  # left and right exchanged
+upended = (position * position.flip(0)).sum(-1).mean().item()  # top and bottom exchanged
+fig, axes = plt.subplots(config.grid, config.grid, figsize=(4.6, 4.2))
 for i in range(config.grid):
     for j in range(config.grid):
         picture = axes[i, j].imshow(similarity[i, j], vmin=-1, vmax=1, cmap="RdBu_r")
+        axes[i, j].plot(j, i, "k.", ms=5)
         axes[i, j].set(xticks=[], yticks=[])
-fig.suptitle("Neighbouring places have similar position vectors\n(one map per patch; cosine similarity)", fontsize=10)
-fig.colorbar(picture, ax=axes, shrink=0.7)
+fig.suptitle("How similar each place's position vector (dot) is to all others", fontsize=10)
+fig.colorbar(picture, ax=axes, shrink=0.7, label="cosine similarity")
 plt.show()
+
+# %%
+told_apart = (
+    "tells top from bottom much better than left from right" if mirrored > upended + 0.2 else "treats both axes alike"
+)
+Markdown(
+    f"A place resembles its left-right mirror image with cosine {mirrored:.2f}, its top-bottom one with {upended:.2f}: "
+    f"this backbone {told_apart}. It was trained on images flipped left to right at random, and never upside down."
+)
 
 # %% [markdown]
 # ## 1.2 One block by hand
@@ -195,6 +205,7 @@ for each in model.blocks:
 features = model.norm(stream)[:, 0]  # (B, D)
 logits = model.head(features)  # (B, C)
 assert torch.allclose(logits, model(x), atol=1e-4)
+features = model.forward_features(x)  # the same by the model, for exact comparisons below
 print("features", tuple(features.shape), "-> logits", tuple(logits.shape))
 
 # %% [markdown]
@@ -304,9 +315,12 @@ for step in steps:
 assert min(moved.values()) > 0
 fig, ax = plt.subplots(figsize=(8, 3))
 ax.bar(list(moved), list(moved.values()), color="#5f6368")
+ax.margins(x=0.01)
 ax.tick_params(axis="x", rotation=60)
 ax.set_ylabel("change of the features (%)")
-ax.set_title("Every site reaches the features: effect of a 5 % nudge at one site, in all blocks", fontsize=10, loc="left")
+ax.set_title(
+    "Every site reaches the features: effect of a 5 % nudge at one site, in all blocks", fontsize=10, loc="left"
+)
 plt.show()
 
 # %% [markdown]
@@ -325,11 +339,11 @@ for site in ("residual1", "residual2"):
         effect[site, i] = 100 * ((without - features).norm(dim=1) / features.norm(dim=1)).mean().item()
 with measure.edit_at(model, "residual1", lambda y, x: y):
     control = (model.forward_features(x) - features).norm().item()
-assert control < 1e-3
+assert control == 0
 worst, least = max(effect, key=effect.get), min(effect, key=effect.get)
 label = {"residual1": "attention", "residual2": "MLP"}
 Markdown(
-    f"The control moves the features by {control:.1e}. The branch missed most is the **{label[worst[0]]} of block "
+    f"The control moves the features by {control:.0f}. The branch missed most is the **{label[worst[0]]} of block "
     f"{worst[1]}** ({effect[worst]:.0f} %), the one missed least the {label[least[0]]} of block {least[1]} "
     f"({effect[least]:.0f} %), over {B} test images."
 )
@@ -341,7 +355,7 @@ for offset, site, colour in ((-0.2, "residual1", ATTENTION), (0.2, "residual2", 
 ax.set_xticks(range(L), [f"block {i}" for i in range(L)])
 ax.set_ylabel("change of the class features\nwithout the branch (%)")
 ax.set_title(
-    f"Leaving out the {label[worst[0]]} of block {worst[1]} changes `mini`'s features most, {effect[worst]:.0f} %",
+    f"Leaving out the {label[worst[0]]} of block {worst[1]} changes the features of mini most, {effect[worst]:.0f} %",
     loc="left",
     fontsize=11,
 )
@@ -382,7 +396,7 @@ for name, change in wrong.items():
     other = ViT(ViTConfig(image_size=64, patch_size=16, width=192, depth=12, heads=3, **change), num_classes=10).eval()
     other.load_state_dict(theirs.state_dict())
     caught[name] = (other(batch) - theirs(batch)).abs().max().item()
-assert min(caught.values()) > 10 * difference
+assert min(caught.values()) > 1e-5
 Markdown("\n".join(f"- {name}: difference {value:.1e}" for name, value in caught.items()))
 
 # %% [markdown]
@@ -458,7 +472,9 @@ check(answer_1, lambda a: tuple(a) == truth_1, "the patches form a square grid o
 larger = ViT(ViTConfig(48, p, D, L, H), num_classes=2)
 solution_1 = (larger.pos_embed.shape[1], larger.pos_embed.numel())
 assert is_right(solution_1, lambda a: tuple(a) == truth_1)
-Markdown(f"N = 1 + ({48 // p})² = {solution_1[0]}, times D = {D}: {solution_1[1]:,} numbers, read off a model built at 48 px.")
+Markdown(
+    f"N = 1 + ({48 // p})² = {solution_1[0]}, times D = {D}: {solution_1[1]:,} numbers, read off a model built at 48 px."
+)
 
 # %% [markdown]
 # **Exercise 2** (●●○, 10 minutes). Write an edit for the site `heads` that switches off attention head 0, and only it.
@@ -476,6 +492,7 @@ def right_2(edit) -> bool:
 
 
 check(answer_2, right_2, "the first D // H channels belong to head 0; leave the others as they are")
+
 
 # %% tags=["hide-cell", "solution"]
 def solution_2(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

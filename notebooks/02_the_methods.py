@@ -58,12 +58,13 @@ D, L = mini.config.width, mini.config.depth
 FAMILIES = {
     "baseline": "#80868b",
     "selective": "#1b6ca8",
-    "affine": "#7b4ea3",
     "low-rank": "#d1495b",
     "adapter": "#2e8b57",
     "prompt": "#e08e0b",
 }
-methods = sorted((pc.methods.get(n) for n in pc.methods.names()), key=lambda m: (list(FAMILIES).index(m.family), m.name))
+methods = sorted(
+    (pc.methods.get(n) for n in pc.methods.names()), key=lambda m: (list(FAMILIES).index(m.family), m.name)
+)
 colours = {m.name: FAMILIES[m.family] for m in methods}
 
 # %% [markdown]
@@ -84,7 +85,9 @@ colours = {m.name: FAMILIES[m.family] for m in methods}
 # what changed, so it cannot disagree with the code.
 
 # %%
-anatomy.attachments_figure(methods, colours, "Where each method acts: discs edit what passes, squares train what is there")
+anatomy.attachments_figure(
+    methods, colours, "Where each method acts: discs edit what passes, squares train what is there"
+)
 plt.show()
 
 # %% [markdown]
@@ -144,6 +147,8 @@ look("selective")
 
 # %% [markdown]
 # ## 2.3 Affine methods: rescale what passes
+#
+# (The figures count them as selective: a per-channel gain and shift is what a bias or a LayerNorm already is.)
 #
 # **SSF** (Lian et al., 2022) puts a scale and a shift after *every* operation, $y \leftarrow s \odot y + t$ with
 # $s, t \in \mathbb{R}^{D_{out}}$. Widths per block: LN1 D, qkv 3D, proj D, LN2 D, fc1 4D, fc2 D, together 11D; plus patch
@@ -249,8 +254,8 @@ knobs.widget()
 # $W_{down}\in\mathbb{R}^{r\times D}$: $2Dr + r + D$ numbers. With $W_{up} = 0$ it starts as zero. The ReLU between
 # the two matrices is what forbids merging: no single matrix does the same. The family differs in *where* g sits.
 #
-# **Houlsby** (2019): after attention *and* after the MLP, $u \leftarrow u + g(u)$. Count $2L(2Dr + r + D)$. Historically its
-# weights start random, so it does not begin at the pre-trained function.
+# **Houlsby** (2019): after attention *and* after the MLP, $u \leftarrow u + g(u)$. Count $2L(2Dr + r + D)$. Its paper starts near
+# zero; the study means a random start, ours is $W_{up} = 0$.
 #
 # **Pfeiffer** (2021): only after the MLP: half the parameters, $L(2Dr + r + D)$, and about half the added time.
 
@@ -289,7 +294,7 @@ look("repadapter")
 #
 # **VPT-Shallow** (Jia et al., 2022): P tokens enter before block 0 and stay to the end. Count $PD$. It never starts at the
 # pre-trained function: P strangers join every softmax. The released code dropped them again after block 0; ours keeps
-# them, as in the paper.
+# them, as in the paper. (They stand behind the patches; attention knows no order, so that changes nothing.)
 #
 # **VPT-Deep**: fresh prompts before every block, the previous ones discarded. Count $LPD$.
 
@@ -305,8 +310,9 @@ pd.DataFrame(lengths, index=[f"tokens in block {i}" for i in range(L)]).T
 
 # %% [markdown]
 # **VQT** (Tu et al., 2023) adds tokens that only *ask*: T queries per block attend to the patches, but offer no keys
-# and values. So the backbone's own tokens never notice them, and its features stay equal bit by bit; what the queries
-# gathered goes to the head through learned weights, $\sum_j w_j\, o_j$ over $LT + 1$ vectors. Count $LTD + LT + 1$.
+# and values. So the backbone's own tokens never notice them (the table above shows no extra token in its stream), and
+# stay equal bit by bit; what the queries gathered goes to the head through learned weights, $\sum_j w_j\, o_j$ over
+# $LT + 1$ normalised vectors. Count $LTD + LT + 1$.
 # In the released code the queries' outputs are thrown away and they receive no gradient at all; the cell below checks
 # both halves of what is meant.
 
@@ -319,11 +325,10 @@ stream = {}
 for key, each in (("plain", mini), ("vqt", net)):
     with measure.edit_at(each, "norm", lambda y, x, key=key: stream.__setitem__(key, y) or y):
         each(x)
-kept = stream["vqt"][:, -stream["plain"].shape[1] :]
 net(x).logsumexp(1).sum().backward()
 gradients = {n: p.grad.abs().max().item() for n, p in net.named_parameters() if n.startswith("methods.")}
 Markdown(
-    f"Backbone tokens bit-equal to the plain model's: **{torch.equal(kept, stream['plain'])}**. "
+    f"Backbone tokens bit-equal to the plain model's: **{torch.equal(stream['vqt'], stream['plain'])}**. "
     f"Smallest of the {len(gradients)} tensors' largest gradients: **{min(gradients.values()):.1e}** (zero would mean: never trains)."
 )
 
@@ -354,7 +359,9 @@ for m in methods:
         }
     )
 overview = pd.DataFrame(rows)
-overview.style.format({"ViT-B/16": "{:,}", "mini": "{:,}", "start gap": "{:.0e}", "merge gap": "{:.0e}"}, na_rep="stays").hide()
+overview.style.format(
+    {"ViT-B/16": "{:,}", "mini": "{:,}", "start gap": "{:.0e}", "merge gap": "{:.0e}"}, na_rep="stays"
+).hide()
 
 # %%
 broken = [e.method for e in examined.values() if not e.kept]
@@ -382,14 +389,28 @@ for y, m in enumerate(ranked):
         ends = [pc.methods.get(m.name, **{m.size_field: s}).count(config) for s in (2, 64)]
         ax.plot(ends, [y, y], color=colour, lw=3, alpha=0.3, solid_capstyle="round")
     ax.plot(m.count(config), y, "o", ms=9, color=colour, mfc=colour if merged else "white", mew=2)
-    ax.text(m.count(config) * 1.25, y + 0.28, f"{100 * m.count(config) / total:.2g} %", fontsize=7, color=colour, va="center")
+    ax.text(
+        m.count(config) * 1.25,
+        y + 0.28,
+        f"{100 * m.count(config) / total:.2g} %",
+        fontsize=7,
+        color=colour,
+        va="center",
+    )
 ax.set_yticks(range(len(ranked)), [m.title for m in ranked])
 ax.set_xscale("log")
 ax.set_xlabel("trained parameters on ViT-B/16, head not counted (line: sizes 2 to 64; per cent of the backbone)")
 below = sum(m.count(config) < 0.02 * total for m in ranked)
-ax.set_title(f"{below} of {len(ranked)} methods train less than 2 % of ViT-B/16 at their default size", loc="left", fontsize=11)
-handles = [Line2D([], [], marker="o", ls="", color=c, label=f) for f, c in FAMILIES.items() if f in set(overview.family)]
-handles += [Line2D([], [], marker="o", ls="", color="k", label="merges"), Line2D([], [], marker="o", ls="", color="k", mfc="w", label="stays")]
+ax.set_title(
+    f"{below} of {len(ranked)} methods train less than 2 % of ViT-B/16 at their default size", loc="left", fontsize=11
+)
+handles = [
+    Line2D([], [], marker="o", ls="", color=c, label=f) for f, c in FAMILIES.items() if f in set(overview.family)
+]
+handles += [
+    Line2D([], [], marker="o", ls="", color="k", label="merges"),
+    Line2D([], [], marker="o", ls="", color="k", mfc="w", label="stays"),
+]
 ax.legend(handles=handles, fontsize=8, frameon=False, loc="lower right")
 plt.show()
 
@@ -489,6 +510,7 @@ def right_3(fold) -> bool:
 
 
 check(answer_3, right_3, "s multiplies rows of W, because rows are outputs; do not forget that it also meets b")
+
 
 # %% tags=["hide-cell", "solution"]
 def solution_3(weight, bias, scale, shift):

@@ -1,4 +1,4 @@
-"""Build the book: put the configuration in ``book/`` and the executed notebooks together, and let Jupyter Book make HTML.
+"""Build the book: put ``book/`` and the executed notebooks together, and let Jupyter Book make HTML of them.
 
     python -m petl_core.book --out runs/book
 
@@ -27,7 +27,7 @@ def stage(chapters: Path, folder: Path, source: Path = SOURCE) -> list[Path]:
     notebooks = sorted(chapters.glob("[0-9][0-9]_*.ipynb"))
     if not notebooks:
         raise UserError(
-            f"no notebook (NN_topic.ipynb) in {chapters}: execute them first, see python -m petl_core.notebooks -h"
+            f"no NN_topic.ipynb in {chapters}: execute the notebooks first, see python -m petl_core.notebooks --help"
         )
     shutil.copytree(source, folder, ignore=shutil.ignore_patterns("_build"))
     (folder / "notebooks").mkdir()
@@ -35,7 +35,7 @@ def stage(chapters: Path, folder: Path, source: Path = SOURCE) -> list[Path]:
 
 
 def build(out: Path, chapters: Path = FOLDER, source: Path = SOURCE) -> Path:
-    """Build the book of the notebooks in ``chapters`` into ``out``; return the front page. RuntimeError if it has faults."""
+    """Build the book of the notebooks in ``chapters`` into ``out``; return its front page. RuntimeError on warnings."""
     with tempfile.TemporaryDirectory() as temporary:
         staged = Path(temporary) / "book"
         stage(chapters, staged, source)

@@ -114,7 +114,7 @@ def from_jax(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _torch_layout(tensor: Tensor, inner: str, leaf: str) -> Tensor:
-    """Flax keeps kernels input first and attention heads apart: (in, out), (in, H, out/H), (H, in/H, out), (h, w, in, out)."""
+    """Flax: kernels input first, attention heads apart: (in, out), (in, H, out/H), (H, in/H, out), (h, w, in, out)."""
     if leaf == "kernel" and tensor.ndim == 4:
         return tensor.permute(3, 2, 0, 1).contiguous()
     if leaf == "kernel" and tensor.ndim == 3:

@@ -6,6 +6,7 @@ Bad input ends with one message on stderr and exit code 2; runs that failed, or 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         **style,
     )
     study.add_argument("--profile", default="quick", help="smoke, quick or laptop (default: quick; see: list profiles)")
+    study.add_argument("--backbone", help="another one than the profile's: a name, or a file of save_backbone")
     study.add_argument("--results", default="runs", metavar="DIR", help="where records are kept (default: runs)")
     study.add_argument("--part", nargs="+", metavar="NAME", help="only these parts (default: all of the profile)")
     study.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core; 0: none extra)")
@@ -159,9 +161,10 @@ def _list(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _run(options: argparse.Namespace, _: list[str]) -> int:
-    from petl_core.model import create_model, save_adapter
-
-    from petl_core.data import load_task
+    from petl_core.adapters import save_adapter
+    from petl_core.backbones import config_of
+    from petl_core.data import embedded_names, load_task
+    from petl_core.model import create_model
     from petl_core.train import Recipe, train
 
     fields = ("lr", "epochs", "batch_size", "weight_decay", "drop_path", "normalise")
@@ -173,15 +176,13 @@ def _run(options: argparse.Namespace, _: list[str]) -> int:
     if size is None and options.task not in embedded_names():
         size = config_of(options.backbone).image_size
     task = load_task(options.task, size=size)
-    model = create_model(
-        options.backbone,
-        options.method,
-        num_classes=task.num_classes,
-        pretrained={None: True, "none": False}.get(options.weights, options.weights),
-        image_size=task.image_size,
-        seed=options.seed,
-        **dict(_setting(text) for text in options.set),
-    ).to(device)
+    hyper = dict(_setting(text) for text in options.set)
+    source = {None: True, "none": False}.get(options.weights, options.weights)
+    made = {"num_classes": task.num_classes, "image_size": task.image_size, "seed": options.seed, **hyper}
+    try:
+        model = create_model(options.backbone, options.method, pretrained=source, **made).to(device)
+    except ValueError as error:  # a method or hyper-parameter that does not exist or cannot be
+        raise UserError(str(error)) from error
     splits = {"train_on": options.train_on, "evaluate_on": options.evaluate_on}
     run = train(model, task, recipe, seed=options.seed, progress=sys.stderr.isatty(), **splits)
     name = f"{options.method} on {task.name}"
@@ -201,6 +202,8 @@ def _study(options: argparse.Namespace, _: list[str]) -> int:
     from petl_core.records import Records, compare, pack
 
     profile = study.profile(options.profile)
+    if options.backbone:
+        profile = dataclasses.replace(profile, backbone=options.backbone)
     records = Records(options.results)
     if options.compare and not Records(options.compare).digests():
         raise UserError(f"there are no records in {options.compare} to compare with; give --compare another folder")
@@ -234,8 +237,12 @@ def _data(options: argparse.Namespace, rest: list[str]) -> int:
 
     parser = argparse.ArgumentParser(prog="python -m petl_core data build-suite", description=build.__doc__)
     parser.add_argument("--out", type=Path, required=True, help="the folder for the .npz files")
-    build(parser.parse_args(arguments).out)
-    return 0
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; compare the files in --out with what is drawn"
+    )
+    parser.add_argument("--tasks", nargs="+", help="only these tasks (all)")
+    chosen = parser.parse_args(arguments)
+    return 1 if build(chosen.out, check=chosen.check, names=chosen.tasks) else 0
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -1,4 +1,4 @@
-"""Writing files so that a reader finds the old file or the whole new one, never a part: for everything this package saves."""
+"""Writing files so that a reader finds the old file or the whole new one, never a part of it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NEXT_STEP = {
 
 
 def write_atomic(path: str | Path, content: bytes | Callable[[BinaryIO], object]) -> Path:
-    """Write ``content`` (bytes, or a function that writes to the open file it is given) to ``path`` and return the path.
+    """Write ``content`` (bytes, or a function that writes to the open file it is given) to ``path``; returns the path.
 
     The bytes go to a temporary name in the same folder, are synced to the disk and renamed. Whatever goes wrong, the
     temporary file is removed and a file that was at ``path`` stays as it was.

@@ -5,19 +5,18 @@
     python -m petl_core.notebooks pair               # carry an edit of the prose over, outputs kept
     python -m petl_core.notebooks check
 
-The source of a chapter is ``notebooks/NN_topic.py`` (jupytext's percent format); ``NN_topic.ipynb`` beside it is made from
-it, here and nowhere else. A source has one cell tagged ``parameters``, whose names may be overridden: ``PROFILE``,
+The source of a chapter is ``notebooks/NN_topic.py`` (jupytext's percent format); ``NN_topic.ipynb`` beside it is made
+from it, here and nowhere else. A source has one cell tagged ``parameters``, whose names may be overridden: ``PROFILE``,
 ``RESULTS`` ("shipped" or "fresh") and ``RUNS`` (where fresh records are; "" for ``runs/results-<PROFILE>``). Their
 defaults come from the environment variables ``PETL_PROFILE``, ``PETL_RESULTS`` and ``PETL_RUNS``.
 
-The same source, package and records give the same bytes: cell ids are digests of the cells, timings are removed, widgets
-are numbered. In the notebook's metadata stand digests of the code and of the records that the outputs came from.
+The same source, package and records give the same bytes: cell ids are digests of the cells, timings are removed,
+widgets are numbered. The notebook's metadata hold digests of the code and of the records that the outputs came from.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import hashlib
 import json
 import os
@@ -32,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from petl_core.errors import UserError
+from petl_core.notebook_files import content, digest_files, load, parameters, read, tidy, write
 from petl_core.paths import DATA, RESULTS
 
 ROOT = DATA.parent
@@ -43,9 +43,7 @@ ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 def records_folder(profile: str, results: str, runs: str | Path = "") -> Path:
     """Where a notebook finds its records: the shipped ones, or ``runs`` for those computed anew."""
     if results not in ("shipped", "fresh"):
-        raise UserError(
-            f"RESULTS is {results!r}; it is 'shipped' (the records in data/results) or 'fresh' (computed here)"
-        )
+        raise UserError(f"RESULTS is {results!r}; use 'shipped' (those in data/results) or 'fresh' (computed here)")
     if results == "shipped":
         return RESULTS
     return Path(runs) if runs else ROOT / "runs" / f"results-{profile}"
@@ -61,41 +59,12 @@ def sources(only: Sequence[str] = (), folder: Path = FOLDER) -> list[Path]:
     return [path for path in found if not only or path.name.startswith(tuple(only))]
 
 
-def read(source: Path) -> Any:
-    """The source as a notebook without outputs, with cell ids that depend on the cells alone."""
-    import jupytext
-
-    notebook = jupytext.read(source)
-    seen: dict[str, int] = {}
-    for cell in notebook.cells:
-        cell.id = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:8]
-        seen[cell.id] = seen.get(cell.id, 0) + 1
-        if seen[cell.id] > 1:
-            cell.id += f"-{seen[cell.id]}"
-    notebook.metadata = {
-        "jupytext": {"formats": "ipynb,py:percent"},
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    }
-    return _node(notebook)
-
-
-def parameters(notebook: Any, name: str) -> set[str]:
-    """The names that the cell tagged ``parameters`` assigns."""
-    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    if len(cells) != 1:
-        raise UserError(f"{name}: {len(cells)} cells are tagged 'parameters'; a notebook needs exactly one")
-    targets = (node.targets for node in ast.parse(cells[0].source).body if isinstance(node, ast.Assign))
-    return {target.id for group in targets for target in group if isinstance(target, ast.Name)}
-
-
 def execute(source: Path, out: Path, values: dict[str, str] | None = None, *, timeout: int | None = None) -> Any:
     """Run one source in a kernel of this interpreter, with papermill; write and return the executed notebook.
 
     ``values`` override parameters that the notebook has; the others are left out. ``timeout``: seconds a cell may take.
     A failing cell raises RuntimeError naming the notebook; what ran until then is in ``out``.
     """
-    import nbformat
     import papermill
 
     notebook = read(source)
@@ -103,7 +72,7 @@ def execute(source: Path, out: Path, values: dict[str, str] | None = None, *, ti
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         bare = Path(folder) / f"{source.stem}.ipynb"
-        nbformat.write(notebook, bare)
+        write(notebook, bare)
         try:
             papermill.execute_notebook(
                 str(bare),
@@ -116,25 +85,9 @@ def execute(source: Path, out: Path, values: dict[str, str] | None = None, *, ti
             )
         except papermill.PapermillExecutionError as error:
             raise RuntimeError(f"{source.name}: {error.ename}: {error.evalue} (see {out})") from error
-    executed = tidy(nbformat.read(out, as_version=4), source.stem)
-    _write(executed, out)
+    executed = tidy(load(out), source.stem)
+    write(executed, out)
     return executed
-
-
-def tidy(notebook: Any, stem: str) -> Any:
-    """Drop what differs from one execution to the next: timings, versions, half-drawn progress bars, widgets' names."""
-    notebook.metadata = {key: notebook.metadata[key] for key in sorted(notebook.metadata) if key != "papermill"}
-    notebook.metadata["language_info"] = {"name": "python"}
-    for cell in notebook.cells:
-        cell.metadata = {key: cell.metadata[key] for key in ("tags", "jupyter", "slideshow") if cell.metadata.get(key)}
-        for output in cell.get("outputs", []):
-            if output.output_type == "stream":
-                output.text = re.sub(r"[^\n]*\r(?!\n)", "", output.text)
-    text = json.dumps(notebook)
-    widgets = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
-    for number, name in enumerate(sorted(widgets, key=text.index)):
-        text = text.replace(name, hashlib.md5(f"{stem} {number}".encode()).hexdigest())
-    return _node(json.loads(text))
 
 
 def refresh(source: Path, *, timeout: int | None = None) -> Path:
@@ -145,7 +98,7 @@ def refresh(source: Path, *, timeout: int | None = None) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         notebook = execute(source, Path(folder) / target.name, timeout=timeout)
     notebook.metadata["petl_core"] = provenance(notebook, source.name)
-    _write(notebook, target)
+    write(notebook, target)
     return target
 
 
@@ -154,7 +107,7 @@ def pair(source: Path) -> Path:
     target = source.with_suffix(".ipynb")
     notebook = read(source)
     if target.exists():
-        before = _load(target)
+        before = load(target)
         kept = {cell.id: cell for cell in before.cells if cell.cell_type == "code"}
         for cell in notebook.cells:
             if cell.id in kept:
@@ -162,14 +115,14 @@ def pair(source: Path) -> Path:
         notebook.metadata.update(
             {key: before.metadata[key] for key in ("petl_core", "widgets") if key in before.metadata}
         )
-    _write(notebook, target)
+    write(notebook, target)
     return target
 
 
 def provenance(notebook: Any, name: str) -> dict[str, str]:
     """What the outputs came from: digests of the code cells and, for a notebook that reads records, of the records."""
     code = json.dumps([cell.source for cell in notebook.cells if cell.cell_type == "code"])
-    records = _digest_files(RESULTS) if "RESULTS" in parameters(notebook, name) else ""
+    records = digest_files(RESULTS) if "RESULTS" in parameters(notebook, name) else ""
     return {"code": hashlib.sha256(code.encode()).hexdigest()[:16], "records": records}
 
 
@@ -178,10 +131,10 @@ def check(source: Path) -> list[str]:
     target = source.with_suffix(".ipynb")
     if not target.exists():
         return [f"{target.name} is missing: make notebooks"]
-    expected, found = read(source), _load(target)
-    if [_content(cell) for cell in expected.cells] != [_content(cell) for cell in found.cells]:
+    expected, found = read(source), load(target)
+    if [content(cell) for cell in expected.cells] != [content(cell) for cell in found.cells]:
         return [
-            f"{target.name} is not what {source.name} says: python -m petl_core.notebooks pair (prose) or refresh (code)"
+            f"{target.name} is not what {source.name} says: make notebooks (or, for prose, petl_core.notebooks pair)"
         ]
     problems, made_from = [], found.metadata.get("petl_core", {})
     for key, value in provenance(expected, source.name).items():
@@ -205,38 +158,6 @@ def _output_problems(cell: Any) -> Iterable[str]:
             yield f"shows a memory address ({ADDRESS.search(shown)[0].strip()}), another one each time"  # type: ignore[index]
         if str(ROOT) in shown or str(Path.home()) + os.sep in shown:
             yield "shows a folder of the machine it ran on"
-
-
-def _content(cell: Any) -> tuple[str, str, list[str]]:
-    return cell.cell_type, cell.source, sorted(cell.metadata.get("tags", []))
-
-
-def _digest_files(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:16]
-
-
-def _node(notebook: Any) -> Any:
-    import nbformat
-
-    return nbformat.from_dict({**notebook, "nbformat": 4, "nbformat_minor": 5})
-
-
-def _load(path: Path) -> Any:
-    import nbformat
-
-    return nbformat.read(path, as_version=4)
-
-
-def _write(notebook: Any, path: Path) -> None:
-    import nbformat
-
-    nbformat.validate(notebook)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
-    part.replace(path)
 
 
 def _quiet_environment() -> None:
@@ -269,7 +190,7 @@ def _all(work: Callable[..., Any], jobs: list[tuple[Any, ...]], workers: int) ->
             stem, seconds, error = future.result()
             failed += bool(error)
             print(
-                f"{stem}: {'failed' if error else 'executed'} after {seconds:.0f} s{': ' + error if error else ''}",
+                f"{stem}: {'failed' if error else 'executed'} after {seconds:.0f} s" + f": {error}" * bool(error),
                 flush=True,
             )
     return failed
@@ -288,15 +209,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_argument("--only", nargs="+", default=[], metavar="NN", help="the notebooks whose names start so")
         command.add_argument("--notebooks", type=Path, default=FOLDER, metavar="DIR", help="where the sources are")
         if name in ("execute", "refresh"):
-            command.add_argument(
-                "--workers", type=int, default=os.cpu_count() or 1, help="notebooks at a time (one per core)"
-            )
+            command.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="at a time (one per core)")
             command.add_argument("--timeout", type=int, help="seconds that one cell may take (no limit)")
         if name == "execute":
             command.add_argument("--profile", default="smoke", help="smoke, quick, laptop, gpu or full (smoke)")
-            command.add_argument(
-                "--results", choices=("shipped", "fresh"), default="fresh", help="which records (fresh)"
-            )
+            command.add_argument("--results", choices=("shipped", "fresh"), default="fresh", help="records (fresh)")
             command.add_argument("--runs", default="", metavar="DIR", help="with the fresh ones (runs/results-PROFILE)")
             command.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the executed notebooks")
     options = parser.parse_args(arguments)

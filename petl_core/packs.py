@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import statistics
 from collections.abc import Iterable
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from petl_core.errors import UserError
+from petl_core.files import write_atomic
 
 if TYPE_CHECKING:
     from petl_core.records import Records
@@ -103,12 +103,12 @@ def pack(
         lines.append(json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False))
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for task, names in sorted(tasks.items()):
-            _write_predictions(records, out / predictions_name(task), task, names)
-        _replace(out / "environments.json", (json.dumps(environments, indent=1) + "\n").encode())
-        _replace(out / "records.jsonl", ("\n".join(lines) + "\n").encode())
     except OSError as error:
-        raise UserError(f"cannot write the pack {out}: {error.strerror or error}; choose another folder") from error
+        raise UserError(f"cannot make the folder {out}: {error.strerror or error}; choose another") from error
+    for task, names in sorted(tasks.items()):
+        _write_predictions(records, out / predictions_name(task), task, names)
+    write_atomic(out / "environments.json", (json.dumps(environments, indent=1) + "\n").encode())
+    write_atomic(out / "records.jsonl", ("\n".join(lines) + "\n").encode())
     return out
 
 
@@ -123,34 +123,9 @@ def _write_predictions(records: Records, path: Path, task: str, digests: list[st
         logits.append(np.ascontiguousarray(one, dtype="<f2"))
     assert labels is not None
     planes = np.stack(logits).view(np.uint8).reshape(len(logits), *logits[0].shape, 2)
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            np.savez_compressed(
-                file,
-                digests=np.array(digests),
-                labels=labels.astype(np.int16),
-                ids=np.array(ids),
-                low=planes[..., 0],
-                high=planes[..., 1],
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    arrays = {"digests": np.array(digests), "labels": labels.astype(np.int16), "ids": np.array(ids)}
+    arrays |= {"low": planes[..., 0], "high": planes[..., 1]}
+    write_atomic(path, lambda file: np.savez_compressed(file, **arrays))
 
 
 @dataclass

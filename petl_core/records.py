@@ -27,6 +27,7 @@ import torch
 
 from petl_core import methods
 from petl_core.errors import UserError
+from petl_core.files import write_atomic
 from petl_core.packs import Pack, compare, pack
 from petl_core.train import Recipe, Run
 
@@ -241,17 +242,8 @@ class Records:
         if variant in record["variants"]:
             return
         record["variants"] = sorted([*record["variants"], variant])
-        folder = self.root / _digest(spec)
-        temporary = folder / f".tmp-record-{os.getpid()}"
-        try:
-            with open(temporary, "w", encoding="utf-8") as file:
-                json.dump(record, file, indent=1, allow_nan=False)
-                _sync(file)
-            os.replace(temporary, folder / "record.json")
-            _sync_folder(folder)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise _storage_error(self.root, error) from error
+        path = self.root / _digest(spec) / "record.json"
+        write_atomic(path, json.dumps(record, indent=1, allow_nan=False).encode())
 
     def table(self) -> pd.DataFrame:
         """All records with flat columns (``COLUMNS``). A run that serves several variants has one row for each, so

@@ -26,6 +26,7 @@ from petl_core.profiles import (
     PUBLISHED_DECAYS,
     PUBLISHED_DROP_PATH,
     PUBLISHED_SEED,
+    SCRATCH_LRS,
     Part,
     Profile,
     profile,
@@ -263,6 +264,20 @@ def _published_finals(study: Profile, cells: Cells, records: Records) -> list[Pl
     ]
 
 
+def _scratch(study: Profile, task: str, method: str) -> list[RunSpec]:
+    points = trials(method, study.trials, study.drop_paths, SCRATCH_LRS)
+    return trial_specs(dataclasses.replace(study, pretrained=False), task, method, points)
+
+
+def _scratch_trials(study: Profile, cells: Cells) -> list[Planned]:
+    return [Planned(spec, "scratch_trial") for cell in cells for spec in _scratch(study, *cell)]
+
+
+def _scratch_finals(study: Profile, cells: Cells, records: Records) -> list[Planned]:
+    found = [choose(_scratch(study, *cell), records) for cell in cells]
+    return [Planned(s, "scratch") for chosen in found if chosen is not None for s in final_specs(study, chosen)]
+
+
 @dataclass(frozen=True)
 class PartPlan:
     """How a part makes its runs, and what it is about. ``only`` restricts it to some methods."""
@@ -292,6 +307,12 @@ PARTS = {
         only=("bitfit",),
     ),
     "best_on_test": PartPlan("the tuned configuration, with the best epoch on test kept apart", _best_on_test),
+    "scratch": PartPlan(
+        "the same network from random weights, trained and tuned in the same way, as the control of pre-training",
+        _scratch_finals,
+        _scratch_trials,
+        only=("full",),
+    ),
     "published": PartPlan(
         "the published protocol: unequal grids, seed 42, weight decay on all, drop path 0.1, ties to the latest point",
         _published_finals,
@@ -317,7 +338,11 @@ def plan_trials(study: Profile, parts: Iterable[str] | None = None) -> list[Plan
 def plan_finals(study: Profile, records: Records, parts: Iterable[str] | None = None) -> list[Planned]:
     """All final runs of the named parts that the trials in ``records`` decide."""
     wanted = [study.part(name) for name in parts] if parts else study.parts
-    return [planned for part in wanted for planned in PARTS[part.name].finals(study, _cells(study, part), records)]
+    plan = []
+    for part in wanted:
+        fewer = dataclasses.replace(study, seeds=study.seeds[: part.seeds])
+        plan += PARTS[part.name].finals(fewer, _cells(study, part), records)
+    return plan
 
 
 def run_plan(
@@ -339,6 +364,7 @@ def run_study(
     """The trials, then the choice, then the final runs; may be killed and started again at any moment."""
     study = profile(study) if isinstance(study, str) else study
     parts = list(parts) if parts else None
+    trials_planned = plan_trials(study, parts)
     with Runner(records, workers, device or study.device, progress) as runner:
-        outcome = runner.run(plan_trials(study, parts))
+        outcome = runner.run(trials_planned)
         return outcome + runner.run(plan_finals(study, records, parts))

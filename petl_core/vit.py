@@ -41,6 +41,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -155,7 +156,7 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.width, 3 * config.width)
         self.proj = nn.Linear(config.width, config.width)
         self.sites: dict[str, list[Edit]] = {name: [] for name in ATTENTION_SITES}
-        self.score_bias: Callable[[Tensor], Tensor] | None = None  # (B, N, D) -> added to the scores before softmax
+        self.score_bias: Callable[[Tensor], Tensor | None] | None = None  # (B, N, D) -> added before the softmax
 
     def forward(self, x: Tensor) -> Tensor:
         B, N, D = x.shape
@@ -231,7 +232,7 @@ class ViT(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, D))
         self.pos_embed = nn.Parameter(torch.empty(1, N, D))
         self.norm_pre = nn.LayerNorm(D, eps=config.norm_eps) if config.pre_norm else nn.Identity()
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.blocks: Any = nn.ModuleList(Block(config) for _ in range(config.depth))  # of Block; mypy forgets that
         self.norm = nn.LayerNorm(D, eps=config.norm_eps)
         self.head = nn.Linear(D, num_classes)
         self.methods = nn.ModuleDict()

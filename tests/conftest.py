@@ -1,4 +1,4 @@
-"""For all tests: one thread, no windows, no network but this machine's own, and the folder of real data where there is one."""
+"""For all tests: one thread, no windows, no network, and the folder of real data where there is one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def petl_data() -> Path:
-    """The folder of real images and weights that the environment variable PETL_DATA names; skips where there is none."""
+    """The folder of real images and weights that the variable PETL_DATA names; skips where there is none."""
     folder = os.environ.get("PETL_DATA", "")
     if not folder:
         pytest.skip("PETL_DATA is not set: no folder with real data and weights to test on")

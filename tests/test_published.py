@@ -30,7 +30,9 @@ def test_every_run_is_there() -> None:
     trials = published.tuning()
     assert len(trials) == 9804
     assert set(trials.groupby("task").size()) == {516}
-    assert trials.groupby(["task", "method"]).size().groupby("method").nunique().eq(1).all()  # the same budget on each task
+    assert (
+        trials.groupby(["task", "method"]).size().groupby("method").nunique().eq(1).all()
+    )  # the same budget on each task
     assert trials.groupby(["task", "method"])["selected"].sum().eq(1).all()
 
 
@@ -67,8 +69,10 @@ def test_rank_test_of_the_published_table() -> None:
     table = published.scores().drop(columns=["full", "linear"])
     found = ranks.friedman(table)
     assert (found.tasks, found.df) == (19, 13)
-    assert found.chi2 == pytest.approx(76.6, abs=0.06)
     means = ranks.average_ranks(table)
+    without_ties = 12 * 19 / (14 * 15) * ((means - 7.5) ** 2).sum()
+    assert without_ties == pytest.approx(76.6, abs=0.06)
+    assert without_ties < found.chi2 < 1.01 * without_ties  # scipy corrects for the few ties
     assert means.index[0] == "convpass"
     assert means["convpass"] == pytest.approx(4.68, abs=0.006)
     assert means["vpt_shallow"] == pytest.approx(13.18, abs=0.006)

@@ -4,29 +4,46 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from petl_core import methods, study, workers
+from petl_core.backbones import save_backbone
 from petl_core.data import embedded_names
 from petl_core.errors import UserError
 from petl_core.profiles import HIGH_LRS, Part, profile, profile_names
 from petl_core.records import Records, RunSpec, StorageError
 from petl_core.train import Recipe, Run
+from petl_core.vit import ViT, ViTConfig
 
 ROOT = Path(study.__file__).resolve().parent.parent
 
 
-def tiny(**changes) -> study.Profile:
-    """Two methods, one task, a few images: half a second a run."""
+BACKBONE = Path(tempfile.mkdtemp()) / "tiny.safetensors"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def backbone():
+    """A random ViT of two blocks as a backbone file, for this process and its workers."""
+    torch.manual_seed(0)
+    save_backbone(ViT(ViTConfig(32, 8, 16, 2, 2), 3), BACKBONE)
+    yield
+    shutil.rmtree(BACKBONE.parent)
+
+
+def tiny(name: str = "smoke", **changes) -> study.Profile:
+    """Two methods, one task, a few images."""
     values = {"tasks": ("digits",), "methods": ("linear", "lora"), "parts": (Part("tuned"),), "max_train": 16}
-    return dataclasses.replace(profile("smoke"), **{**values, "max_evaluate": 20, **changes})
+    return dataclasses.replace(profile(name), **{**values, "backbone": str(BACKBONE), "max_evaluate": 20, **changes})
 
 
 def fake_run(accuracy: float = 50.0, params: int = 100, diverged: bool = False, on: str = "val200") -> Run:
@@ -196,7 +213,7 @@ def test_a_part_of_a_plan_can_be_asked_for(records):
 
 
 def test_quick_is_inside_laptop(records):
-    quick, laptop = profile("quick"), profile("laptop")
+    quick, laptop = (dataclasses.replace(profile(name), backbone=str(BACKBONE)) for name in ("quick", "laptop"))
     assert {p.spec.digest for p in study.plan_trials(quick)} < {p.spec.digest for p in study.plan_trials(laptop)}
     finish_trials(dataclasses.replace(laptop, tasks=quick.tasks), records)
     ours = {(p.spec.digest, p.variant) for p in study.plan_finals(quick, records)}
@@ -231,27 +248,22 @@ def test_a_study_runs_and_the_second_time_has_nothing_to_do(records):
     assert (again.done, again.skipped) == (0, 8)
 
 
-def test_workers_give_the_bits_that_this_process_gives(records, tmp_path):
+def test_workers_give_the_bits_that_this_process_gives_and_report_what_failed(records, tmp_path):
     plan = study.plan_trials(tiny())
     plan += [study.Planned(dataclasses.replace(p.spec, evaluate_on="test"), "x") for p in plan]
-    assert study.run_plan(plan, records, workers=2, progress=False).failures == []
-    inline = Records(tmp_path / "inline")
-    assert study.run_plan(plan, inline, workers=0, progress=False).failures == []
+    wrong = dataclasses.replace(plan[0].spec, task_digest="other data")
+    for root, workers_ in ((records, 2), (Records(tmp_path / "inline"), 0)):
+        outcome = study.run_plan([study.Planned(wrong, "trial"), *plan], root, workers_, progress=False)
+        assert outcome.done == len(plan)  # the others finish
+        ((spec, reason),) = outcome.failures
+        assert spec == wrong
+        assert "other data" in reason
+        assert wrong.digest in outcome.report()
+    inline = root
     assert records.digests() == inline.digests()
     for digest in records.digests():
         assert records.get(digest)["logits_sha256"] == inline.get(digest)["logits_sha256"]
         assert records.get(digest)["environment"]["threads"] == 1
-
-
-def test_a_failing_run_is_reported_with_its_spec_and_the_others_finish(records):
-    plan = study.plan_trials(tiny())
-    wrong = dataclasses.replace(plan[0].spec, task_digest="other data")
-    outcome = study.run_plan([study.Planned(wrong, "trial"), *plan], records, workers=2, progress=False)
-    assert outcome.done == len(plan)
-    ((spec, reason),) = outcome.failures
-    assert spec == wrong
-    assert "other data" in reason
-    assert wrong.digest in outcome.report()
 
 
 def test_a_diverged_run_is_recorded_and_not_chosen(records):
@@ -321,7 +333,8 @@ def test_a_worker_that_dies_costs_one_run(records, monkeypatch):
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
 def test_a_study_killed_by_force_repeats_no_finished_run(records):
-    command = [sys.executable, "-m", "petl_core", "study", "--profile", "smoke", "--part", "tuned", "--workers", "2"]
+    command = [sys.executable, "-m", "petl_core", "study", "--profile", "smoke", "--part", "tuned"]
+    command += ["--workers", "2", "--backbone", str(BACKBONE)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([*command, "--results", str(records.root)], env=environment, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300

@@ -71,21 +71,23 @@ def by_task(runs: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
 def by_group(runs: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """One row for each group and method, and for ``MEAN``, the unweighted mean of the groups: mean, low, high, tasks.
 
-    The mean is sum_t w_t m_t over tasks t, with m_t the mean of n seeds. Runs of different tasks are independent, so its
-    variance is sum_t w_t² s_t² / n, with s_t the deviation between seeds; the interval is Student's, with the degrees
-    of freedom of Welch and Satterthwaite: (sum_t v_t)² / sum_t (v_t² / (n - 1)), v_t = w_t² s_t² / n.
+    The mean is sum_t w_t m_t over tasks t, with m_t the mean of n seeds. Runs of different tasks are independent, so
+    its variance is sum_t w_t² s_t² / n, with s_t the deviation between seeds; the interval is Student's, with the
+    degrees of freedom of Welch and Satterthwaite: (sum_t v_t)² / sum_t (v_t² / (n - 1)), v_t = w_t² s_t² / n.
     """
     runs = grid(runs)
     groups = group_order(runs["group"])
     sizes = runs.groupby("group")["task"].nunique()
-    weights = {g: {t: 1 / sizes[g] for t in set(runs.loc[runs["group"] == g, "task"])} for g in groups}
+    weights = {g: dict.fromkeys(set(runs.loc[runs["group"] == g, "task"]), 1 / sizes[g]) for g in groups}
     weights[MEAN] = {task: w / len(groups) for g in groups for task, w in weights[g].items()}
     rows = []
     for name, of_task in weights.items():
         for method, cells in runs[runs["task"].isin(of_task)].groupby("method"):
             by = cells.groupby("task")["accuracy"]
             w = np.array([of_task[task] for task in by.mean().index])
-            rows.append((name, method, *_weighted(by.mean().to_numpy(), by.var(ddof=1).to_numpy(), w, by.size(), level)))
+            rows.append(
+                (name, method, *_weighted(by.mean().to_numpy(), by.var(ddof=1).to_numpy(), w, by.size(), level))
+            )
     return pd.DataFrame(rows, columns=["group", "method", "mean", "low", "high", "tasks"])
 
 
@@ -116,7 +118,7 @@ def order(runs: pd.DataFrame) -> list[str]:
 
 
 def spread(runs: pd.DataFrame) -> pd.DataFrame:
-    """For each group and ``MEAN``: mean, sd, range over methods, and relative standard deviation 100 sd / mean, in percent.
+    """For each group and ``MEAN``: mean, sd and range over methods, and relative standard deviation, 100 sd / mean.
 
     The study's measure of "similar" (there with sd of n - 1). Leave baselines out of ``runs`` if they are not meant.
     """

@@ -36,7 +36,7 @@ def tuning(folder: Path = PUBLISHED) -> pd.DataFrame:
 
 
 def by_group(which: str = "accuracy") -> pd.DataFrame:
-    """Group and method means over tasks, with ``MEAN`` (of the groups) and "mean of tasks": columns group, method, mean."""
+    """Means over tasks by group and method, with ``MEAN`` (of groups) and "mean of tasks": group, method, mean."""
     _check(which)
     frame = final()
     rows = []
@@ -66,9 +66,11 @@ def reruns() -> pd.DataFrame:
 
 
 def optimism() -> pd.DataFrame:
-    """For each method: trials per task, mean validation accuracy of the chosen trial, mean test accuracy, and the gap."""
+    """For each method: trials per task, mean validation accuracy of the chosen trial, test accuracy, and the gap."""
     frame = final()
-    table = frame.groupby("method").agg(trials=("trials", "first"), val=("val_accuracy", "mean"), test=("accuracy", "mean"))
+    table = frame.groupby("method").agg(
+        trials=("trials", "first"), val=("val_accuracy", "mean"), test=("accuracy", "mean")
+    )
     return table.assign(gap=table["val"] - table["test"]).sort_values("trials").reset_index()
 
 

@@ -20,7 +20,7 @@ from petl_core.errors import UserError
 
 @dataclass(frozen=True)
 class Friedman:
-    """Friedman's test that all methods are equal; W (Kendall) is 0 for no agreement of tasks on the order, 1 for full."""
+    """Friedman's test that all methods are equal. Kendall's W: do tasks agree on the order, from 0 (no) to 1?"""
 
     chi2: float
     df: int
@@ -93,7 +93,7 @@ def replication(runs: pd.DataFrame) -> float:
     runs = grid(runs)
     means = runs.pivot_table(index="method", columns="seed", values="accuracy", aggfunc="mean")
     if means.shape[1] < 2 or means.shape[0] < 3:
-        raise UserError(f"replication needs 2 seeds and 3 methods or more; there are {means.shape[1]} and {means.shape[0]}")
+        raise UserError(f"replication needs 3 methods and 2 seeds or more; there are {len(means)} and {means.shape[1]}")
     matrix = means.corr(method="spearman").to_numpy()
     return float(matrix[np.triu_indices(len(matrix), 1)].mean())
 
@@ -109,5 +109,7 @@ def _whole(table: pd.DataFrame, methods: int = 1, tasks: int = 1) -> pd.DataFram
         task, method = next((t, m) for t in table.index for m in table if pd.isna(table.loc[t, m]))
         raise UserError(f"the accuracy of {method} on {task} is missing; ranks need all methods on all tasks")
     if table.shape[0] < tasks or table.shape[1] < methods:
-        raise UserError(f"this test needs {tasks} tasks and {methods} methods or more; there are {table.shape[0]} and {table.shape[1]}")
+        raise UserError(
+            f"this test needs {tasks} tasks and {methods} methods or more; there are {len(table)} and {table.shape[1]}"
+        )
     return table

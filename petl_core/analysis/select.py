@@ -13,7 +13,19 @@ import pandas as pd
 from petl_core import methods as registry
 from petl_core.errors import UserError
 
-NEEDED = ("digest", "backbone", "method", "task", "group", "seed", "stage", "accuracy", "diverged", "variant", "classes")
+NEEDED = (
+    "digest",
+    "backbone",
+    "method",
+    "task",
+    "group",
+    "seed",
+    "stage",
+    "accuracy",
+    "diverged",
+    "variant",
+    "classes",
+)
 GROUPS = ("natural", "specialised", "structured", "other")
 CELL = ["task", "method", "seed"]
 
@@ -37,8 +49,8 @@ def runs(
     if chosen.empty:
         known = sorted(set(table.loc[table["stage"] == "final", "variant"]) - {""})
         raise UserError(
-            f"there are no final runs of variant {variant!r}; there are: {', '.join(known) or 'none'}. Run the part of the "
-            "study that makes them: python -m petl_core study --profile ... --part ..."
+            f"there are no final runs of variant {variant!r}; there are: {', '.join(known) or 'none'}. Run the "
+            "part of the study that makes them: python -m petl_core study --profile ... --part ..."
         )
     for column, wanted in (("method", methods), ("task", tasks), ("seed", seeds)):
         if wanted is not None:
@@ -66,7 +78,9 @@ def grid(frame: pd.DataFrame, what: str = "the table") -> pd.DataFrame:
     if len(missing):
         names = "; ".join(f"{task}, {method}, seed {seed}" for task, method, seed in missing[:4])
         more = f" and {len(missing) - 4} more" if len(missing) > 4 else ""
-        raise UserError(f"{what} lacks {len(missing)} of {len(full)} runs: {names}{more}. Start the study again to run them")
+        raise UserError(
+            f"{what} lacks {len(missing)} of {len(full)} runs: {names}{more}; start the study again to run them"
+        )
     result = frame.sort_values(CELL, ignore_index=True).copy()
     diverged = result["diverged"].astype(bool)
     result.loc[diverged, "accuracy"] = 100.0 / result.loc[diverged, "classes"]

@@ -47,7 +47,7 @@ def trials(table: pd.DataFrame, profile: Profile) -> pd.DataFrame:
         for method in profile.methods:
             for number in range(1, profile.trials + 1):
                 if (task, method, number) not in present:
-                    raise UserError(f"trial {number} of {method} on {task} has no record; start the study again to run it")
+                    raise UserError(f"trial {number} of {method} on {task} has no record; start the study again")
     if len(present) != len(found):
         raise UserError("some trials have several records; choose the rows of one backbone and one recipe")
     chance = 100.0 / found["classes"]
@@ -55,11 +55,11 @@ def trials(table: pd.DataFrame, profile: Profile) -> pd.DataFrame:
 
 
 def best_of(tried: pd.DataFrame) -> pd.DataFrame:
-    """Methods x 1..K: the best validation accuracy of the first k trials, mean over tasks. ``tried`` is from ``trials``."""
+    """Methods x 1..K: the best validation accuracy of the first k trials, mean over tasks, from ``trials``."""
     wide = tried.pivot(index=["task", "method"], columns="trial", values="accuracy")
     if wide.isna().to_numpy().any():
         task, method = wide.index[wide.isna().any(axis=1)][0]
-        raise UserError(f"{method} on {task} has fewer trials than others; equal budgets are the point of this comparison")
+        raise UserError(f"{method} on {task} has fewer trials than others; this comparison needs equal budgets")
     return wide.cummax(axis=1).groupby("method").mean()
 
 
@@ -76,7 +76,7 @@ def expected_best(values: np.ndarray, k: int) -> float:
 def noise_maximum(accuracy: float, images: int, choices: int) -> float:
     """Exact mean of the largest of ``choices`` measured accuracies (percent) when all are truly ``accuracy`` percent.
 
-    Each is measured on ``images`` images of its own: E max = sum_{x=0}^{n-1} (1 - F(x)^k) / n, F the binomial distribution.
+    Each is measured on n ``images`` of its own: E max = sum_{x=0}^{n-1} (1 - F(x)^k) / n, F the binomial distribution.
     """
     if not 0 <= accuracy <= 100 or images < 1 or choices < 1:
         raise UserError(f"accuracy is 0 to 100, images and choices 1 or more; got {accuracy}, {images}, {choices}")
@@ -114,7 +114,7 @@ def paired(table: pd.DataFrame, after: str, before: str, column: str = "accuracy
     if not cells[0] & cells[1]:
         raise UserError(f"variants {after!r} and {before!r} have no task and method in common")
     if set(one["seed"]) != set(two["seed"]):
-        raise UserError(f"variants {after!r} and {before!r} have different seeds: {set(one['seed'])} and {set(two['seed'])}")
+        raise UserError(f"variants {after!r} and {before!r} have different seeds, so their runs do not pair")
     keys = ["group", "task", "method", "seed"]
     both = one[[*keys, column]].merge(two[[*keys, column]], on=keys, suffixes=("", "_before"))
     both["difference"] = both[column] - both[f"{column}_before"]
@@ -122,11 +122,13 @@ def paired(table: pd.DataFrame, after: str, before: str, column: str = "accuracy
     result.columns = [*keys[:3], "difference", "sd", "n"]
     result.attrs["left_out"] = sorted(cells[0] ^ cells[1])
     rank = {group: i for i, group in enumerate(group_order(result["group"]))}
-    return result.sort_values(["group", "task", "method"], key=lambda s: s.map(rank) if s.name == "group" else s, ignore_index=True)
+    return result.sort_values(
+        ["group", "task", "method"], key=lambda s: s.map(rank) if s.name == "group" else s, ignore_index=True
+    )
 
 
 def over_tasks(differences: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
-    """For each method of ``paired``: the mean over tasks, its t interval with the tasks as the sample, and tasks gained.
+    """For each method of ``paired``: the mean over tasks, its t interval (the tasks are the sample), and tasks gained.
 
     Unlike an interval over seeds this one says what other tasks of the same kind might show.
     """
@@ -143,11 +145,13 @@ def mean_difference(differences: pd.DataFrame, level: float = 0.95) -> Interval:
 
 
 def after_k_trials(table: pd.DataFrame, most: int) -> pd.DataFrame:
-    """Methods x 1..K: test accuracy (mean over tasks and seeds) of what the first k trials chose (variants trials_k)."""
+    """Methods x 1..K: test accuracy, mean over tasks and seeds, of what the first k trials chose (trials_k)."""
     columns = {}
     for k in range(1, most + 1):
         columns[k] = runs(table, f"trials_{k}").groupby("method")["accuracy"].mean()
     result = pd.DataFrame(columns)
     if result.isna().to_numpy().any():
-        raise UserError(f"variants trials_1 to trials_{most} cover different methods; run the part 'trials' for the same ones")
+        raise UserError(
+            f"variants trials_1 to trials_{most} cover different methods; run the part 'trials' for the same"
+        )
     return result

@@ -36,8 +36,8 @@ class OneWay:
 def one_way(runs: pd.DataFrame, level: float = 0.95) -> OneWay:
     """Methods against seeds on one task, methods as a sample of methods (random effects).
 
-    With k methods, n seeds, mean squares MSB and MSW: within² = MSW, between² = max(0, (MSB - MSW) / n), F = MSB / MSW on
-    k - 1 and k (n - 1) degrees of freedom. The interval of the share follows from that of F (Searle, 1971).
+    With k methods, n seeds, mean squares MSB and MSW: within² = MSW, between² = max(0, (MSB - MSW) / n), F = MSB / MSW
+    on k - 1 and k (n - 1) degrees of freedom. The interval of the share follows from that of F (Searle, 1971).
     """
     runs = grid(runs)
     tasks = sorted(set(runs["task"]))
@@ -52,7 +52,9 @@ def one_way(runs: pd.DataFrame, level: float = 0.95) -> OneWay:
     between = math.sqrt(max(0.0, (msb - msw) / n))
     if msw == 0:
         share = 1.0 if msb > 0 else 0.0
-        return OneWay(between, 0.0, math.inf if msb > 0 else math.nan, 0.0 if msb > 0 else math.nan, share, share, share)
+        return OneWay(
+            between, 0.0, math.inf if msb > 0 else math.nan, 0.0 if msb > 0 else math.nan, share, share, share
+        )
     f, d1, d2 = float(msb / msw), k - 1, k * (n - 1)
     ends = [f / stats.f.ppf(q, d1, d2) for q in (0.5 + level / 2, 0.5 - level / 2)]
     low, high = (max(0.0, (end - 1) / (end + n - 1)) for end in ends)
@@ -74,7 +76,7 @@ def by_task(runs: pd.DataFrame) -> pd.DataFrame:
 class Components:
     """Standard deviations, in points, of y = task + method + method x task + seed, and the tests of the first two.
 
-    ``method``: between methods, the same on all tasks; ``interaction``: a method's liking for a task; ``seed``: the rest.
+    ``method``: between methods, on all tasks alike; ``interaction``: a method's liking for a task; ``seed``: the rest.
     """
 
     method: float
@@ -91,8 +93,8 @@ class Components:
 def components(runs: pd.DataFrame) -> Components:
     """Methods, their interaction with tasks, and seeds; methods and tasks as samples (random effects).
 
-    With k methods, t tasks, n seeds: seed² = MSE, interaction² = (MSI - MSE) / n, method² = (MSM - MSI) / (n t), each cut
-    at 0; F = MSM / MSI and MSI / MSE.
+    With k methods, t tasks, n seeds: seed² = MSE, interaction² = (MSI - MSE) / n, method² = (MSM - MSI) / (n t), each
+    cut at 0; F = MSM / MSI and MSI / MSE.
     """
     runs = grid(runs)
     table = runs.pivot(index=["task", "method"], columns="seed", values="accuracy")
@@ -127,12 +129,14 @@ def group_components(runs: pd.DataFrame) -> pd.DataFrame:
     runs = grid(runs)
     parts = {group: runs[runs["group"] == group] for group in group_order(runs["group"])}
     parts = {group: part for group, part in parts.items() if part["task"].nunique() > 1} | {"all tasks": runs}
-    rows = [{"group": group, **vars(components(part)), "tasks": part["task"].nunique()} for group, part in parts.items()]
+    rows = [
+        {"group": group, **vars(components(part)), "tasks": part["task"].nunique()} for group, part in parts.items()
+    ]
     return pd.DataFrame(rows)
 
 
 def detectable(within: float, seeds: int, power: float = 0.8, alpha: float = 0.05) -> float:
-    """The difference of two methods, in points, that ``seeds`` runs each would find with this power (two-sided t test)."""
+    """The difference of two methods, in points, that ``seeds`` runs each find with this power (two-sided t test)."""
     if seeds < 2 or not within >= 0:
         raise UserError(f"detectable needs 2 seeds or more and a deviation of 0 or more; it got {seeds} and {within}")
     freedom = 2 * (seeds - 1)

@@ -15,10 +15,10 @@ DEFAULT_SIZE = 224
 def load_task(name: str, *, size: int | None = None) -> Task:
     """Load a task into memory.
 
-    ``name`` is one of: a task of the embedded suite ("digits"; 32 px, ``size`` must be 32 or None); "folder:<path>", one
-    sub-folder per class; "vtab:<folder>/<name>", a folder in the study's processed VTAB-1K format; "vtab1k/<name>", the same
-    under the folder that the environment variable PETL_DATA names. Images of folders are resized to ``size`` pixels
-    (224 unless told). Raises UserError where the name, the folder or an image is wrong.
+    ``name`` is one of: a task of the embedded suite ("digits"; 32 px, ``size`` must be 32 or None); "folder:<path>",
+    one sub-folder per class; "vtab:<folder>/<name>", a folder in the study's processed VTAB-1K format; "vtab1k/<name>",
+    the same under the folder that the environment variable PETL_DATA names. Images of folders are resized to ``size``
+    pixels (224 unless told). Raises UserError where the name, the folder or an image is wrong.
     """
     from petl_core.data import folders
 

@@ -19,8 +19,8 @@ MADE_WITH = ("numpy", "pillow", "fonttools", "scikit-image", "scikit-learn", "ma
 TEXT = """# The embedded suite
 
 Eleven tasks in the shape of VTAB-1K (Zhai et al., 2019, arXiv 1910.04867): 800 training, 200 validation and 1,000 test
-images of {size} x {size} pixels in three groups. Free to redistribute; nothing is downloaded. This page and the picture are
-written by the command that draws the data:
+images of {size} x {size} pixels in three groups. Free to redistribute; nothing is downloaded. This page and the
+picture are written by the command that draws the data:
 
     python -m petl_core data build-suite --out data/embedded          # draw everything again
     python -m petl_core data build-suite --out data/embedded --check  # compare with what is here, change nothing
@@ -34,33 +34,39 @@ One task a row, in the order of the table.
 {rows}
 
 ## How it is made
-- **Chance.** Each sample has its own generator, PCG64 seeded with the task's name, the split and the sample's number, and
-  uses its uniform doubles only. All drawing, resampling and ray casting is NumPy code in `petl_core/data/suite`, so no
-  graphics library's version shows in the pixels. Photographs are decoded by Pillow; letter outlines are read by fontTools.
-- **Splits.** Photographs are divided into square cells. A cell belongs to train, val or test, and a patch lies within one
-  cell: no pixel of a test patch occurs in training. Of scikit-learn's 1,797 digits, 637 serve train (163 of them twice,
-  differently placed), 160 val (40 twice) and 1,000 test (each class in turn). Rendered scenes are drawn independently.
+- **Chance.** Each sample has its own generator, PCG64 seeded with the task's name, the split and the sample's number,
+  and uses its uniform doubles only. All drawing, resampling and ray casting is NumPy code in `petl_core/data/suite`,
+  so no graphics library's version shows in the pixels. Photographs are decoded by Pillow; letter outlines are read by
+  fontTools.
+- **Splits.** Photographs are divided into square cells. A cell belongs to train, val or test, and a patch lies within
+  one cell: no pixel of a test patch occurs in training. Of scikit-learn's 1,797 digits, 637 serve train (163 of them
+  twice, differently placed), 160 val (40 twice) and 1,000 test (each class in turn). Rendered scenes are drawn
+  independently.
 - **Labels** are balanced: each class equally often in each split, to within one.
-- **Colour tells nothing.** *Grey* tasks have no colour and an evened contrast. *Tinted* tasks are grey images between a dark and a
-  light colour drawn at random. *Colour* tasks draw random palettes per image, brighter or darker than the background by chance.
-- **Storage.** Intensities are rounded to 32 levels (five bits); what remains is stored without loss (`petl_core/data/codec.py`).
-  Files are `.npz` with fixed time stamps: equal arrays give equal bytes.
+- **Colour tells nothing.** *Grey* tasks have no colour and an evened contrast. *Tinted* tasks are grey images between
+  a dark and a light colour drawn at random. *Colour* tasks draw random palettes per image, brighter or darker than
+  the background by chance.
+- **Storage.** Intensities are rounded to 32 levels (five bits); what remains is stored without loss
+  (`petl_core/data/codec.py`). Files are `.npz` with fixed time stamps: equal arrays give equal bytes.
 
 ## Classes
 {classes}
 
 ## Limits
-The photographs are few, so `photo_scenes` and `textures` ask for recognition of these scenes and materials, not of the category
-in general; the pieces of one photograph share its light and camera. `science` has one or two source images a class: a model
-that does well on it has learnt to tell these images apart, nothing clinical. Rendered groups are simpler than
-their models in VTAB (CLEVR, dSPRITES, SmallNORB). Use the suite to compare ways of tuning, not to claim accuracy on its subjects.
+The photographs are few, so `photo_scenes` and `textures` ask for recognition of these scenes and materials, not of
+the category in general; the pieces of one photograph share its light and camera. `science` has one or two source
+images a class: a model that does well on it has learnt to tell these images apart, nothing clinical. Rendered groups
+are simpler than their models in VTAB (CLEVR, dSPRITES, SmallNORB). Use the suite to compare ways of tuning, not to
+claim accuracy on its subjects.
 
 ## Attribution
-`china.jpg` by danielbuechele and `flower.jpg` by vultilion (both Flickr, CC BY 2.0; cut, turned and recoloured here), through scikit-learn.
-`astronaut.png`, `hubble_deep_field.jpg`, `moon.png`: NASA, public domain. `rocket.jpg`: SpaceX, public domain.
-`camera.png`, `chelsea.png`, `coffee.png`, `brick.png`, `grass.png`, `gravel.png`, `cell.png`, `retina.jpg`, `microaneurysms.png`: CC0.
-`coins.png`: Brooklyn Museum, no known restrictions; `ihc.png`, `text.png`, `page.png`: no known restrictions (scikit-image's list).
-`motorcycle_left.png`: Middlebury stereo 2014 (Scharstein et al.). `grace_hopper.jpg`: US Navy, public domain.
+`china.jpg` by danielbuechele and `flower.jpg` by vultilion (both Flickr, CC BY 2.0; cut, turned and recoloured here),
+through scikit-learn.
+`astronaut.png`, `hubble_deep_field.jpg`: NASA, public domain. `rocket.jpg`: SpaceX, public domain.
+`camera.png`, `chelsea.png`, `coffee.png`, `brick.png`, `grass.png`, `gravel.png`, `cell.png`, `retina.jpg`,
+`microaneurysms.png`: CC0. `coins.png` (Brooklyn Museum), `ihc.png`, `text.png`: no known restrictions, as scikit-image
+states. `moon.png`, `page.png`: part of scikit-image (BSD-3-Clause), which names no other terms.
+`grace_hopper.jpg`: US Navy, public domain. `jacksboro_fault_dem.npz`: US Geological Survey, public domain.
 Digits: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI, CC BY 4.0.
 
 Drawn with {versions}.

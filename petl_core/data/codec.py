@@ -1,4 +1,5 @@
-"""How embedded images become small files: five bits a channel, predicted from their neighbours, packed deterministically.
+"""How embedded images become small files: five bits a channel, predicted from their neighbours, packed
+deterministically.
 
 Nothing here is lossy except the first step, which happens when a suite is built: intensities are rounded to ``LEVELS``
 values. What is stored afterwards comes back exactly. Prediction is the median edge detector of JPEG-LS (Weinberger,
@@ -8,6 +9,7 @@ ordinary ``.npz`` whose members carry a fixed time stamp, so that equal arrays g
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import zipfile
@@ -31,7 +33,8 @@ def intensities(levels: np.ndarray) -> np.ndarray:
 
 
 def tinted(levels: np.ndarray, tints: np.ndarray) -> np.ndarray:
-    """Grey levels (M, 1, S, S) and two colours an image (M, 2, 3), dark and light, to uint8 colour images (M, 3, S, S)."""
+    """Grey levels (M, 1, S, S) and two colours an image (M, 2, 3), dark and light, to uint8 colour images (M, 3, S,
+    S)."""
     dark, light = (tints[:, i, :, None, None].astype(np.int32) for i in (0, 1))
     return ((dark * (LEVELS - 1 - levels) + light * levels + (LEVELS - 1) // 2) // (LEVELS - 1)).astype(np.uint8)
 
@@ -107,6 +110,7 @@ def write_file(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         reason = error.strerror or error
         raise UserError(f"cannot write {path}: {reason}; choose a folder that is writable and has space") from error

@@ -1,4 +1,5 @@
-"""Image files to uint8 arrays: any mode to RGB, 16 bits to 8, resized to a square; a damaged file is an error, not noise."""
+"""Image files to uint8 arrays: any mode to RGB, 16 bits to 8, resized to a square; a damaged file is an error, not
+noise."""
 
 from __future__ import annotations
 
@@ -56,7 +57,9 @@ def decode_image(path: Path, size: int) -> np.ndarray:
 def decode_images(paths: Sequence[Path], size: int) -> np.ndarray:
     """Files as uint8 (n, 3, size, size), decoded by a few threads. The first bad file, in order, is reported."""
     if ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise UserError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, so damaged images would pass as good; set it to False")
+        raise UserError(
+            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, so damaged images would pass as good; set it to False"
+        )
     images = np.empty((len(paths), 3, size, size), dtype=np.uint8)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for index, image in enumerate(pool.map(lambda path: decode_image(path, size), paths)):

@@ -1,7 +1,7 @@
 """The embedded suite as files: build it, check it against what is shipped, load a task.
 
-A file holds the samples in the order train (800), val (200), test (1,000). What the tasks are is in ``petl_core.data.suite``;
-how pixels are stored, in ``petl_core.data.codec``.
+A file holds the samples in the order train (800), val (200), test (1,000). What the tasks are is in
+``petl_core.data.suite``; how pixels are stored, in ``petl_core.data.codec``.
 """
 
 from __future__ import annotations
@@ -95,16 +95,22 @@ def load_embedded(name: str, folder: Path = EMBEDDED) -> Task:
     try:
         meta = json.loads(arrays["meta"].tobytes())
         if meta["format"] != FORMAT:
-            raise UserError(f"{path} has format {meta['format']}, this version reads {FORMAT}; update petl_core or rebuild")
+            raise UserError(
+                f"{path} has format {meta['format']}, this version reads {FORMAT}; update petl_core or rebuild"
+            )
         levels = codec.decode(arrays["residuals"])
         images = codec.tinted(levels, arrays["tints"]) if meta["colour"] == "tinted" else codec.intensities(levels)
         if images.shape[1] == 1:
             images = np.repeat(images, 3, axis=1)
         parts = [np.flatnonzero(arrays["split"] == i) for i in range(3)]
-        ids = tuple(f"{name}/{split}/{i:04d}" for split, part in zip(COUNTS, parts, strict=True) for i in range(len(part)))
+        ids = tuple(
+            f"{name}/{split}/{i:04d}" for split, part in zip(COUNTS, parts, strict=True) for i in range(len(part))
+        )
         return make_task(name, meta["group"], tuple(meta["classes"]), images, arrays["labels"], ids, *parts)
     except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path} is not a task file of this suite ({type(error).__name__}: {error}); rebuild it") from error
+        raise UserError(
+            f"{path} is not a task file of this suite ({type(error).__name__}: {error}); rebuild it"
+        ) from error
 
 
 def build(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +26,29 @@ VTAB_LAYOUT = f"expected images/ and the lists {', '.join(LISTS.values())}, each
 VTAB_GROUPS = {
     "natural": ("caltech101", "cifar", "cifar10", "cifar100", "dtd", "flowers", "pets", "sun397", "svhn"),
     "specialised": ("camelyon", "eurosat", "resisc", "retinopathy", "pneumoniamnist"),
-    "structured": ("clevr", "dmlab", "kitti", "dsprites", "dspr", "snorb", "smallnorb", "coil20_azimuth", "sign_digits"),
+    "structured": (
+        "clevr",
+        "dmlab",
+        "kitti",
+        "dsprites",
+        "dspr",
+        "snorb",
+        "smallnorb",
+        "coil20_azimuth",
+        "sign_digits",
+    ),
 }
 
 
 def group_of(name: str) -> str:
     """The group of a VTAB-like task by its name: the longest known name it starts with, else "other"."""
-    name = name.lower().removeprefix("oxford_").removeprefix("oxford_iiit_").removeprefix("patch_").removeprefix("diabetic_")
+    name = (
+        name.lower()
+        .removeprefix("oxford_")
+        .removeprefix("oxford_iiit_")
+        .removeprefix("patch_")
+        .removeprefix("diabetic_")
+    )
     known = [(len(start), group) for group, starts in VTAB_GROUPS.items() for start in starts if name.startswith(start)]
     return max(known)[1] if known else "other"
 
@@ -44,7 +61,11 @@ def image_folder(place: str) -> Path:
     if not path.is_dir():
         near = sorted(p.name for p in path.parent.iterdir() if p.is_dir()) if path.parent.is_dir() else []
         close = difflib.get_close_matches(path.name, near, n=3, cutoff=0.5)
-        hint = f"; did you mean {' or '.join(close)}?" if close else f"; {path.parent} holds {', '.join(near[:20]) or 'no folders'}"
+        hint = (
+            f"; did you mean {' or '.join(close)}?"
+            if close
+            else f"; {path.parent} holds {', '.join(near[:20]) or 'no folders'}"
+        )
         raise UserError(f"folder {path} does not exist{hint}")
     return path
 
@@ -53,9 +74,13 @@ def files_by_class(folder: Path) -> dict[str, list[Path]]:
     """Image files of each class sub-folder, sorted. UserError where a class is empty."""
     found = {}
     for place in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        files = sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file())
+        files = sorted(
+            p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
+        )
         if not files:
-            raise UserError(f"class folder {place} has no images ({', '.join(SUFFIXES)}); add some or remove the folder")
+            raise UserError(
+                f"class folder {place} has no images ({', '.join(SUFFIXES)}); add some or remove the folder"
+            )
         found[place.name] = files
     if not found:
         raise UserError(f"{folder} has no class folders; {FOLDER_LAYOUT}")
@@ -65,7 +90,8 @@ def files_by_class(folder: Path) -> dict[str, list[Path]]:
 def split_sizes(total: int) -> tuple[int, int, int]:
     """How many of ``total`` images go to train, val and test.
 
-    With 2,000 or more: 800, 200 and the rest. With fewer, half are for testing, and the other half is parted four to one.
+    With 2,000 or more: 800, 200 and the rest. With fewer, half are for testing, and the other half is parted four to
+    one.
     """
     if total >= 2000:
         return 800, 200, total - 1000
@@ -94,8 +120,9 @@ def stratified(labels: np.ndarray, seed: int = SPLIT_SEED) -> tuple[np.ndarray, 
 def load_folder(place: str, size: int) -> Task:
     """A task from one folder per class.
 
-    Where train/ and test/ lie in the folder (val/ too, or a fifth of train/ becomes val), they are the splits. Otherwise the
-    images are split by ``stratified``. Raises UserError where a class has fewer than three images or is alone.
+    Where train/ and test/ lie in the folder (val/ too, or a fifth of train/ becomes val), they are the splits.
+    Otherwise the images are split by ``stratified``. Raises UserError where a class has fewer than three images or is
+    alone.
     """
     root = image_folder(place)
     if (root / "train").is_dir() and (root / "test").is_dir():
@@ -108,16 +135,25 @@ def load_folder(place: str, size: int) -> Task:
         parts = {"all": files_by_class(root)}
         classes = tuple(parts["all"])
     if len(classes) < 2:
-        raise UserError(f"{root} has one class, {classes[0]!r}; a task needs two or more class folders. {FOLDER_LAYOUT}")
+        raise UserError(
+            f"{root} has one class, {classes[0]!r}; a task needs two or more class folders. {FOLDER_LAYOUT}"
+        )
 
-    paths = [(part, path, classes.index(name)) for part, found in parts.items() for name, files in found.items() for path in files]
+    paths = [
+        (part, path, classes.index(name))
+        for part, found in parts.items()
+        for name, files in found.items()
+        for path in files
+    ]
     labels = np.array([label for _, _, label in paths])
     where = np.array([part for part, _, _ in paths])
     counts = np.bincount(labels[where != "test"], minlength=len(classes))
     fewest = 3 if "all" in parts else 1 if "val" in parts else 2
     if counts.min() < fewest:
         name = classes[int(counts.argmin())]
-        raise UserError(f"class {name!r} in {root} has {counts.min()} image(s) to share out; it needs at least {fewest}")
+        raise UserError(
+            f"class {name!r} in {root} has {counts.min()} image(s) to share out; it needs at least {fewest}"
+        )
     if "all" in parts:
         train, val, test = stratified(labels)
     else:
@@ -154,21 +190,26 @@ def read_list(path: Path) -> list[tuple[str, int]]:
 
 
 def class_names(folder: Path, labels: np.ndarray) -> tuple[str, ...]:
-    """The lines of labels.txt, or "class 0", "class 1", ... where there is none. Every label must be one of them, and each
-    must have a training image."""
+    """The lines of labels.txt, or "class 0", "class 1", ... where there is none. Every label must be one of them, and
+    each must have a training image."""
     path = folder / "labels.txt"
     named = path.is_file()
     names = tuple(path.read_text(encoding="utf-8").splitlines()) if named else ()
-    names = tuple(name.strip() for name in names if name.strip()) or tuple(f"class {i}" for i in range(int(labels.max()) + 1))
+    names = tuple(name.strip() for name in names if name.strip()) or tuple(
+        f"class {i}" for i in range(int(labels.max()) + 1)
+    )
     wrong = sorted({int(label) for label in labels if not 0 <= label < len(names)})
     if wrong:
-        raise UserError(f"{folder} has the labels {wrong[:5]}, but {'labels.txt names' if named else 'there are'} {len(names)} "
-                        f"classes; labels must lie in 0 to {len(names) - 1}")
+        raise UserError(
+            f"{folder} has the labels {wrong[:5]}, but {'labels.txt names' if named else 'there are'} {len(names)} "
+            f"classes; labels must lie in 0 to {len(names) - 1}"
+        )
     return names
 
 
 def load_vtab(place: str, size: int) -> Task:
-    """A task in the study's format: images/ and the lists train800.txt, val200.txt, test.txt, each line 'path label'."""
+    """A task in the study's format: images/ and the lists train800.txt, val200.txt, test.txt, each line 'path
+    label'."""
     folder = image_folder(place)
     lists = {split: read_list(folder / file) for split, file in LISTS.items()}
     entries = [entry for part in lists.values() for entry in part]
@@ -185,8 +226,10 @@ def load_vtab(place: str, size: int) -> Task:
     train, val, test = np.split(np.arange(len(entries)), ends[:2])
     missing = sorted(set(range(len(names))) - set(labels[: ends[1]].tolist()))
     if missing:
-        raise UserError(f"{folder}: class {names[missing[0]]!r} (label {missing[0]}) has no training image in {LISTS['train']} "
-                        f"or {LISTS['val']}; add some or take it out of labels.txt")
+        raise UserError(
+            f"{folder}: class {names[missing[0]]!r} (label {missing[0]}) has no training image in {LISTS['train']} "
+            f"or {LISTS['val']}; add some or take it out of labels.txt"
+        )
     if len(names) < 2:
         raise UserError(f"{folder} has one class, {names[0]!r}; a task needs two or more")
     images = decode_images([folder / file for file, _ in entries], size)
@@ -195,13 +238,15 @@ def load_vtab(place: str, size: int) -> Task:
 
 
 def load_vtab1k(name: str, size: int) -> Task:
-    """``name`` under the folder that PETL_DATA names."""
+    """``name`` under the folder that PETL_DATA names, or under its sub-folder vtab1k/ or vtab_processed/."""
     root = os.environ.get("PETL_DATA", "")
     if not root:
         raise UserError(
-            f"vtab1k/{name} is looked for in the folder named by the environment variable PETL_DATA, which is not set. Get the "
-            "processed VTAB-1K (github.com/JieShibo/PETL-ViT or github.com/OSU-MLB/ViT_PEFT_Vision link to it; one folder a task "
-            f"with {', '.join(LISTS.values())}), unpack it, and set PETL_DATA to the folder that holds {name}/"
+            f"vtab1k/{name} is looked for in the folder named by the environment variable PETL_DATA, which is not set. "
+            "Get the processed VTAB-1K (github.com/OSU-MLB/ViT_PEFT_Vision and github.com/JieShibo/PETL-ViT link "
+            f"to it; one folder a task with {', '.join(LISTS.values())}), unpack it, and set PETL_DATA to the folder "
+            f"that holds {name}/"
         )
-    task = load_vtab(f"{root}/{name}", size)
-    return Task(**{**task.__dict__, "name": f"vtab1k/{name}"})
+    places = [Path(root, inside, name) for inside in ("", "vtab1k", "vtab_processed")]
+    task = load_vtab(str(next((place for place in places if place.is_dir()), places[0])), size)
+    return replace(task, name=f"vtab1k/{name}")

@@ -1,6 +1,7 @@
 """What a task is: images, labels, sample names and the four splits of VTAB-1K, all held in memory.
 
-A task is small (VTAB-1K has 1,000 training images), so there is no loader: the trainer moves the tensors to the device once.
+A task is small (VTAB-1K has 1,000 training images), so there is no loader: the trainer moves the tensors to the
+device once.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ SPLITS = ("train800", "val200", "train1000", "test")
 class Task:
     """One classification task.
 
-    ``images`` uint8 (M, 3, S, S); ``labels`` int64 (M,), in [0, C); ``ids`` M unique sample names; ``splits`` maps each name
-    of ``SPLITS`` to int64 indices into the M samples. ``train1000`` is ``train800`` followed by ``val200``; the other three
-    never overlap. ``digest`` changes whenever a pixel, a label, a class name or a split changes.
+    ``images`` uint8 (M, 3, S, S); ``labels`` int64 (M,), in [0, C); ``ids`` M unique sample names; ``splits`` maps
+    each name of ``SPLITS`` to int64 indices into the M samples. ``train1000`` is ``train800`` followed by ``val200``;
+    the other three never overlap. ``digest`` changes whenever a pixel, a label, a class name or a split changes.
     """
 
     name: str

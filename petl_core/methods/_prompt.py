@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from petl_core.vit import Attention, Edit, ViTConfig
+from petl_core.vit import Attention, ViTConfig
 
 
 def uniform_tokens(*shape: int, config: ViTConfig) -> nn.Parameter:
@@ -57,19 +57,19 @@ class Prompts(nn.Module):
 
 @dataclass(eq=False)
 class SumOfBiases:
-    """The score biases of two methods on the same attention."""
+    """The score biases of several methods on the same attention."""
 
-    first: Edit
-    second: Edit
+    parts: list[Prompts]
 
     def __call__(self, x: Tensor) -> Tensor | None:
-        first, second = self.first(x), self.second(x)  # type: ignore[call-arg]
-        if first is None or second is None:
-            return second if first is None else first
-        return first + second
+        biases = [bias for part in self.parts if (bias := part.score_bias(x)) is not None]
+        return sum(biases[1:], biases[0]) if biases else None
 
 
 def add_score_bias(attention: Attention, prompts: Prompts) -> None:
     """Let the attention ask ``prompts`` for a bias, beside those it asks already."""
-    old, new = attention.score_bias, prompts.score_bias
-    attention.score_bias = new if old is None else SumOfBiases(old, new)  # type: ignore[arg-type, assignment]
+    if attention.score_bias is None:
+        attention.score_bias = SumOfBiases([])
+    if not isinstance(attention.score_bias, SumOfBiases):
+        raise ValueError("the attention has a score bias of another kind; prompts can join only those of prompts")
+    attention.score_bias.parts.append(prompts)

@@ -71,7 +71,7 @@ class Method:
         """Number of trainable parameters without the head, by formula."""
         raise NotImplementedError
 
-    def merge(self, vit: ViT, module: nn.Module) -> None:
+    def merge(self, vit: ViT, module: Any) -> None:
         """Fold ``module`` into the weights of ``vit`` in place, without gradient; the caller then removes the edits.
 
         Raises ``ValueError`` that says why for a method that is not ``mergeable``.

@@ -47,8 +47,8 @@ class ConvolutionalBypass(nn.Module):
         nn.init.xavier_uniform_(self.down.weight)
         (nn.init.dirac_ if conv_init == "identity" else nn.init.xavier_uniform_)(self.conv.weight)
         nn.init.zeros_(self.up.weight)
-        for layer in (self.down, self.conv, self.up):
-            nn.init.zeros_(layer.bias)
+        for bias in (self.down.bias, self.conv.bias, self.up.bias):
+            nn.init.zeros_(bias)  # type: ignore[arg-type]
 
     def convolve(self, h: Tensor) -> Tensor:
         """(B, N, h) -> (B, N, h)."""

@@ -14,7 +14,7 @@ Released code: the same.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +67,7 @@ class DiffFit(Method):
         weights = LayerNorm().count(config) // 2  # the biases are BitFit's
         return BitFit().count(config) + weights + 2 * config.width * config.depth
 
-    def merge(self, vit: ViT, module: nn.Module) -> None:
+    def merge(self, vit: ViT, module: Any) -> None:
         layers = [layer for block in vit.blocks for layer in (block.attn.proj, block.mlp.fc2)]
         for layer, edit in zip(layers, module, strict=True):
             layer.weight *= edit.factor()[:, None]

@@ -100,5 +100,5 @@ class FacTTK(Method):
         r, slots = self.rank, 4 + 2 * pieces(config)
         return 2 * config.width * r + slots * config.depth * r + r**3
 
-    def merge(self, vit: ViT, module: nn.Module) -> None:
+    def merge(self, vit: ViT, module: Any) -> None:
         merge_factors(vit, module)

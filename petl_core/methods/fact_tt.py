@@ -37,7 +37,7 @@ class TensorTrain(Factors):
     def __init__(self, config: ViTConfig, rank: int, scale: float, dropout: float) -> None:
         super().__init__(config.width, rank, scale, dropout)
         sizes = {name: (down * rank, across * rank) for name, (down, across) in shapes(config).items()}
-        self.cores = nn.ModuleList(
+        self.cores: Any = nn.ModuleList(
             nn.ModuleDict({name: nn.Linear(across, down, bias=False) for name, (down, across) in sizes.items()})
             for _ in range(config.depth)
         )
@@ -87,5 +87,5 @@ class FacTTT(Method):
     def count(self, config: ViTConfig) -> int:
         return 2 * config.width * self.rank + (4 + 2 * pieces(config)) * config.depth * self.rank**2
 
-    def merge(self, vit: ViT, module: nn.Module) -> None:
+    def merge(self, vit: ViT, module: Any) -> None:
         merge_factors(vit, module)

@@ -92,6 +92,6 @@ class LoRA(Method):
     def count(self, config: ViTConfig) -> int:
         return 4 * config.width * self.rank * config.depth
 
-    def merge(self, vit: ViT, module: nn.Module) -> None:
+    def merge(self, vit: ViT, module: Any) -> None:
         for block, update in zip(vit.blocks, module, strict=True):
             block.attn.qkv.weight += update.factor * update.up.weight @ update.down.weight

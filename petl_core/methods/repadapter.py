@@ -77,7 +77,7 @@ class RepAdapter(Method):
         check_positive(self, "bottleneck", "groups")
         if self.bottleneck % self.groups:
             raise ValueError(
-                f"repadapter: bottleneck is {self.bottleneck}; it must be a multiple of groups ({self.groups})"
+                f"repadapter: bottleneck is {self.bottleneck}; it must be a multiple of the {self.groups} groups"
             )
         check_number(self, "scale")
         check_fraction(self, "dropout")
@@ -99,7 +99,7 @@ class RepAdapter(Method):
         D, h = config.width, self.bottleneck
         return 2 * config.depth * (D * h + h + D * h // self.groups + D)
 
-    def merge(self, vit: ViT, module: nn.Module) -> None:
+    def merge(self, vit: ViT, module: Any) -> None:
         layers = [layer for block in vit.blocks for layer in (block.attn.qkv, block.mlp.fc1)]
         for layer, edit in zip(layers, module, strict=True):
             up, bias = edit.scaled_up()

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +44,7 @@ class ScaleShift(nn.Module):
         return torch.addcmul(shift, y, scale).to(y.dtype)  # under autocast the sum is made in float32
 
 
-def places(block: Block) -> list[tuple[list[Edit], nn.Module]]:
+def places(block: Block) -> list[tuple[list[Edit], Any]]:
     """The sites of a block where SSF acts, each with the affine map that precedes it."""
     attn, mlp = block.attn, block.mlp
     return [
@@ -57,7 +57,7 @@ def places(block: Block) -> list[tuple[list[Edit], nn.Module]]:
     ]
 
 
-def all_places(vit: ViT) -> list[tuple[list[Edit], nn.Module]]:
+def all_places(vit: ViT) -> list[tuple[list[Edit], Any]]:
     inside = [place for block in vit.blocks for place in places(block)]
     return [(vit.sites["patches"], vit.patch_embed.proj), *inside, (vit.sites["norm"], vit.norm)]
 
@@ -94,7 +94,7 @@ class SSF(Method):
     def count(self, config: ViTConfig) -> int:
         return 2 * config.depth * (7 * config.width + config.hidden) + 4 * config.width
 
-    def merge(self, vit: ViT, module: nn.Module) -> None:
+    def merge(self, vit: ViT, module: Any) -> None:
         for (_, layer), edit in zip(all_places(vit), module, strict=True):
             scale, shift = edit.values()
             if layer.bias is None:

@@ -3,10 +3,10 @@
 Paper: Tu et al., "Visual Query Tuning: Towards Effective Usage of Intermediate Representations for Parameter and Memory
 Efficient Transfer Learning", CVPR 2023, arXiv 2212.03220, section 3.
 Formula: in block l, T query tokens q_l in R^(T x D) attend to the keys and values of the ordinary tokens and pass
-through the block with its own weights: u = q_l + LS1(proj(attention(Wq LN1 q_l, K, V))), o_l = u + LS2(MLP(LN2 u)). The L T
-outputs and the class token, each divided by its length, are combined by a learned vector w of length L T + 1 (ones at
-the start) to the D features that the head reads. Nothing flows back: the class token and the patches are those of the
-pre-trained model, to the bit. Queries are drawn as VPT's prompts; dropout on the queries; no drop path on their way.
+through the block with its own weights: u = q_l + LS1(proj(attention(Wq LN1 q_l, K, V))), o_l = u + LS2(MLP(LN2 u)).
+The L T outputs and the class token, each divided by its length, are combined by a learned vector w of length L T + 1
+(ones at the start) to the D features that the head reads. Nothing flows back: the class token and the patches are those
+of the pre-trained model, to the bit. Queries are drawn as VPT's prompts; dropout on them; no drop path on their way.
 Sites: ``heads`` of every block (there the keys and values are at hand), ``features``, and ``embed`` to start anew.
 Edits of other methods act on the ordinary tokens, so on keys and values, and not on the queries.
 Parameters: L T D + L T + 1.

@@ -35,27 +35,27 @@ class Station:
 
 
 def _read(text: str, in_block: bool) -> list[Station]:
-    """``site`` or ``[part label]`` or ``+``, separated by commas; an underscore in a label breaks the line."""
+    """``site`` or ``[part label]`` or ``+``, separated by commas; an underscore in a label is a space."""
     stations = []
     for word in text.split(", "):
         if word == "+":
             stations.append(Station("plus", "+", "+", in_block))
         elif word.startswith("["):
             part, label = word[1:-1].split(" ")
-            stations.append(Station("box", part, label.replace("_", "\n"), in_block))
+            stations.append(Station("box", part, label.replace("_", " "), in_block))
         else:
             stations.append(Station("site", word, word, in_block))
     return stations
 
 
 STATIONS = [
-    *_read("[patch_embed patch_embed], patches, [embed +cls_+pos], embed", False),
-    *_read("tokens, [norm1 LN1], norm1, [qkv qkv], qkv, [- soft-_max], heads, [proj proj], proj, attn, branch1", True),
-    *_read("[ls LS_DP], residual1, +, [norm2 LN2], norm2, [fc1 fc1], fc1, [- GELU], act, [fc2 fc2], fc2, mlp", True),
-    *_read("branch2, [ls LS_DP], residual2, +", True),
+    *_read("[patch_embed patches], patches, [embed +_position], embed", False),
+    *_read("tokens, [norm1 LN1], norm1, [qkv qkv], qkv, [- softmax], heads, [proj proj], proj, attn, branch1", True),
+    *_read("[ls LS,_DP], residual1, +, [norm2 LN2], norm2, [fc1 fc1], fc1, [- GELU], act, [fc2 fc2], fc2, mlp", True),
+    *_read("branch2, [ls LS,_DP], residual2, +", True),
     *_read("[norm LN], norm, [- class_token], features, [head head]", False),
 ]
-STEP = {"box": 1.15, "site": 0.64, "plus": 0.95}
+STEP = {"box": 0.86, "site": 0.66, "plus": 0.9}
 
 
 def positions() -> list[float]:
@@ -111,8 +111,6 @@ def attachment(method: Method) -> Attachment:
     names = (*BLOCK_SITES, *ATTENTION_SITES, *MLP_SITES)
     sites = {name: 1 for name in MODEL_SITES if vit.sites[name]}
     sites |= {name: sum(bool(site_list(vit, name, i)) for i in range(SMALL.depth)) for name in names}
-    if any(block.attn.score_bias is not None for block in vit.blocks):
-        sites["qkv"] = sum(block.attn.score_bias is not None for block in vit.blocks)
     kinds: dict[str, set[str]] = {}
     for name in parameters:
         if method.unfreezes(name, SMALL):
@@ -121,7 +119,7 @@ def attachment(method: Method) -> Attachment:
     return Attachment({name: count for name, count in sites.items() if count}, trained)
 
 
-def draw_block(ax: Axes, marked: Mapping[str, str] | None = None, label_sites: bool = True) -> None:
+def draw_block(ax: Axes, marked: Mapping[str, str] | None = None) -> None:
     """Draw images -> block -> logits along y = 0, with every site as a dot.
 
     ``marked`` maps a site, or ``"[part]"`` for an operation's box, to a colour. The x axis is that of ``positions()``.
@@ -129,47 +127,45 @@ def draw_block(ax: Axes, marked: Mapping[str, str] | None = None, label_sites: b
     marked = marked or {}
     at = positions()
     block = [x for x, station in zip(at, STATIONS, strict=True) if station.in_block]
-    left, right = block[0] - 0.5, block[-1] + 0.6
-    ax.add_patch(FancyBboxPatch((left, -2.0), right - left, 4.1, boxstyle="round,pad=0.1", fc="#f8f9fa", ec=GREY, lw=1))
-    ax.text(right - 0.1, 1.75, "one block, L times", ha="right", va="center", fontsize=9, color=INK)
-    ax.plot([at[0] - 0.9, at[-1] + 0.9], [0, 0], color=INK, lw=1, zorder=1)
-    ax.text(at[0] - 1.0, 0, "images", ha="right", va="center", fontsize=9)
-    ax.text(at[-1] + 1.0, 0, "logits", ha="left", va="center", fontsize=9)
+    left, right = block[0] - 0.45, block[-1] + 0.55
+    ax.add_patch(FancyBboxPatch((left, -2.5), right - left, 5.1, boxstyle="round,pad=0.1", fc="#f8f9fa", ec=GREY, lw=1))
+    ax.text(right - 0.1, 2.3, "one block, L times", ha="right", va="center", fontsize=9, color=INK)
+    ax.plot([at[0] - 0.8, at[-1] + 0.8], [0, 0], color=INK, lw=1, zorder=1)
+    ax.text(at[0] - 0.9, 0, "images", ha="right", va="center", fontsize=9)
+    ax.text(at[-1] + 0.9, 0, "logits", ha="left", va="center", fontsize=9)
     pluses = [x for x, station in zip(at, STATIONS, strict=True) if station.kind == "plus"]
     tokens = next(x for x, station in zip(at, STATIONS, strict=True) if station.name == "tokens")
-    for start, end in ((tokens + 0.3, pluses[0]), (pluses[0] + 0.4, pluses[1])):
-        ax.plot([start, start, end, end], [0, 1.25, 1.25, 0.28], color=INK, lw=1, zorder=1)
-        ax.text((start + end) / 2, 1.32, "residual", fontsize=8, color=GREY, ha="center", va="bottom")
+    for start, end in ((tokens + 0.29, pluses[0]), (pluses[0] + 0.4, pluses[1])):
+        ax.plot([start, start, end, end], [0, 1.55, 1.55, 0.27], color=INK, lw=1, zorder=1)
+        ax.text((start + end) / 2, 1.62, "residual", fontsize=8.5, color=GREY, ha="center", va="bottom")
     for x, station in zip(at, STATIONS, strict=True):
         colour = marked.get(station.name if station.kind == "site" else f"[{station.name}]")
         if station.kind == "site":
-            ax.add_patch(Circle((x, 0), 0.19, fc=colour or "white", ec=colour or INK, lw=1, zorder=3))
-            if label_sites:
-                ax.text(x, -0.42, station.label, rotation=90, ha="center", va="top", fontsize=8, color=colour or INK)
+            ax.add_patch(Circle((x, 0), 0.2, fc=colour or "white", ec=colour or INK, lw=1, zorder=3))
+            ax.text(x, -0.42, station.label, rotation=90, ha="center", va="top", fontsize=9, color=colour or INK)
         elif station.kind == "plus":
             ax.add_patch(Circle((x, 0), 0.27, fc="white", ec=INK, lw=1, zorder=3))
             ax.text(x, -0.02, "+", ha="center", va="center", fontsize=11, zorder=4)
         else:
-            face = colour or FROZEN
-            ax.add_patch(
-                FancyBboxPatch((x - 0.4, -0.5), 0.8, 1.0, boxstyle="round,pad=0.06", fc=face, ec=INK, lw=0.8, zorder=3)
+            box = FancyBboxPatch(
+                (x - 0.27, -1.1), 0.54, 2.2, boxstyle="round,pad=0.05", fc=colour or FROZEN, ec=INK, lw=0.8
             )
-            ax.text(
-                x, 0, station.label, ha="center", va="center", fontsize=7.2, zorder=4, color="white" if colour else INK
-            )
-    ax.set_xlim(at[0] - 2.4, at[-1] + 2.2)
-    ax.set_ylim(-2.3, 2.4)
+            box.set_zorder(3)
+            ax.add_patch(box)
+            shade = "white" if colour else INK
+            ax.text(x, 0, station.label, rotation=90, ha="center", va="center", fontsize=8.5, zorder=4, color=shade)
+    ax.set_xlim(at[0] - 2.8, at[-1] + 2.4)
+    ax.set_ylim(-2.8, 2.8)
     ax.set_aspect("equal")
     ax.axis("off")
 
 
 def sites_figure(marked: Mapping[str, str] | None = None, title: str = "") -> Figure:
     """The block with its sites, alone."""
-    figure, ax = plt.subplots(figsize=(13, 2.4))
+    figure, ax = plt.subplots(figsize=(9.5, 1.9), layout="constrained")
     draw_block(ax, marked)
     if title:
-        ax.set_title(title, loc="left", fontsize=11)
-    figure.tight_layout()
+        ax.set_title(title, loc="left")
     return figure
 
 
@@ -179,42 +175,29 @@ def attachments_figure(methods: Sequence[Method], colours: Mapping[str, str], ti
     ``colours`` maps a method's name to its colour. A disc: it edits that site. A square: it trains that operation's
     own parameters; half a square: only the biases.
     """
-    at = positions()
-    row = 0.85
-    base = -3.1
-    height = len(methods) * row
-    figure, ax = plt.subplots(figsize=(13, 2.6 + 0.30 * len(methods)))
+    at, row, top = positions(), 0.95, -3.5
+    figure, ax = plt.subplots(figsize=(9.5, 2.2 + 0.24 * len(methods)), layout="constrained")
     draw_block(ax)
     for index, method in enumerate(methods):
-        y, colour = base - index * row, colours[method.name]
+        y, colour = top - index * row, colours[method.name]
         ax.plot([at[0] - 0.6, at[-1] + 0.6], [y, y], color=FROZEN, lw=0.8, zorder=0)
         ax.text(at[0] - 0.9, y, method.title, ha="right", va="center", fontsize=9, color=colour)
         where = attachment(method)
         for x, station in zip(at, STATIONS, strict=True):
             if station.kind == "site" and station.name in where.sites:
-                ax.plot(x, y, "o", color=colour, ms=8, zorder=3)
+                ax.plot(x, y, "o", color=colour, ms=7, zorder=3)
             elif station.kind == "box" and station.name in where.trained:
                 style = "full" if where.trained[station.name] == "all" else "bottom"
-                ax.plot(x, y, "s", color=colour, ms=8, fillstyle=style, markerfacecoloralt="white", zorder=3)
+                ax.plot(x, y, "s", color=colour, ms=7, fillstyle=style, markerfacecoloralt="white", zorder=3)
+    common = {"ls": "", "color": INK, "ms": 7, "markerfacecoloralt": "white"}
     handles = [
-        Line2D([], [], marker="o", ls="", color=INK, ms=8, label="edits this site"),
-        Line2D([], [], marker="s", ls="", color=INK, ms=8, label="trains this operation's own parameters"),
-        Line2D(
-            [],
-            [],
-            marker="s",
-            ls="",
-            color=INK,
-            ms=8,
-            fillstyle="bottom",
-            markerfacecoloralt="white",
-            label="only its biases",
-        ),
+        Line2D([], [], marker="o", label="edits this site", **common),
+        Line2D([], [], marker="s", label="trains this operation's own parameters", **common),
+        Line2D([], [], marker="s", fillstyle="bottom", label="only its biases", **common),
     ]
-    ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, -0.08), ncol=3, frameon=False, fontsize=9)
-    ax.set_xlim(at[0] - 5.2, at[-1] + 2.2)
-    ax.set_ylim(base - height, 2.4)
+    ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncol=3, frameon=False, fontsize=9)
+    ax.set_xlim(at[0] - 5.4, at[-1] + 2.4)
+    ax.set_ylim(top - len(methods) * row + 0.4, 2.8)
     ax.set_aspect("auto")
-    ax.set_title(title, loc="left", fontsize=11)
-    figure.tight_layout()
+    ax.set_title(title, loc="left")
     return figure

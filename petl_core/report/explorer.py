@@ -177,7 +177,9 @@ def update_explorer(tuned: ViT, task: pc.Task, ranks: Sequence[int], images: int
         score = accuracy(predict(model, pictures).numpy(), labels)
         kept = scale * sum(update.spectrum(n)[:rank].square().sum() for n in update.factors).sqrt().item()
         values = {"accuracy (%)": score, "‖ΔW‖ / ‖W‖": kept / norm}
-        text = f"rank {rank}, scale {scale}: **{score:.1f} %** of {len(labels)} test images; ‖ΔW‖/‖W‖ = {kept / norm:.3f}."
+        text = (
+            f"rank {rank}, scale {scale}: **{score:.1f} %** of {len(labels)} test images; ‖ΔW‖/‖W‖ = {kept / norm:.3f}."
+        )
         return Answer(values, text)
 
     controls = {"rank": list(ranks), "scale": [0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 4.0]}

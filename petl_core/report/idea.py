@@ -7,24 +7,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-FROZEN, EDGE, MOVING = "#e8eaed", "#9aa0a6", "#d1495b"
+FROZEN, EDGE, MOVING = "#e8eaed", "#9aa0a6", "#d55e00"
 
 
 def _box(ax: Axes, x: float, y: float, width: float, height: float, text: str, moves: bool) -> None:
     face = MOVING if moves else FROZEN
     style = "round,pad=0.02,rounding_size=0.08"
     ax.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=style, fc=face, ec=MOVING if moves else EDGE, lw=1))
-    ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=9, color="white" if moves else "#5f6368")
+    ax.text(
+        x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=9, color="white" if moves else "#5f6368"
+    )
 
 
 def idea_figure(counts: dict[str, int], blocks: int = 4) -> Figure:
     """Three columns: linear probing, PEFT, full fine-tuning. ``counts`` gives the trained numbers of each, in this order.
 
-    Grey is frozen, red is trained. ``blocks`` is how many blocks to draw.
+    Grey is frozen, orange is trained. ``blocks`` is how many blocks to draw.
     """
     if len(counts) != 3:
         raise ValueError(f"the picture has three columns, got {len(counts)} counts: {', '.join(counts)}")
-    figure, axes = plt.subplots(1, 3, figsize=(9, 3.9))
+    figure, axes = plt.subplots(1, 3, figsize=(7.2, 3.6), layout="constrained")
     for column, (ax, (title, count)) in enumerate(zip(axes, counts.items(), strict=True)):
         everything, added = column == 2, column == 1
         _box(ax, 0.6, 0.0, 2.4, 0.5, "patches + position", everything)
@@ -35,11 +37,12 @@ def idea_figure(counts: dict[str, int], blocks: int = 4) -> Figure:
                 ax.plot([3.03, 3.24], [1.0 + 0.75 * i] * 2, color=MOVING, lw=1)
         _box(ax, 0.6, 0.75 + 0.75 * blocks, 2.4, 0.5, "head", True)
         for i in range(blocks + 1):
-            ax.annotate("", (1.8, 0.74 + 0.75 * i), (1.8, 0.52 + 0.75 * i), arrowprops={"arrowstyle": "->", "color": EDGE})
+            ax.annotate(
+                "", (1.8, 0.74 + 0.75 * i), (1.8, 0.52 + 0.75 * i), arrowprops={"arrowstyle": "->", "color": EDGE}
+            )
         ax.set_title(f"{title}\n{count:,} trained + head", fontsize=10)
         ax.set_xlim(0, 4)
         ax.set_ylim(-0.2, 1.5 + 0.75 * blocks)
         ax.axis("off")
-    figure.suptitle("Grey is frozen, red is trained: PEFT adds a little beside everything", fontsize=11)
-    figure.tight_layout()
+    figure.suptitle("Grey is frozen, orange is trained: PEFT adds a little beside everything", fontsize=11)
     return figure

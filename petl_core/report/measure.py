@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import petl_core as pc
 from petl_core.methods import Method
@@ -146,20 +146,27 @@ def meta_count(method: Method, config: ViTConfig) -> int:
 
 
 def extract(method: Method) -> str:
-    """The source that matters of a method: how its modules compute, where it attaches, what it unfreezes."""
+    """The source that matters of a method: what its edits do, where it attaches them, what it unfreezes."""
     with torch.random.fork_rng(devices=[]):
-        module = method.attach(ViT(SMALL, num_classes=2))
-    kinds = {type(part) for part in module.modules()} if module is not None else set()
-    pieces = [
-        f"class {kind.__name__}:\n{_body(kind.forward)}"
-        for kind in sorted(kinds, key=lambda kind: kind.__name__)
-        if kind.__module__.startswith("petl_core.methods")
-    ]
-    own = [_body(function) for key in ("attach", "unfreezes") if (function := vars(type(method)).get(key))]
-    if own:
-        pieces.append(f"class {type(method).__name__}:\n" + "\n".join(own))
-    return "\n\n".join(pieces)
-
-
-def _body(function: Any) -> str:
-    return textwrap.indent(textwrap.dedent(inspect.getsource(function)), "    ").rstrip() + "\n"
+        vit = ViT(SMALL, num_classes=2)
+        method.attach(vit)
+    functions: dict[str, Any] = {}
+    for site in (station.name for station in STATIONS if station.kind == "site"):
+        for edit in site_list(vit, site):
+            function = edit.forward if isinstance(edit, nn.Module) else edit
+            if not inspect.isroutine(function):
+                function = type(edit).__call__  # an object that can be called
+            functions.setdefault(function.__qualname__, function)
+    for name in ("attach", "unfreezes"):
+        if name in vars(type(method)):
+            functions[f"{type(method).__name__}.{name}"] = vars(type(method))[name]
+    pieces: list[str] = []
+    for name, function in functions.items():
+        owner, _, _ = name.rpartition(".")
+        heading = f"class {owner}:\n"
+        body = textwrap.indent(textwrap.dedent(inspect.getsource(function)), "    ").rstrip() + "\n"
+        if pieces and pieces[-1].startswith(heading):
+            pieces[-1] += "\n" + body
+        else:
+            pieces.append(heading + body)
+    return "\n\n".join(pieces) or "# nothing is attached and nothing of the backbone is trained\n"

@@ -1,4 +1,4 @@
-"""Structured: from which side is the object seen? Cars, chairs, planes, lorries and lamps made of boxes and balls."""
+"""Structured: from which side is the object seen? Cars, lorries, chairs, planes and sofas made of boxes."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Structured: how many objects? Mixed shapes, sizes and colours; size varies between pictures so that area does not tell."""
+"""Structured: how many objects? Sizes vary between pictures, so that the painted area does not tell."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Natural: scikit-learn's handwritten digits, turned, scaled and shifted on pieces of photographs, as on house fronts."""
+"""Natural: scikit-learn's handwritten digits on pieces of photographs, as on house fronts."""
 
 import gzip
 from functools import lru_cache
@@ -65,5 +65,3 @@ def sample(draw: Draw, label: int) -> Array:
     back, front = clutter(draw, low, low + draw.uniform(0.2, 0.45)), draw.uniform(0.75, 1.0)
     picture = back + (front - back) * mask
     return picture if draw.chance(0.5) else 1 - picture
-
-

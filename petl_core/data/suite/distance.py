@@ -1,4 +1,4 @@
-"""Structured: how far is the nearest object? Balls and boxes on a tiled ground, seen by a camera of varying height and tilt."""
+"""Structured: how far is the nearest object? Balls and boxes on tiles, seen by a camera of varying height and tilt."""
 
 import math
 
@@ -48,5 +48,3 @@ def sample(draw: Draw, label: int) -> Array:
             things.append(Box(np.array([x, y, size]), np.full(3, size * 0.85), draw.angle(), paint))
     lamp = np.array([-draw.uniform(0.2, 1), draw.uniform(-1, 1), draw.uniform(0.6, 1.5)])
     return np.clip(shrink(render(things, position, rays, backdrop, lamp / np.linalg.norm(lamp))), 0, 1)
-
-

@@ -18,7 +18,8 @@ Array = np.ndarray
 
 
 class Draw:
-    """The chance behind one sample. ``split`` is "train", "val" or "test"; ``number`` counts samples of its class there."""
+    """The chance behind one sample. ``split`` is "train", "val" or "test"; ``number`` counts samples of its class
+    there."""
 
     def __init__(self, task: str, split: str, index: int, number: int) -> None:
         self.split, self.number = split, number
@@ -38,7 +39,7 @@ class Draw:
     def chance(self, probability: float) -> bool:
         return self.uniform() < probability
 
-    def pick(self, options: Sequence):  # noqa: ANN201 - whatever the options are
+    def pick(self, options: Sequence):
         return options[self.integer(0, len(options) - 1)]
 
     def order(self, count: int) -> Array:
@@ -71,7 +72,7 @@ def turned(x: Array, y: Array, cx: float, cy: float, angle: float) -> tuple[Arra
 
 def smooth_noise(draw: Draw, cells: float, size: int = SIZE * FINE) -> Array:
     """A smooth random field in [0, 1], (size, size), with about ``cells`` bumps along one side."""
-    knots = int(math.ceil(cells)) + 2
+    knots = math.ceil(cells) + 2
     values = draw.array((knots, knots))
     at = draw.uniform() + (np.arange(size) + 0.5) / size * cells
     low = np.minimum(at.astype(int), knots - 2)
@@ -107,7 +108,8 @@ def shade_of(draw: Draw, paint: Array, strength: float) -> Array:
 
 
 def contrasting(draw: Draw, against: Sequence[Array], distance: float = 0.3) -> Array:
-    """A random colour whose brightness differs from that of every given colour by ``distance``, up or down by chance."""
+    """A random colour whose brightness differs from that of every given colour by ``distance``, up or down by
+    chance."""
     best, best_gap = colour(draw), -1.0
     for _ in range(40):
         value = any_colour(draw)

@@ -1,4 +1,4 @@
-"""Natural: capital letters of 21 type faces on pieces of photographs. Outlines are read from the font files and filled here."""
+"""Natural: capital letters of 21 type faces on pieces of photographs; outlines from the font files are filled here."""
 
 from functools import lru_cache
 
@@ -8,22 +8,33 @@ from petl_core.data.suite import embedded_task
 from petl_core.data.suite.draw import SIZE, Array, Draw, outline_mask, shrink
 from petl_core.data.suite.photos import clutter, package_file
 
-FACES = tuple(
-    f"DejaVu{family}{style}"
-    for family, styles in {
-        "Sans": ("", "-Bold", "-Oblique", "-BoldOblique"),
-        "SansMono": ("", "-Bold", "-Oblique", "-BoldOblique"),
-        "Serif": ("", "-Bold", "-Italic", "-BoldItalic"),
-    }.items()
-    for style in styles
-) + ("STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta", "cmb10", "cmr10", "cmss10", "cmti10", "cmtt10")
+FACES = (
+    *tuple(
+        f"DejaVu{family}{style}"
+        for family, styles in {
+            "Sans": ("", "-Bold", "-Oblique", "-BoldOblique"),
+            "SansMono": ("", "-Bold", "-Oblique", "-BoldOblique"),
+            "Serif": ("", "-Bold", "-Italic", "-BoldItalic"),
+        }.items()
+        for style in styles
+    ),
+    "STIXGeneral",
+    "STIXGeneralBol",
+    "STIXGeneralItalic",
+    "STIXGeneralBolIta",
+    "cmb10",
+    "cmr10",
+    "cmss10",
+    "cmti10",
+    "cmtt10",
+)
 LETTERS = "ABDEFGHKLMNPRSTVWXYZ"
 STEPS = 4  # straight pieces to a curve
 FINE = 3  # thin strokes want more samples to a pixel than other shapes
 
 
 @lru_cache(maxsize=64)
-def _glyphs(face: str):  # noqa: ANN202 - fontTools' glyph set and character map
+def _glyphs(face: str):
     from fontTools.ttLib import TTFont
 
     font = TTFont(package_file("matplotlib", f"mpl-data/fonts/ttf/{face}.ttf"))
@@ -65,7 +76,7 @@ def outline(face: str, letter: str) -> list[Array]:
     classes=tuple(LETTERS),
     description="Which of twenty capital letters, in one of 21 faces; turned, scaled, sheared, shifted.",
     source="Fonts in Matplotlib's wheel (DejaVu, STIX, Computer Modern), photographs as backgrounds",
-    licence="Bitstream Vera / DejaVu licence, STIX and Computer Modern (BaKoMa) font licences; pictures of letters are free",
+    licence="DejaVu, STIX and BaKoMa Computer Modern font licences, which leave pictures of letters free",
     colour="tinted",
 )
 def sample(draw: Draw, label: int) -> Array:

@@ -1,11 +1,26 @@
-"""Specialised: rendered land cover seen from above. Every picture has its own random palette, as false-colour satellites do."""
+"""Specialised: rendered land cover seen from above. Every picture has a random palette, as false colours do."""
 
 import math
 
 import numpy as np
 
 from petl_core.data.suite import embedded_task
-from petl_core.data.suite.draw import FINE, SIZE, Array, Draw, colour, contrasting, disc, grid, mix, over, shade_of, shrink, smooth_noise, turned
+from petl_core.data.suite.draw import (
+    FINE,
+    SIZE,
+    Array,
+    Draw,
+    colour,
+    contrasting,
+    disc,
+    grid,
+    mix,
+    over,
+    shade_of,
+    shrink,
+    smooth_noise,
+    turned,
+)
 
 CLASSES = ("fields", "forest", "orchard", "river", "road", "residential", "industrial", "lake", "dunes", "coast")
 FULL = SIZE * FINE
@@ -31,7 +46,9 @@ def fields(draw: Draw, base: Array) -> Array:
     return picture + furrows[..., None] * (plot % 2)[..., None]
 
 
-def trees(draw: Draw, picture: Array, centres: list[tuple[float, float]], radius: tuple[float, float], paint: Array) -> Array:
+def trees(
+    draw: Draw, picture: Array, centres: list[tuple[float, float]], radius: tuple[float, float], paint: Array
+) -> Array:
     """Crowns with a shadow to one side."""
     x, y = grid()
     sun = draw.angle()

@@ -1,4 +1,4 @@
-"""Natural: from which photograph does this piece come? Its colours are random, and pieces of train and test do not overlap."""
+"""Natural: from which photograph is this piece? Colours are random; pieces of train and test do not overlap."""
 
 from petl_core.data.suite import embedded_task
 from petl_core.data.suite.draw import Array, Draw
@@ -9,7 +9,7 @@ PHOTOS = {
     "cameraman": "skimage/camera.png",
     "cat": "skimage/chelsea.png",
     "coffee": "skimage/coffee.png",
-    "motorcycle": "skimage/motorcycle_left.png",
+    "brick wall": "skimage/brick.png",
     "rocket": "skimage/rocket.jpg",
     "pagoda": "sklearn/china.jpg",
     "flower": "sklearn/flower.jpg",
@@ -24,7 +24,7 @@ PHOTOS = {
     classes=tuple(PHOTOS),
     description="Which of ten photographs a piece is from. Tinted at random; contrast and brightness are random too.",
     source="scikit-image, scikit-learn and Matplotlib wheels",
-    licence="CC0 or public domain; china.jpg and flower.jpg CC BY 2.0 (danielbuechele, vultilion)",
+    licence="CC0, public domain or none known; china.jpg and flower.jpg CC BY 2.0 (danielbuechele, vultilion)",
     colour="tinted",
 )
 def sample(draw: Draw, label: int) -> Array:

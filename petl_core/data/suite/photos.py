@@ -1,7 +1,7 @@
-"""Real photographs from the wheels of scikit-image, scikit-learn and Matplotlib, cut into cells that never cross splits.
+"""Real photographs from the wheels of scikit-image, scikit-learn and Matplotlib, cut into cells, each of one split.
 
-A photograph is divided into square cells; each cell belongs to train, val or test, and a patch lies in one cell, so that
-no pixel of a test patch is seen in training.
+A photograph is divided into square cells; each cell belongs to train, val or test, and a patch lies in one cell, so
+that no pixel of a test patch is seen in training.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ def package_file(package: str, inside: str) -> Path:
     spec = importlib.util.find_spec(package)
     path = Path(spec.origin).parent / inside if spec and spec.origin else None
     if path is None or not path.is_file():
-        raise UserError(f"{package} is not installed with its file {inside}; building the suite needs it: pip install '.[dev]'")
+        raise UserError(
+            f"{package} is not installed with its file {inside}; "
+            "drawing the suite needs it: pip install -r requirements.txt"
+        )
     return path
 
 
@@ -56,12 +59,15 @@ def shaded_elevation() -> Array:
 
 @lru_cache(maxsize=256)
 def cells(name: str, side: int, split: str, box: tuple[float, float, float, float] | None = None) -> list[Array]:
-    """The cells, each (side, side), of a photograph (or of a box x0, y0, x1, y1 of it, in pixels) that belong to a split."""
+    """The cells, each (side, side), of a photograph (or of a box x0, y0, x1, y1 of it, in pixels) that belong to a
+    split."""
     whole = photo(name)
     if box is not None:
         x0, y0, x1, y1 = (int(v) for v in box)
         whole = whole[y0:y1, x0:x1]
-    corners = [(y, x) for y in range(0, whole.shape[0] - side + 1, side) for x in range(0, whole.shape[1] - side + 1, side)]
+    corners = [
+        (y, x) for y in range(0, whole.shape[0] - side + 1, side) for x in range(0, whole.shape[1] - side + 1, side)
+    ]
     found = [whole[y : y + side, x : x + side] for y, x in corners]
     found = [cell for cell in found if cell.std() > 0.02]  # a bare patch of sky or shadow tells nothing
     order = Draw(f"{name}{box}", "cells", side, 0).order(len(found))
@@ -90,10 +96,15 @@ def sample_square(cell: Array, cx: float, cy: float, side: float, angle: float, 
 
 
 def patch(
-    draw: Draw, pieces: list[Array], side: tuple[float, float], turn: float = math.pi, flip: bool = True, least: float = 0.05
+    draw: Draw,
+    pieces: list[Array],
+    side: tuple[float, float],
+    turn: float = math.pi,
+    flip: bool = True,
+    least: float = 0.05,
 ) -> Array:
-    """A random square inside one of the cells, its side in pixels of the photograph, turned by up to ``turn`` radians either
-    way. Squares whose deviation is below ``least`` (bare sky, shadow) are drawn again, at most 20 times."""
+    """A random square inside one of the cells, its side in pixels of the photograph, turned by up to ``turn`` radians
+    either way. Squares whose deviation is below ``least`` (bare sky, shadow) are drawn again, at most 20 times."""
     for _ in range(20):
         cell = draw.pick(pieces)
         angle = draw.uniform(-turn, turn)
@@ -108,14 +119,17 @@ def patch(
     return picture
 
 
-def evened(draw: Draw, picture: Array, deviation: tuple[float, float] = (0.14, 0.24), mean: tuple[float, float] = (0.4, 0.6)) -> Array:
+def evened(
+    draw: Draw, picture: Array, deviation: tuple[float, float] = (0.14, 0.24), mean: tuple[float, float] = (0.4, 0.6)
+) -> Array:
     """The picture with its mean and contrast set by chance, so that neither tells the class."""
     spread = max(float(picture.std()), 0.01)
     return np.clip(draw.uniform(*mean) + (picture - picture.mean()) / spread * draw.uniform(*deviation), 0, 1)
 
 
 def clutter(draw: Draw, low: float = 0.0, high: float = 1.0) -> Array:
-    """A piece of some photograph as a background, (32, 32) between low and high; which one tells nothing of the class."""
+    """A piece of some photograph as a background, (32, 32) between low and high; which one tells nothing of the
+    class."""
     name = draw.pick(BACKGROUNDS)
     piece = patch(draw, cells(name, 96, draw.split), (40, 90))
     piece = (piece - piece.min()) / max(float(piece.max() - piece.min()), 0.05)
@@ -129,7 +143,7 @@ BACKGROUNDS = (
     "skimage/coffee.png",
     "skimage/grass.png",
     "skimage/gravel.png",
-    "skimage/motorcycle_left.png",
+    "skimage/rocket.jpg",
     "sklearn/china.jpg",
     "sklearn/flower.jpg",
 )

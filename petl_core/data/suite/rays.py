@@ -14,7 +14,8 @@ FAR = 1e9
 
 @dataclass(frozen=True)
 class Box:
-    """A box standing at ``centre`` (3,) with half extents ``half`` (3,), turned about the vertical by ``turn`` radians."""
+    """A box standing at ``centre`` (3,) with half extents ``half`` (3,), turned about the vertical by ``turn``
+    radians."""
 
     centre: Array
     half: Array
@@ -30,7 +31,8 @@ class Ball:
 
 
 def camera(position: Array, target: Array, zoom: float) -> Array:
-    """Unit ray directions (64, 64, 3) of a perspective camera; ``zoom`` is focal length over half the picture's width."""
+    """Unit ray directions (64, 64, 3) of a perspective camera; ``zoom`` is focal length over half the picture's
+    width."""
     forward = (target - position) / np.linalg.norm(target - position)
     right = np.array([forward[1], -forward[0], 0.0])
     right /= np.linalg.norm(right)
@@ -65,7 +67,9 @@ def hit_ball(ball: Ball, position: Array, rays: Array) -> tuple[Array, Array]:
     return distance, (offset + rays * distance[..., None]) / ball.radius
 
 
-def render(things: list[Box | Ball], position: Array, rays: Array, backdrop: Array, lamp: Array, ambient: float = 0.35) -> Array:
+def render(
+    things: list[Box | Ball], position: Array, rays: Array, backdrop: Array, lamp: Array, ambient: float = 0.35
+) -> Array:
     """The picture (64, 64, 3): the nearest thing's paint times ambient plus diffuse light, or the backdrop."""
     picture, nearest = backdrop, np.full(rays.shape[:2], FAR)
     for thing in things:

@@ -1,4 +1,4 @@
-"""Specialised: what did the instrument look at? Grey, evened pieces of microscope, telescope, fundus and elevation images."""
+"""Specialised: what did the instrument look at? Microscope, telescope, fundus and elevation images, in grey."""
 
 from petl_core.data.suite import embedded_task
 from petl_core.data.suite.draw import Array, Draw
@@ -23,7 +23,7 @@ SUBJECTS: dict[str, tuple[str, int, tuple[float, float], tuple[float, float, flo
     classes=tuple(SUBJECTS),
     description="Which of eight subjects of scientific imaging; any rotation, mirrored or not, grey, contrast evened.",
     source="scikit-image's wheel (histology, fundus, cell, Hubble, moon); Matplotlib's elevation model, shaded",
-    licence="CC0 or public domain (NASA, USGS)",
+    licence="CC0, public domain, or none known; moon.png BSD-3-Clause with scikit-image",
     colour="grey",
 )
 def sample(draw: Draw, label: int) -> Array:

@@ -17,7 +17,6 @@ MATERIALS: dict[str, tuple[str, tuple[float, float, float, float] | None]] = {
     "print": ("skimage/page.png", None),
     "handwriting": ("skimage/text.png", None),
     "coin relief": ("skimage/coins.png", None),
-    "machinery": ("skimage/motorcycle_left.png", (200, 130, 600, 420)),
 }
 
 
@@ -25,9 +24,9 @@ MATERIALS: dict[str, tuple[str, tuple[float, float, float, float] | None]] = {
     name="textures",
     group="natural",
     classes=tuple(MATERIALS),
-    description="Which of twelve materials fills the picture. Any rotation, mirrored or not, scale 1 to 2, grey.",
+    description="Which of eleven materials fills the picture. Any rotation, mirrored or not, scale 1 to 2, grey.",
     source="scikit-image and scikit-learn wheels",
-    licence="CC0 or public domain; china.jpg and flower.jpg CC BY 2.0 (danielbuechele, vultilion)",
+    licence="CC0, public domain or none known; page.png BSD-3-Clause; china.jpg and flower.jpg CC BY 2.0",
     colour="grey",
 )
 def sample(draw: Draw, label: int) -> Array:

@@ -1,0 +1,91 @@
+"""The records of a notebook in one line: shipped with the repository, or computed now."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from petl_core.errors import UserError
+from petl_core.profiles import Profile, profile
+from petl_core.records import Records
+
+if TYPE_CHECKING:
+    from IPython.display import Markdown
+
+SMOKE = (
+    "**This is the smoke profile: a few steps on few images. It shows that the code runs; its numbers mean nothing.**"
+)
+
+
+@dataclass(frozen=True)
+class Results:
+    """A profile, its records, and their table restricted to the profile's tasks and methods."""
+
+    profile: Profile
+    records: Records
+    fresh: bool
+
+    @functools.cached_property
+    def table(self) -> pd.DataFrame:
+        """``Records.table()`` of this profile's tasks and methods."""
+        table = self.records.table()
+        mine = table["task"].isin(self.profile.tasks) & table["method"].isin(self.profile.methods)
+        return table[mine].reset_index(drop=True)
+
+    def has(self, variant: str) -> bool:
+        """Are there final runs of this variant?"""
+        return bool(((self.table["variant"] == variant) & (self.table["stage"] == "final")).any())
+
+    @property
+    def smoke(self) -> bool:
+        return self.profile.name == "smoke"
+
+    def note(self) -> Markdown:
+        """Where the numbers of this notebook come from; at smoke, in bold, that they mean nothing."""
+        from IPython.display import Markdown
+
+        p = self.profile
+        origin = "computed by this notebook's own study" if self.fresh else "the runs shipped with the repository"
+        runs = self.table["digest"].nunique()
+        text = (
+            f"Profile **{p.name}**: backbone `{p.backbone}`, {len(p.tasks)} tasks, {len(p.methods)} methods, {p.trials} "
+            f"trials for each method on each task, {len(p.seeds)} seeds. The numbers come from {runs:,} runs, {origin}."
+        )
+        return Markdown(f"{SMOKE}\n\n{text}" if self.smoke else text)
+
+
+def open_results(
+    profile_name: str,
+    results: str = "shipped",
+    runs: str | Path = "",
+    workers: int | None = None,
+    progress: bool = True,
+) -> Results:
+    """The records behind a notebook.
+
+    ``results="shipped"`` reads ``data/results``; "fresh" first runs what the profile's study still lacks in ``runs``
+    (default ``runs/results-<profile>``), with ``workers`` processes (default: one per core), and may be interrupted.
+    Raises ``UserError`` for an unknown profile or source, or if nothing is shipped for this profile.
+    """
+    from petl_core.notebooks import records_folder
+    from petl_core.study import run_study
+
+    chosen = profile(profile_name)
+    folder = records_folder(profile_name, results, runs)
+    if results == "fresh":
+        records = Records(folder)
+        run_study(chosen, records, workers, progress=progress)
+        return Results(chosen, records, fresh=True)
+    if chosen.name == "smoke":
+        raise UserError("no records of the smoke profile are shipped, they mean nothing; set RESULTS = 'fresh'")
+    found = Results(chosen, Records(folder), fresh=False)
+    if found.table.empty:
+        raise UserError(
+            f"{folder} holds no records of the profile '{profile_name}'; set RESULTS = 'fresh', or run "
+            f"python -m petl_core study --profile {profile_name}"
+        )
+    return found

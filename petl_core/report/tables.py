@@ -1,0 +1,55 @@
+"""Tables of the chapters: a DataFrame with plain formats, the same bytes each time, readable without colour."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from petl_core.report.style import title
+
+
+def table(
+    frame: pd.DataFrame, formats: Mapping[str, str | Callable[[Any], str]] | str | None = None, caption: str = ""
+) -> Styler:
+    """The frame as a table without index. ``formats`` by column ("{:.1f}"), or one for all numbers; NaN shows as –.
+
+    A column ``method`` is shown with the methods' titles.
+    """
+    shown = frame.copy()
+    if "method" in shown:
+        shown["method"] = shown["method"].map(title)
+    if isinstance(formats, str):
+        formats = dict.fromkeys(shown.select_dtypes("number"), formats)
+    shown = shown.rename(columns={column: str(column).replace("_", " ") for column in shown})
+    formats = {str(column).replace("_", " "): form for column, form in (formats or {}).items()}
+    name = hashlib.sha256(f"{caption}{shown.to_csv()}".encode()).hexdigest()[:8]
+    styler = Styler(shown, uuid=name, cell_ids=False).hide(axis="index")
+    styler = styler.format(formats, na_rep="–")  # type: ignore[arg-type]
+    numbers = [column for column in shown if pd.api.types.is_numeric_dtype(shown[column])]
+    styler = styler.set_properties(subset=numbers, **{"text-align": "right"}) if numbers else styler
+    return styler.set_caption(caption) if caption else styler
+
+
+def points(value: float, low: float | None = None, high: float | None = None) -> str:
+    """A difference in points with its interval, for text: "+1.2 points [+0.3, +2.1]"."""
+    text = f"{value:+.1f} points"
+    return text if low is None or high is None else f"{text} [{low:+.1f}, {high:+.1f}]"
+
+
+def direction(
+    low: float, high: float, up: str = "higher", down: str = "lower", open_: str = "no clear difference"
+) -> str:
+    """A word for a difference whose interval lies above zero, below zero, or across it."""
+    return up if low > 0 else down if high < 0 else open_
+
+
+def names(methods: list[str]) -> str:
+    """Titles of methods in a sentence: "LoRA, SSF and BitFit"; "none" for an empty list."""
+    shown = [title(method) for method in methods]
+    if len(shown) < 2:
+        return shown[0] if shown else "none"
+    return f"{', '.join(shown[:-1])} and {shown[-1]}"

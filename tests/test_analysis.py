@@ -1,0 +1,405 @@
+"""Every estimator on a case with a known answer, and every refusal, on synthetic tables made here."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from petl_core import methods as registry
+from petl_core import study
+from petl_core.analysis import accuracy, ranks, select, tuning, variance
+from petl_core.errors import UserError
+from petl_core.profiles import profile
+from petl_core.records import COLUMNS
+
+GROUP = {"a": "natural", "b": "natural", "c": "specialised", "d": "structured"}
+
+
+def synthetic(
+    value=lambda task, method, seed: 50.0,
+    tasks=("a", "b", "c", "d"),
+    methods=("linear", "full", "lora", "bitfit"),
+    seeds=(0, 1, 2),
+    **columns,
+) -> pd.DataFrame:
+    """A table as ``Records.table()`` gives it; ``value(task, method, seed)`` is the accuracy."""
+    rows = []
+    for number, (task, method, seed) in enumerate(itertools.product(tasks, methods, seeds)):
+        row = dict.fromkeys(COLUMNS, math.nan)
+        row |= {"digest": f"{number:016x}", "backbone": "mini", "method": method, "hyper": "{}", "task": task}
+        row |= {
+            "group": GROUP[task],
+            "seed": seed,
+            "stage": "final",
+            "diverged": False,
+            "variant": "tuned",
+            "classes": 4,
+        }
+        rows.append(row | {"accuracy": value(task, method, seed)} | columns)
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def noisy(scale: float = 1.0, of_method=lambda m: 0.0, seed: int = 0, **more) -> pd.DataFrame:
+    random = np.random.default_rng(seed)
+    return synthetic(lambda t, m, s: 60 + of_method(m) + scale * random.standard_normal(), **more)
+
+
+# select
+
+
+def test_runs_chooses_the_variant_and_checks_the_grid() -> None:
+    table = pd.concat([synthetic(), synthetic(variant="default"), synthetic(variant="trial", stage="trial")])
+    chosen = select.runs(table, methods=["lora", "full"], tasks=["a", "c"])
+    assert len(chosen) == 2 * 2 * 3
+    assert set(chosen["variant"]) == {"tuned"}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda t: t.drop(columns="classes"), "lacks the columns classes"),
+        (lambda t: t[t.variant != "tuned"], "no final runs of variant 'tuned'"),
+        (lambda t: t.drop(index=t.index[5]), "lacks 1 of 48 runs: a, full, seed 2"),
+        (lambda t: pd.concat([t, t.iloc[[7]]]), "several runs of the same cell, for example lora on a, seed 1"),
+        (lambda t: t.assign(backbone=["mini", "other"] * 24), "mixes the backbones mini, other"),
+        (lambda t: t.assign(accuracy=[math.nan, *t.accuracy[1:]]), "without accuracy that is not marked as diverged"),
+    ],
+)
+def test_runs_refuses_and_says_why(spoil, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        select.runs(spoil(synthetic()))
+    with pytest.raises(UserError, match="no runs with method ssf"):
+        select.runs(synthetic(), methods=["ssf"])
+
+
+def test_a_mixture_of_stages_is_refused() -> None:
+    with pytest.raises(UserError, match="mixes final and trial"):
+        select.grid(pd.concat([synthetic(seeds=[0]), synthetic(seeds=[1], stage="trial")]))
+
+
+def test_a_diverged_run_counts_at_chance() -> None:
+    table = synthetic()
+    table.loc[0, ["accuracy", "diverged"]] = [math.nan, True]
+    chosen = select.runs(table)
+    assert chosen.attrs["diverged"] == 1
+    assert chosen.loc[chosen["accuracy"] != 50, "accuracy"].tolist() == [25.0]  # four classes
+
+
+def test_peft_are_all_but_the_baselines() -> None:
+    assert select.peft(["linear", "lora", "full", "bitfit"]) == ["lora", "bitfit"]
+    assert len(select.peft(registry.names())) == len(registry.names()) - 2
+
+
+# accuracy
+
+
+def test_t_interval_by_hand() -> None:
+    found = accuracy.interval([1.0, 2.0, 3.0])
+    half = 4.302652729911275 / math.sqrt(3)  # t(0.975, 2) s / sqrt(n), s = 1
+    assert (found.mean, found.n) == (2.0, 3)
+    assert (found.low, found.high) == pytest.approx((2 - half, 2 + half))
+    assert math.isnan(accuracy.interval([5.0]).low)
+
+
+def test_bootstrap_interval_of_many_values_is_that_of_t() -> None:
+    values = np.random.default_rng(1).normal(70, 3, 200)
+    t, b = accuracy.interval(values), accuracy.interval(values, kind="bootstrap")
+    assert (b.low, b.high) == pytest.approx((t.low, t.high), abs=0.1)
+
+
+@pytest.mark.parametrize("bad", [[], [math.nan, 1.0]])
+def test_interval_refuses(bad: list[float]) -> None:
+    with pytest.raises(UserError, match="finite numbers"):
+        accuracy.interval(bad)
+    with pytest.raises(UserError, match="'t' or 'bootstrap'"):
+        accuracy.interval([1.0, 2.0], kind="z")
+    with pytest.raises(UserError, match="between 0 and 1"):
+        accuracy.interval([1.0, 2.0], level=95)
+
+
+def test_by_task() -> None:
+    table = accuracy.by_task(synthetic(lambda t, m, s: 60.0 + s)).set_index(["task", "method"])
+    row = table.loc[("a", "lora")]
+    assert (row["mean"], row["sd"], row["n"]) == (61.0, 1.0, 3)
+    assert row["high"] - row["mean"] == pytest.approx(4.302652729911275 / math.sqrt(3))
+
+
+def test_by_group_counts_each_group_once() -> None:
+    level = {"a": 10.0, "b": 20.0, "c": 40.0, "d": 70.0}
+    table = accuracy.by_group(synthetic(lambda t, m, s: level[t])).set_index(["group", "method"])["mean"]
+    assert table["natural", "lora"] == 15
+    assert table[accuracy.MEAN, "lora"] == pytest.approx((15 + 40 + 70) / 3)
+
+
+def test_by_group_of_one_task_is_the_t_interval_of_its_seeds() -> None:
+    runs = noisy(tasks=("c",))
+    mine = accuracy.by_group(runs).query("group == 'specialised'").set_index("method")
+    for method, cell in runs.groupby("method"):
+        found = accuracy.interval(cell["accuracy"].to_numpy())
+        assert (mine.loc[method, "low"], mine.loc[method, "high"]) == pytest.approx((found.low, found.high))
+
+
+def test_by_group_with_equal_variances_has_all_degrees_of_freedom() -> None:
+    runs = synthetic(lambda t, m, s: 60.0 + (s - 1) * 2, tasks=("a", "b"))  # s² = 4 on both tasks
+    row = accuracy.by_group(runs).query("group == 'natural' and method == 'lora'").iloc[0]
+    assert row["high"] - row["mean"] == pytest.approx(stats.t.ppf(0.975, 4) * math.sqrt(4 / 3 / 2))
+
+
+def test_by_group_covers_the_truth_as_often_as_it_says() -> None:
+    random, hits, total = np.random.default_rng(3), 0, 0
+    for _ in range(8):
+        runs = synthetic(lambda t, m, s: 60 + random.standard_normal(), methods=[f"m{i}" for i in range(25)])
+        for row in accuracy.by_group(runs).query("group == @accuracy.MEAN").itertuples():
+            hits, total = hits + (row.low <= 60 <= row.high), total + 1
+    assert 0.92 <= hits / total <= 0.99  # 200 intervals of 95 %; Welch's are a little too wide for few seeds
+
+
+def test_spread_by_hand() -> None:
+    level = {"linear": 48.0, "full": 50.0, "lora": 52.0, "bitfit": 50.0}
+    table = accuracy.spread(synthetic(lambda t, m, s: level[m])).set_index("group")
+    sd = math.sqrt(8 / 3)
+    assert table.loc["structured", ["mean", "sd", "range", "relative"]].tolist() == pytest.approx([50, sd, 4, 2 * sd])
+    assert accuracy.order(synthetic(lambda t, m, s: level[m])) == ["lora", "bitfit", "full", "linear"]
+
+
+# ranks
+
+
+def test_ranks_share_ties() -> None:
+    table = pd.DataFrame([[90, 80, 80, 10], [1, 2, 3, 4]], columns=list("wxyz"))
+    assert ranks.ranks(table).to_numpy().tolist() == [[1, 2.5, 2.5, 4], [4, 3, 2, 1]]
+    assert ranks.average_ranks(table).to_dict() == {"y": 2.25, "w": 2.5, "x": 2.75, "z": 2.5}
+
+
+def test_friedman_in_full_agreement_and_in_none() -> None:
+    agreed = pd.DataFrame([[3.0, 2.0, 1.0]] * 5, columns=list("abc"))
+    found = ranks.friedman(agreed)
+    assert (found.chi2, found.df, found.w) == pytest.approx((10.0, 2, 1.0))  # n (k - 1)
+    assert found.p == pytest.approx(math.exp(-5))  # chi² with 2 degrees of freedom
+    turning = pd.DataFrame([[1, 2, 3], [2, 3, 1], [3, 1, 2]], columns=list("abc"), dtype=float)
+    assert ranks.friedman(turning).w == pytest.approx(0)
+
+
+def test_critical_difference_of_the_textbook() -> None:
+    assert ranks.critical_difference(4, 14) == pytest.approx(
+        2.569 * math.sqrt(4 * 5 / (6 * 14)), abs=1e-3
+    )  # Demsar's q
+    assert ranks.critical_difference(14, 19) == pytest.approx(4.55, abs=5e-3)
+    for wrong in ((1, 10), (5, 1)):
+        with pytest.raises(UserError, match="2 methods and 2 tasks"):
+            ranks.critical_difference(*wrong)
+
+
+def test_nemenyi_agrees_with_the_critical_difference() -> None:
+    random = np.random.default_rng(5)
+    table = pd.DataFrame(random.normal(np.arange(6) * 0.6, 1, (15, 6)), columns=list("abcdef"))
+    p, means = ranks.nemenyi(table), ranks.average_ranks(table)
+    cd = ranks.critical_difference(6, 15)
+    pairs = list(itertools.combinations(table.columns, 2))
+    far = [abs(means[a] - means[b]) >= cd for a, b in pairs]
+    assert [p.loc[a, b] <= 0.05 for a, b in pairs] == far
+    assert 0 < sum(far) < len(far)
+    assert ranks.separated(table) == (sum(far), len(far))
+
+
+def test_cliques_are_the_largest_sets() -> None:
+    means = pd.Series({"a": 1.0, "b": 1.5, "c": 2.4, "d": 5.0, "e": 5.5})
+    assert ranks.cliques(means, 1.0) == [["a", "b"], ["b", "c"], ["d", "e"]]
+    assert ranks.cliques(means, 9) == [list("abcde")]
+    assert ranks.cliques(means, 0.1) == []
+
+
+def test_replication() -> None:
+    level = {"linear": 1.0, "full": 2.0, "lora": 3.0, "bitfit": 4.0}
+    assert ranks.replication(synthetic(lambda t, m, s: level[m])) == pytest.approx(1)
+    turned = synthetic(lambda t, m, s: level[m] if s else -level[m], seeds=(0, 1))
+    assert ranks.replication(turned) == pytest.approx(-1)
+
+
+def test_frequencies_and_holes() -> None:
+    level = {"linear": 1.0, "full": 2.0, "lora": 4.0, "bitfit": 4.0}
+    table = ranks.frequencies(synthetic(lambda t, m, s: level[m]))
+    assert table.loc["lora"].tolist() == [4, 0, 0, 0]
+    assert table.loc["linear"].tolist() == [0, 0, 0, 4]
+    holed = pd.DataFrame([[1.0, math.nan], [1.0, 2.0]], columns=["p", "q"], index=["t", "u"])
+    with pytest.raises(UserError, match="accuracy of q on t is missing"):
+        ranks.ranks(holed)
+    with pytest.raises(UserError, match="needs 2 tasks and 3 methods"):
+        ranks.friedman(holed.fillna(1.0))
+
+
+# variance
+
+
+def test_one_way_by_hand() -> None:
+    level = {"linear": 10.0, "full": 20.0, "lora": 30.0, "bitfit": 40.0}
+    found = variance.one_way(synthetic(lambda t, m, s: level[m] + s, tasks=("a",)))
+    msb = 3 * np.var([10, 20, 30, 40], ddof=1)
+    assert found.within == pytest.approx(1)
+    assert found.between == pytest.approx(math.sqrt((msb - 1) / 3))
+    assert found.f == pytest.approx(msb)
+    y = [[v, v + 1, v + 2] for v in (10, 20, 30, 40)]
+    assert found.p == pytest.approx(stats.f_oneway(*y).pvalue)
+    assert found.share_low < found.share < found.share_high <= 1
+
+
+def test_one_way_without_a_difference() -> None:
+    found = variance.one_way(synthetic(lambda t, m, s: 50.0 + s, tasks=("a",)))
+    assert (found.between, found.share) == (0, 0)
+    assert math.isnan(variance.one_way(synthetic(tasks=("a",))).p)  # all equal: nothing to test
+    with pytest.raises(UserError, match="runs of one task; it got 4"):
+        variance.one_way(synthetic())
+    with pytest.raises(UserError, match="2 methods and 2 seeds"):
+        variance.one_way(synthetic(tasks=("a",), seeds=(0,)))
+
+
+def test_the_interval_of_the_share_covers_the_truth() -> None:
+    random, hits = np.random.default_rng(7), 0
+    names = [f"m{i}" for i in range(8)]
+    for _ in range(60):
+        of = {name: random.normal(0, 1) for name in names}
+        runs = synthetic(lambda t, m, s, of=of: 60 + of[m] + random.normal(0, 1), tasks=("a",), methods=names)
+        found = variance.one_way(runs)
+        hits += found.share_low <= 0.5 <= found.share_high
+    assert 52 <= hits <= 60
+
+
+def test_components_find_what_was_put_in() -> None:
+    random = np.random.default_rng(11)
+    names, tasks = [f"m{i}" for i in range(60)], ("a", "b", "c", "d")
+    of = {name: random.normal(0, 3) for name in names}
+    likes = {(t, name): random.normal(0, 2) for t in tasks for name in names}
+    runs = synthetic(lambda t, m, s: 60 + of[m] + likes[t, m] + random.normal(0, 1), methods=names)
+    found = variance.components(runs)
+    assert (found.method, found.interaction, found.seed) == pytest.approx((3, 2, 1), rel=0.2)
+    assert found.p_method < 1e-3
+    assert found.p_interaction < 1e-3
+
+
+def test_components_by_hand() -> None:
+    runs = synthetic(lambda t, m, s: 60 + 10 * (m == "lora") + s, tasks=("a", "b"), methods=("lora", "full"))
+    found = variance.components(runs)
+    assert (found.interaction, found.seed) == pytest.approx((0, 1))
+    assert found.method == pytest.approx(math.sqrt((6 * 50 - 0) / 6))  # MSM = 2 · 3 · var(60, 70), MSI = 0
+    table = variance.group_components(synthetic(lambda t, m, s: 60.0 + s))
+    assert table["group"].tolist() == ["natural", "all tasks"]  # the other groups have one task
+    assert variance.by_task(synthetic(lambda t, m, s: 60.0 + s))["task"].tolist() == ["a", "b", "c", "d"]
+
+
+def test_detectable_has_the_promised_power() -> None:
+    gap = variance.detectable(2.0, seeds=3)
+    random = np.random.default_rng(0)
+    a, b = random.normal(0, 2, (4000, 3)), random.normal(gap, 2, (4000, 3))
+    assert np.mean(stats.ttest_ind(a, b, axis=1).pvalue < 0.05) == pytest.approx(0.8, abs=0.03)
+    assert variance.detectable(2.0, seeds=10) < gap
+    with pytest.raises(UserError, match="2 seeds or more"):
+        variance.detectable(1.0, seeds=1)
+
+
+# tuning
+
+
+@pytest.fixture(scope="module")
+def small():
+    return replace(profile("smoke"), tasks=("a", "b"), methods=("lora", "bitfit"), trials=3)
+
+
+def trial_table(plan, value=lambda task, method, number: float(number)) -> pd.DataFrame:
+    rows = []
+    for task, method in itertools.product(plan.tasks, plan.methods):
+        for number, point in enumerate(study.trials(method, plan.trials, plan.drop_paths), start=1):
+            row = synthetic(tasks=(task,), methods=(method,), seeds=(0,), stage="trial", variant="trial").iloc[0]
+            hyper = json.dumps(registry.get(method, **point.hyper).hyper(), sort_keys=True)
+            rows.append(
+                row
+                | {
+                    "hyper": hyper,
+                    "lr": point.lr,
+                    "drop_path": point.drop_path,
+                    "accuracy": value(task, method, number),
+                }
+            )
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def test_trials_come_in_the_order_of_trying(small) -> None:
+    shuffled = trial_table(small).sample(frac=1, random_state=0)
+    found = tuning.trials(shuffled, small)
+    assert (found["trial"] == found["accuracy"]).all()
+    assert len(found) == 2 * 2 * 3
+    with pytest.raises(UserError, match="trial 2 of lora on a has no record"):
+        tuning.trials(trial_table(small).drop(index=1), small)
+    with pytest.raises(UserError, match="no tuning runs"):
+        tuning.trials(synthetic(), small)
+
+
+def test_best_of(small) -> None:
+    values = {1: 5.0, 2: 3.0, 3: 9.0}
+    table = tuning.best_of(tuning.trials(trial_table(small, lambda t, m, n: values[n] + (t == "b")), small))
+    assert table.loc["lora"].tolist() == [5.5, 5.5, 9.5]
+
+
+def test_expected_best_is_the_mean_over_subsets() -> None:
+    values = [3.0, 1.0, 4.0, 1.0, 5.0]
+    for k in range(1, 6):
+        brute = np.mean([max(subset) for subset in itertools.combinations(values, k)])
+        assert tuning.expected_best(np.array(values), k) == pytest.approx(brute)
+    with pytest.raises(UserError, match="best of 6"):
+        tuning.expected_best(np.array(values), 6)
+
+
+def test_noise_maximum() -> None:
+    assert tuning.noise_maximum(70, 200, 1) == pytest.approx(70)  # one choice is no choice
+    # two coins: the mean of the larger of two flips of a fair coin is 3/4
+    assert tuning.noise_maximum(50, 1, 2) == pytest.approx(75)
+    drawn = tuning.select_on_noise(70, 200, 20, repeats=4000)
+    assert drawn.mean() == pytest.approx(tuning.noise_maximum(70, 200, 20), abs=0.1)
+    with pytest.raises(UserError, match="0 to 100"):
+        tuning.noise_maximum(101, 10, 2)
+
+
+def test_best_on_test() -> None:
+    table = synthetic(lambda t, m, s: 60.0 + s, variant="best_on_test", best_accuracy=63.0)
+    assert sorted(set(tuning.best_on_test(table)["inflation"])) == [1, 2, 3]
+    with pytest.raises(UserError, match="was not tracked"):
+        tuning.best_on_test(synthetic(variant="best_on_test"))
+
+
+def test_paired_differences() -> None:
+    shift = {"a": 1.0, "b": 2.0, "c": 3.0, "d": 6.0}
+    after = synthetic(lambda t, m, s: 60 + shift[t] + s, methods=("lora", "bitfit", "linear"))
+    before = synthetic(lambda t, m, s: 60.0 + s, methods=("lora", "bitfit"), variant="default")
+    found = tuning.paired(pd.concat([after, before]), "tuned", "default")
+    assert found.set_index(["task", "method"])["difference"].to_dict() == {
+        (t, m): shift[t] for t in "abcd" for m in ("lora", "bitfit")
+    }
+    assert (found["sd"] == 0).all()  # the seed's own part cancels in a pair
+    assert {method for _, method in found.attrs["left_out"]} == {"linear"}
+    over = tuning.over_tasks(found).set_index("method").loc["lora"]
+    expected = accuracy.interval(list(shift.values()))
+    assert (over["difference"], over["low"], over["gained"]) == pytest.approx((3.0, expected.low, 4))
+    assert tuning.mean_difference(found).low == pytest.approx(expected.low)
+
+
+def test_paired_refuses() -> None:
+    table = pd.concat([synthetic(methods=("lora",)), synthetic(methods=("full",), variant="default")])
+    with pytest.raises(UserError, match="no task and method in common"):
+        tuning.paired(table, "tuned", "default")
+    table = pd.concat([synthetic(), synthetic(seeds=(0, 1), variant="default")])
+    with pytest.raises(UserError, match="different seeds"):
+        tuning.paired(table, "tuned", "default")
+
+
+def test_after_k_trials() -> None:
+    parts = [synthetic(lambda t, m, s, k=k: 60.0 + k, variant=f"trials_{k}") for k in (1, 2)]
+    assert tuning.after_k_trials(pd.concat(parts), 2).loc["full"].tolist() == [61, 62]
+    parts[1] = parts[1][parts[1]["method"] != "full"]
+    with pytest.raises(UserError, match="cover different methods"):
+        tuning.after_k_trials(pd.concat(parts), 2)
