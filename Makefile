@@ -23,7 +23,7 @@ install: $(VENV)/.ready ## make .venv with the locked packages (the first of the
 $(VENV)/.ready: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit(f"$(PYTHON) is Python {v[0]}.{v[1]}; this project needs 3.11, 3.12 or 3.13: make PYTHON=python3.12 ...")'
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	@echo "installing the packages of requirements.txt into $(VENV); on Linux about 6 GB, some minutes"
+	@echo "installing the packages of requirements.txt into $(VENV); on Linux about 7 GB, some minutes"
 	$(PY) -m pip install -qq -r requirements.txt
 	$(PY) -m pip install -qq --no-deps --no-build-isolation --no-index -e .
 	@touch $@
@@ -55,7 +55,7 @@ book: $(VENV)/.ready ## build the book from the committed notebooks into runs/bo
 	@echo "open runs/book/index.html"
 
 bench: $(VENV)/.ready ## speed and size, ours beside HF peft and a bare timm loop
-	$(PY) -m pytest -q -s tests/benchmarks
+	$(PY) tests/benchmarks/bench_steps.py
 
 lock: ## make requirements.txt anew from the ranges in pyproject.toml (needs the network)
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)

@@ -46,13 +46,13 @@ from IPython.display import Code, Markdown, display
 
 import petl_core as pc
 from petl_core import vit as vit_source
-from petl_core.report import anatomy, explorer, measure
+from petl_core.report import anatomy, explorer, measure, style
 from petl_core.report.exercises import check, is_right
 from petl_core.vit import ViT, ViTConfig
 
 torch.set_grad_enabled(False)  # this chapter trains nothing
-plt.rcParams.update({"figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False})
-ATTENTION, MLP = "#1b6ca8", "#d1495b"
+style.apply()
+ATTENTION, MLP = style.FAMILIES["selective"], style.FAMILIES["low-rank"]
 
 # %% [markdown]
 # ## 1.1 An image becomes tokens
@@ -99,14 +99,14 @@ print("squares", tuple(squares.shape), "-> patch embeddings", tuple(patches.shap
 shown = int(images[:B].float().std(dim=(1, 2, 3)).argmax())  # the one with most contrast
 fig, axes = plt.subplots(1, 2, figsize=(6.4, 3.3))
 axes[0].imshow(images[shown].permute(1, 2, 0))
-axes[0].set_title(f"one image, “{task.classes[labels[shown]]}”", fontsize=10)
+axes[0].set_title(f"one image, “{task.classes[labels[shown]]}”")
 tiles = images[shown].unfold(1, p, p).unfold(2, p, p)  # (3, grid, grid, p, p)
 framed = F.pad(tiles, (1, 1, 1, 1), value=255).permute(0, 1, 3, 2, 4).flatten(3).flatten(1, 2)  # white frames
 axes[1].imshow(framed.permute(1, 2, 0))
-axes[1].set_title(f"as the model gets it: {config.grid**2} patches", fontsize=10)
+axes[1].set_title(f"as the model gets it: {config.grid**2} patches")
 for ax in axes:
     ax.axis("off")
-plt.show()
+style.show(fig, "An image and its patches")
 
 # %% [markdown]
 # **Class token and position.** The patches say nothing about where they were. So a learned vector is added to each,
@@ -133,9 +133,9 @@ for i in range(config.grid):
         picture = axes[i, j].imshow(similarity[i, j], vmin=-1, vmax=1, cmap="RdBu_r")
         axes[i, j].plot(j, i, "k.", ms=5)
         axes[i, j].set(xticks=[], yticks=[])
-fig.suptitle("How similar each place's position vector (dot) is to all others", fontsize=10)
+fig.suptitle("How similar each place's position vector (dot) is to all others")
 fig.colorbar(picture, ax=axes, shrink=0.7, label="cosine similarity")
-plt.show()
+style.show(fig, "For each patch, the cosine similarity of its position vector to all others")
 
 # %%
 told_apart = (
@@ -239,8 +239,8 @@ for row, index in enumerate(chosen):
         axes[0, column + 1].set_title(f"block {column}", fontsize=9)
 for ax in axes.flat:
     ax.set(xticks=[], yticks=[])
-fig.suptitle("Where the class token looks, block by block (bright: much)", fontsize=11)
-plt.show()
+fig.suptitle("Where the class token looks, block by block (bright: much)")
+style.show(fig, "Attention of the class token over the patches, per block, for four photographs")
 
 # %%
 shares = [m.flatten(1) / m.flatten(1).sum(1, keepdim=True) for m in maps]
@@ -261,8 +261,10 @@ Markdown(
 Code(inspect.getsource(vit_source.apply), language="python")
 
 # %%
-anatomy.sites_figure(title="Nineteen sites: four of the model, fifteen in every block (LS: LayerScale, DP: drop path)")
-plt.show()
+fig = anatomy.sites_figure(
+    title="Nineteen sites: four of the model, fifteen in every block (LS: LayerScale, DP: drop path)"
+)
+style.show(fig, "The block as a wire with boxes for operations and dots for the nineteen sites")
 
 # %% [markdown]
 # An edit that only looks is an instrument. `measure.trace` puts one at every site and lets the images pass, so this
@@ -313,15 +315,13 @@ for step in steps:
     with measure.edit_at(model, step.site, nudge):
         moved[step.site] = ((model.forward_features(x[:64]) - plain).norm() / plain.norm()).item() * 100
 assert min(moved.values()) > 0
-fig, ax = plt.subplots(figsize=(8, 3))
+fig, ax = plt.subplots(figsize=(style.WIDTH, 3))
 ax.bar(list(moved), list(moved.values()), color="#5f6368")
 ax.margins(x=0.01)
 ax.tick_params(axis="x", rotation=60)
 ax.set_ylabel("change of the features (%)")
-ax.set_title(
-    "Every site reaches the features: effect of a 5 % nudge at one site, in all blocks", fontsize=10, loc="left"
-)
-plt.show()
+ax.set_title("Every site reaches the features: effect of a 5 % nudge at one site, in all blocks")
+style.show(fig, "Bars: change of the features for a nudge at each site")
 
 # %% [markdown]
 # ### Which branches does this backbone rely on?
@@ -356,11 +356,9 @@ ax.set_xticks(range(L), [f"block {i}" for i in range(L)])
 ax.set_ylabel("change of the class features\nwithout the branch (%)")
 ax.set_title(
     f"Leaving out the {label[worst[0]]} of block {worst[1]} changes the features of mini most, {effect[worst]:.0f} %",
-    loc="left",
-    fontsize=11,
 )
-ax.legend(frameon=False)
-plt.show()
+ax.legend()
+style.show(fig, "Bars: change of the features without each branch of each block")
 
 # %% [markdown]
 # That is this chapter's signature figure: twice L numbers from one line of edit each, on a model whose source was not
@@ -375,7 +373,7 @@ plt.show()
 # %%
 torch.manual_seed(0)
 theirs = timm.create_model("vit_tiny_patch16_224", pretrained=False, img_size=64, num_classes=10).eval()
-for name, parameter in theirs.named_parameters():
+for parameter in theirs.parameters():
     if parameter.ndim == 1:
         parameter += 0.1 * torch.randn_like(parameter)
 ours = ViT(ViTConfig(image_size=64, patch_size=16, width=192, depth=12, heads=3), num_classes=10).eval()
@@ -424,13 +422,15 @@ counts.style.format("{:,}")
 
 # %%
 share = 100 * counts.drop(columns="all").div(counts["all"], axis=0)
-ax = share.plot.barh(stacked=True, figsize=(9, 2.2), colormap="tab20c", width=0.6)
+fig, ax = plt.subplots(figsize=(style.WIDTH, 2.4))
+share.plot.barh(stacked=True, ax=ax, colormap="tab20c", width=0.6)
 ax.set_xlabel("share of the backbone's parameters (%)")
 ax.set_ylabel("")
 mlp_share = share.loc["ViT-B/16", ["fc1", "fc2"]].sum()
-ax.set_title(f"The MLP holds {mlp_share:.0f} % of ViT-B/16; biases and norms are slivers", loc="left", fontsize=10)
-ax.legend(ncol=9, fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.45, -0.35))
-plt.show()
+ax.set_title(f"The MLP holds {mlp_share:.0f} % of ViT-B/16; biases and norms are slivers")
+fig.legend(*ax.get_legend_handles_labels(), ncol=9, fontsize=7.5, loc="outside lower center")
+ax.get_legend().remove()
+style.show(fig, "Stacked bars: share of parameters by operation, for mini and ViT-B/16")
 
 # %% [markdown]
 # ## 1.7 Explore

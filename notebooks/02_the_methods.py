@@ -44,28 +44,22 @@ from IPython.display import Code, Markdown, display
 from matplotlib.lines import Line2D
 
 import petl_core as pc
-from petl_core.report import anatomy, explorer, measure
+from petl_core.report import anatomy, explorer, measure, style
 from petl_core.report.exercises import check, is_right
 from petl_core.vit import ViTConfig
 
-plt.rcParams.update({"figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False})
+style.apply()
 SMOKE = PROFILE == "smoke"
 task = pc.load_task("digits")
 mini = pc.create_model("mini", "linear", num_classes=task.num_classes).eval()
 mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (mini.config.mean, mini.config.std))
 x = (task.split("val200")[0][:32] / 255 - mean) / std  # the images on which promises are measured
 D, L = mini.config.width, mini.config.depth
-FAMILIES = {
-    "baseline": "#80868b",
-    "selective": "#1b6ca8",
-    "low-rank": "#d1495b",
-    "adapter": "#2e8b57",
-    "prompt": "#e08e0b",
-}
+FAMILIES = style.FAMILIES
 methods = sorted(
     (pc.methods.get(n) for n in pc.methods.names()), key=lambda m: (list(FAMILIES).index(m.family), m.name)
 )
-colours = {m.name: FAMILIES[m.family] for m in methods}
+colours = {m.name: style.look(m.name).colour for m in methods}
 
 # %% [markdown]
 # ## 2.1 One idea
@@ -85,10 +79,9 @@ colours = {m.name: FAMILIES[m.family] for m in methods}
 # what changed, so it cannot disagree with the code.
 
 # %%
-anatomy.attachments_figure(
-    methods, colours, "Where each method acts: discs edit what passes, squares train what is there"
-)
-plt.show()
+title = "A method is a choice of places: discs edit what passes, squares train what is there"
+fig = anatomy.attachments_figure(methods, colours, title)
+style.show(fig, "The ViT block with its sites; below, one line per method with marks under the places where it acts")
 
 # %% [markdown]
 # And these are the tests. `examine` builds the method on `mini`, counts, compares the untrained start with the plain
@@ -202,41 +195,44 @@ look("fact_tt", "fact_tk")
 # back to what the tuned head makes of the untuned features.
 
 # %%
-recipe = pc.Recipe(lr=1e-3, epochs=1 if SMOKE else 8, batch_size=32)
 tuned, curves = {}, {}
-ranks = (0, 1, 2, 4, 8, 16, 32)
-for name in ("lora", "full"):
+ranks = (0, 1, 2, 4, 8, 16, 32, D)
+for name, lr in (("lora", 3e-3), ("full", 1e-3)):
     tuned[name] = pc.create_model("mini", name, num_classes=task.num_classes)
+    recipe = pc.Recipe(lr=lr, epochs=1 if SMOKE else 8, batch_size=32)
     run = pc.train(tuned[name], task, recipe, max_train=64 if SMOKE else None)
     learned = explorer.update_explorer(tuned[name], task, ranks)
-    curves[name] = [learned.answer(rank=k).values["accuracy (%)"] for k in ranks]
-    print(f"{name}: {run.accuracy:.1f} % on {len(run.labels)} test images")
+    curves[style.title(name)] = [learned.answer(rank=k).values["accuracy (%)"] for k in ranks]
+    print(f"{name}: {run.accuracy:.1f} % on all {len(run.labels)} test images")
 pd.DataFrame(curves, index=pd.Index(ranks, name="directions kept")).T.style.format("{:.1f}")
 
 # %%
-fig, ax = plt.subplots(figsize=(6.5, 3.2))
-for name, colour in (("lora", FAMILIES["low-rank"]), ("full", FAMILIES["baseline"])):
-    ax.plot(range(len(ranks)), curves[name], "o-", color=colour, label=pc.methods.get(name).title)
-ax.set_xticks(range(len(ranks)), ranks)
-ax.set_xlabel(f"singular directions kept of each matrix's update (width {D})")
-ax.set_ylabel("test accuracy (%)")
+fig, ax = plt.subplots(figsize=(style.WIDTH, 3.2))
+for name in tuned:
+    look_ = style.look(name)
+    ax.plot(range(len(ranks)), curves[look_.title], marker=look_.marker, color=look_.colour, label=look_.title)
+ax.set_xticks(range(len(ranks)), [*ranks[:-1], f"all {D}"])
+ax.set_xlabel("singular directions kept of each matrix's update")
+ax.set_ylabel("accuracy on 500 test images (%)")
 enough = {n: next(k for k, v in zip(ranks, c, strict=True) if v >= c[-1] - 1) for n, c in curves.items()}
 ax.set_title(
-    f"{enough['full']} directions give full fine-tuning's accuracy to within a point, {enough['lora']} give LoRA's",
-    loc="left",
-    fontsize=10,
+    "Directions needed for the accuracy of the whole update, less a point: "
+    + ", ".join(f"{n} {k}" for n, k in enough.items())
 )
-ax.legend(frameon=False)
-plt.show()
+ax.legend()
+style.show(fig, f"Accuracy against singular directions kept, one line per method: {curves}")
 
 # %%
-whole = [explorer.LearnedUpdate(tuned["full"]).spectrum(f"blocks.{i}.attn.qkv.weight") for i in range(L)]
-energy = torch.stack([(s.square().cumsum(0) / s.square().sum()) for s in whole]).mean(0)
+whole = explorer.LearnedUpdate(tuned["full"])
+energy = [
+    (s.square().cumsum(0) / s.square().sum())[7].item()
+    for s in (whole.spectrum(f"blocks.{i}.attn.qkv.weight") for i in range(L))
+]
 Markdown(
-    f"By energy the update of full fine-tuning is *not* low-rank: 8 of {len(energy)} directions hold "
-    f"{100 * energy[7]:.0f} % of the squared norm of the qkv updates. What matters for the accuracy is fewer "
-    f"directions than what moves: {enough['full']} suffice for {curves['full'][-1]:.1f} % minus a point"
-    + (" (smoke profile: these numbers mean nothing)." if SMOKE else ".")
+    f"By energy the 8 leading of {D} directions of full fine-tuning's qkv updates hold {100 * min(energy):.0f} to "
+    f"{100 * max(energy):.0f} % of the squared norm, so the update is {'nearly' if min(energy) > 0.9 else 'not'} of rank 8. "
+    f"By accuracy, {enough['Full']} directions reach the whole update's {curves['Full'][-1]:.1f} % less a point; without "
+    f"any update the same head gets {curves['Full'][0]:.1f} %." + (" (Smoke profile: meaningless.)" if SMOKE else "")
 )
 
 # %% [markdown]
@@ -271,7 +267,7 @@ look("houlsby_adapter", "pfeiffer_adapter")
 look("adaptformer")
 
 # %% [markdown]
-# **ConvPass** (Jie & Deng, 2022) puts a 3 × 3 convolution over the patch grid into the bottleneck, beside attention and MLP,
+# **ConvPass** (Jie & Deng) puts a 3 × 3 convolution over the patch grid into the bottleneck, beside attention and MLP,
 # which brings back the locality a ViT lacks. Count $2L(2Dr + 9r^2 + 2r + D)$. It needs a square grid: the class token is
 # convolved alone, so only the kernel's centre acts on it.
 
@@ -382,7 +378,7 @@ Markdown(
 # %%
 config, total = ViTConfig(), pc.methods.get("full").count(ViTConfig())
 ranked = sorted((m for m in methods if m.count(config)), key=lambda m: m.count(config))
-fig, ax = plt.subplots(figsize=(9, 0.33 * len(ranked) + 1.3))
+fig, ax = plt.subplots(figsize=(style.WIDTH, 0.3 * len(ranked) + 1.2))
 for y, m in enumerate(ranked):
     colour, merged = colours[m.name], examined[m.name].merge_gap is not None
     if m.size_field:
@@ -401,9 +397,7 @@ ax.set_yticks(range(len(ranked)), [m.title for m in ranked])
 ax.set_xscale("log")
 ax.set_xlabel("trained parameters on ViT-B/16, head not counted (line: sizes 2 to 64; per cent of the backbone)")
 below = sum(m.count(config) < 0.02 * total for m in ranked)
-ax.set_title(
-    f"{below} of {len(ranked)} methods train less than 2 % of ViT-B/16 at their default size", loc="left", fontsize=11
-)
+ax.set_title(f"{below} of {len(ranked)} methods train less than 2 % of ViT-B/16 at their default size")
 handles = [
     Line2D([], [], marker="o", ls="", color=c, label=f) for f, c in FAMILIES.items() if f in set(overview.family)
 ]
@@ -411,8 +405,10 @@ handles += [
     Line2D([], [], marker="o", ls="", color="k", label="merges"),
     Line2D([], [], marker="o", ls="", color="k", mfc="w", label="stays"),
 ]
-ax.legend(handles=handles, fontsize=8, frameon=False, loc="lower right")
-plt.show()
+ax.legend(handles=handles, loc="lower right")
+style.show(
+    fig, f"Trained parameters of {len(ranked)} methods on ViT-B/16 on a logarithmic axis, smallest {ranked[0].title}"
+)
 
 # %%
 config_names = {"ViT-B/16": ViTConfig(), "mini": mini.config, "ViT-Ti/16": ViTConfig(width=192, heads=3)}
@@ -564,7 +560,7 @@ Markdown(
 
 1. Every method is h + Δ(x): a place, a form, a start. Changes of weights merge ({merges} of {len(examined)}), new functions stay.
 2. All {len(examined)} counted sizes equal their formulas, on ViT-B/16 and on `mini`; {below} of {len(ranked)} stay below 2 % of ViT-B/16.
-3. {at_start} methods start exactly at the pre-trained function; SSF, prompts and randomly initialised adapters do not promise it.
+3. {at_start} methods start exactly at the pre-trained function; {", ".join(e.method for e in examined.values() if not e.promises_start)} do not promise it.
 4. Re-initialising behind a method's back undoes that for {len(caught)} of them, and the test notices.
 5. One zero matrix makes a safe start, two zero matrices a dead one.
 

@@ -20,6 +20,10 @@ from torch import Tensor
 from petl_core.errors import UserError
 
 SUFFIXES = (".safetensors", ".npz", ".pth", ".pt", ".bin")
+_DAMAGE: tuple[type[Exception], ...] = (
+    *(SafetensorError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError),
+    *(OSError, ValueError, RuntimeError, EOFError, KeyError),
+)  # what the readers raise on files that are cut short or are something else
 _WRAPPERS = ("model", "state_dict")  # keys under which .pth files keep the tensors (MAE: "model")
 
 
@@ -41,18 +45,13 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]
             tensors = from_jax(_read_npz(path))
         else:
             tensors = _read_torch(path)
-    except OSError as error:  # before the others: an unreadable file is no corrupt one
-        raise UserError(f"cannot read {path}: {error}; check the file and its permissions") from error
-    except (SafetensorError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError) as error:
-        raise _corrupt(path, error) from error
-    except (ValueError, RuntimeError, EOFError, KeyError) as error:  # numpy and torch on damaged files
-        raise _corrupt(path, error) from error
+    except PermissionError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; check its permissions") from error
+    except _DAMAGE as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        message = f"{path} is not a readable {path.suffix} file ({reason}); it may be cut short: fetch it again"
+        raise UserError(message) from error
     return {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}, metadata
-
-
-def _corrupt(path: Path, error: Exception) -> UserError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return UserError(f"{path} is not a readable {path.suffix} file ({reason}); it may be cut short: fetch it again")
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    style = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+    style: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter}
     parser = argparse.ArgumentParser(
         prog="python -m petl_core",
         description="Parameter-efficient fine-tuning of Vision Transformers: train, tune and compare.",
@@ -115,7 +115,9 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core; 0: none extra)")
     study.add_argument("--device", help="cpu, cuda or mps (default: the profile's)")
     study.add_argument("--plan", action="store_true", help="only count what there is to do")
-    study.add_argument("--pack", metavar="DIR", help="afterwards write the records compactly to DIR")
+    study.add_argument(
+        "--pack", metavar="DIR", help="afterwards write the records compactly to DIR (logits of variant tuned)"
+    )
     study.add_argument("--compare", metavar="DIR", help="afterwards compare the records with those in DIR")
     study.set_defaults(function=_study)
 
@@ -217,7 +219,8 @@ def _study(options: argparse.Namespace, _: list[str]) -> int:
     print(outcome.report())
     if options.pack:
         plan = study.plan_trials(profile, options.part) + study.plan_finals(profile, records, options.part)
-        print(f"packed into {pack(records, options.pack, {p.spec.digest for p in plan if records.has(p.spec)})}")
+        digests = {p.spec.digest for p in plan if records.has(p.spec)}
+        print(f"packed {len(digests)} records into {pack(records, options.pack, digests, predictions_of=['tuned'])}")
     different = 0
     if options.compare:
         comparison = compare(records, Records(options.compare))
@@ -232,7 +235,8 @@ def _data(options: argparse.Namespace, rest: list[str]) -> int:
     if options.what == "pretrain-mini":
         from petl_core import pretrain
 
-        return pretrain.main(arguments) or 0
+        pretrain.main(arguments)
+        return 0
     from petl_core.data.embedded import build
 
     parser = argparse.ArgumentParser(prog="python -m petl_core data build-suite", description=build.__doc__)

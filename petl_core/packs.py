@@ -88,7 +88,8 @@ def pack(
         raise UserError(f"there are no records to pack in {records.root}; run a study first")
     kept = None if predictions_of is None else set(predictions_of)
     environments: list[dict[str, Any]] = []
-    lines, tasks = [], {}
+    lines: list[str] = []
+    tasks: dict[str, list[str]] = {}
     for digest in wanted:
         record = dict(records.get(digest))
         environment = record["environment"]
@@ -113,17 +114,15 @@ def pack(
 
 
 def _write_predictions(records: Records, path: Path, task: str, digests: list[str]) -> None:
-    logits, labels, ids = [], None, None
+    _, labels, ids = records.predictions(digests[0])
+    logits = []
     for digest in digests:
-        one, *of_task = records.predictions(digest)
-        if labels is None or ids is None:
-            labels, ids = of_task
-        elif not np.array_equal(labels, of_task[0]) or ids != of_task[1]:
+        one, its_labels, its_ids = records.predictions(digest)
+        if not np.array_equal(labels, its_labels) or ids != its_ids:
             raise UserError(f"records of task '{task}' differ in their test images; pack them into different folders")
         logits.append(np.ascontiguousarray(one, dtype="<f2"))
-    assert labels is not None
     planes = np.stack(logits).view(np.uint8).reshape(len(logits), *logits[0].shape, 2)
-    arrays = {"digests": np.array(digests), "labels": labels.astype(np.int16), "ids": np.array(ids)}
+    arrays: dict[str, Any] = {"digests": np.array(digests), "labels": labels.astype(np.int16), "ids": np.array(ids)}
     arrays |= {"low": planes[..., 0], "high": planes[..., 1]}
     write_atomic(path, lambda file: np.savez_compressed(file, **arrays))
 

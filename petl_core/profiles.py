@@ -7,7 +7,7 @@ with equal digests, so that quick's fresh records can be compared with the shipp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from petl_core import methods
 from petl_core.data import embedded_names
@@ -22,7 +22,7 @@ SEEDS = (0, 1, 2)
 DROP_PATHS = (0.0, 0.1)  # the first is the default
 DEFAULT_LR = 1e-3  # of the variant "default", the same for all methods
 HIGH_LRS = (1e-3, 1e-2)  # the published rates for full fine-tuning
-QUICK_METHODS = ("linear", "full", "bitfit", "ssf", "lora")
+QUICK_METHODS: tuple[str, ...] = ("linear", "full", "bitfit", "ssf", "lora")
 QUICK_METHODS += ("adaptformer", "houlsby_adapter", "repadapter", "vpt_deep", "fact_tk")
 QUICK_TASKS = ("photo_scenes", "land_cover", "count")  # one of each group
 STUDIED = ("bitfit", "lora", "ssf")  # the PEFT methods whose tuning the smaller parts look into
@@ -97,23 +97,27 @@ def profile(name: str) -> Profile:
             max_train=64,
             max_evaluate=100,
         )
-    variants = (  # of chapter 04; the same in quick and laptop, on the tasks of each
-        Part("tuned"),
-        Part("default", seeds=1),
-        Part("drop_path", ("bitfit", "lora", "ssf")),
-        Part("trials", ("linear", "full", "lora", "ssf"), seeds=1),
+    tuned_methods = ("full", *STUDIED)
+    variants = [  # of chapter 04, which looks closer at a few methods, on the first task or on one task of each group
+        Part("default", tuned_methods),
+        Part("drop_path", STUDIED),
+        Part("trials", tuned_methods),
         Part("full_low_lr"),
-        Part("bitfit", seeds=1),
-        Part("best_on_test", ("linear", "full", "lora", "ssf"), seeds=1),
-    )
+        Part("bitfit"),
+        Part("best_on_test", tuned_methods),
+    ]
+
+    def on(tasks: tuple[str, ...]) -> tuple[Part, ...]:
+        return tuple(replace(part, tasks=tasks) for part in variants)
+
     if name == "quick":
         return Profile(
             name,
             "ten methods on three tasks, one of each group (about 15 minutes on 2 cores)",
             backbone="mini",
-            tasks=quick_tasks,
+            tasks=QUICK_TASKS,
             methods=QUICK_METHODS,
-            parts=variants,
+            parts=(Part("tuned"), *on(first), Part("scratch", tasks=first)),
         )
     if name == "laptop":
         return Profile(
@@ -122,6 +126,11 @@ def profile(name: str) -> Profile:
             backbone="mini",
             tasks=everything,
             methods=tuple(methods.names()),
-            parts=(*variants, Part("published", ("linear", "full", "bitfit", "ssf", "lora"), quick_tasks)),
+            parts=(
+                Part("tuned"),
+                *on(QUICK_TASKS),
+                Part("scratch"),
+                Part("published", ("linear", "full", "bitfit", "ssf"), QUICK_TASKS),
+            ),
         )
     raise UserError(f"unknown profile '{name}'; the profiles are: {', '.join(profile_names())}")

@@ -120,7 +120,7 @@ def final_specs(study: Profile, trial: RunSpec, seeds: Iterable[int] | None = No
     outer = {key: changes.pop(key) for key in list(changes) if key in ("track",)}
     kept = {key: getattr(trial.recipe, key) for key in ("lr", "weight_decay", "drop_path", "normalise", "decay")}
     recipe = dataclasses.replace(study.final, **{**kept, **changes})
-    where = {"train_on": "train1000", "evaluate_on": "test", "recipe": recipe}
+    where: dict[str, Any] = {"train_on": "train1000", "evaluate_on": "test", "recipe": recipe}
     return [dataclasses.replace(trial, seed=seed, **where, **outer) for seed in (seeds or study.seeds)]
 
 
@@ -230,7 +230,7 @@ def _bitfit(study: Profile, cells: Cells, records: Records) -> list[Planned]:
     plan = []
     for chosen in _chosen(study, cells, records):
         ours = {"lr": chosen.recipe.lr, "drop_path": study.drop_paths[-1], "normalise": "backbone"}
-        recipes = {"base": BITFIT_BASE, "all": ours}
+        recipes: dict[str, dict[str, Any]] = {"base": BITFIT_BASE, "all": ours}
         recipes |= {name: {**BITFIT_BASE, name: value} for name, value in ours.items()}
         for name, recipe in recipes.items():
             plan += [Planned(spec, f"bitfit_{name}") for spec in final_specs(study, chosen, **recipe)]

@@ -108,7 +108,7 @@ def _pretrained_cfg(name: str) -> dict[str, Any]:
 def _differences(model: Any) -> Iterator[str]:
     """Everything in timm's model that our ViT does not have, in words."""
     if type(model).__name__ != "VisionTransformer":
-        yield f"it is a {type(model).__name__}, not a plain VisionTransformer"
+        yield f"it is timm's {type(model).__name__}, not its VisionTransformer"
         return
     if model.cls_token is None:
         yield "it has no class token"
@@ -134,10 +134,11 @@ def _differences(model: Any) -> Iterator[str]:
 
 
 def _patch_differences(embed: Any) -> Iterator[str]:
-    if type(embed).__name__ != "PatchEmbed" or not embed.flatten:
-        yield f"its patch embedding is a {type(embed).__name__}" + (
-            " with flexible size" if hasattr(embed, "proj") else ""
-        )
+    if type(embed).__name__ != "PatchEmbed":
+        yield f"its patch embedding is a {type(embed).__name__}"
+        return
+    if not embed.flatten:
+        yield "it takes images of any size (dynamic_img_size)"
         return
     (height, width), (tall, wide) = embed.img_size, embed.patch_size
     if height != width or tall != wide:
@@ -162,8 +163,9 @@ def _block_differences(block: Any) -> Iterator[str]:
         yield "its attention is gated"
     if not isinstance(attn.norm, nn.Identity) or not isinstance(mlp.norm, nn.Identity):
         yield "it has a norm inside attention or MLP"
-    if attn.qkv.bias is None or attn.proj.bias is None or mlp.fc1.bias is None:
-        yield "its linear layers have no bias"
+    for name, layer in (("qkv", attn.qkv), ("proj", attn.proj), ("fc1", mlp.fc1), ("fc2", mlp.fc2)):
+        if layer.bias is None:
+            yield f"its {name} layers have no bias"
     if attn.qkv.out_features != 3 * attn.qkv.in_features:
         yield "its attention is wider or narrower than its tokens"
     act = type(mlp.act).__name__

@@ -161,7 +161,7 @@ def train(
             return np.full(logits.shape, np.nan, dtype=np.float16)
         return logits.clamp(-LARGEST, LARGEST).numpy().astype(np.float16)
 
-    held_labels = held_labels.cpu().numpy().astype(np.int64)
+    answers = held_labels.cpu().numpy().astype(np.int64)
     best: tuple[float, int] | None = None
     history: list[dict[str, float]] = []
     steps, diverged = 0, False
@@ -174,20 +174,20 @@ def train(
                 history.append(entry)
                 diverged = not math.isfinite(entry["loss"])
                 if track and not diverged:
-                    score = accuracy(logits_now(), held_labels)
+                    score = accuracy(logits_now(), answers)
                     if not math.isnan(score) and (best is None or score > best[0]):
                         best = (score, len(history))
         finally:
             model.set_drop_path(0.0)
             model.eval()
     logits = logits_now()
-    score = math.nan if diverged else accuracy(logits, held_labels)
+    score = math.nan if diverged else accuracy(logits, answers)
     diverged = diverged or math.isnan(score)
     return Run(
         accuracy=score,
         evaluated_on=evaluate_on,
         logits=logits,
-        labels=held_labels,
+        labels=answers,
         ids=tuple(held_ids),
         train_accuracy=math.nan if diverged else history[-1]["train_accuracy"],
         seconds=time.perf_counter() - start,

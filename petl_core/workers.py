@@ -106,10 +106,19 @@ def execute(spec: RunSpec, device: str = "cpu", progress: bool = False) -> Run:
     task = _task(spec.task, spec.image_size)
     if task.digest != spec.task_digest:
         raise UserError(f"task '{spec.task}' has data {task.digest} here, the spec asks for {spec.task_digest}")
-    where = {"train_on": spec.train_on, "evaluate_on": spec.evaluate_on, "max_train": spec.max_train}
-    where["max_evaluate"] = spec.max_evaluate
     model = build(spec, device)
-    return train(model, task, spec.recipe, seed=spec.seed, track=spec.track, progress=progress, **where)
+    return train(
+        model,
+        task,
+        spec.recipe,
+        seed=spec.seed,
+        train_on=spec.train_on,
+        evaluate_on=spec.evaluate_on,
+        max_train=spec.max_train,
+        max_evaluate=spec.max_evaluate,
+        track=spec.track,
+        progress=progress,
+    )
 
 
 def cost(spec: RunSpec) -> float:

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from petl_core import cli, methods
+from petl_core.adapters import load_adapter
 from petl_core.backbones import save_backbone
 from petl_core.data import embedded_names
-from petl_core.model import load_adapter
 from petl_core.records import Records
 from petl_core.vit import ViT, ViTConfig
 

@@ -181,7 +181,7 @@ def plan_variants(chosen: study.Profile, records: Records) -> dict[str, list[Run
 
 
 def test_the_parts_of_chapter_04(records):
-    names = ("tuned", "default", "drop_path", "trials", "full_low_lr", "bitfit", "best_on_test", "published")
+    names = ("tuned", "default", "drop_path", "trials", "full_low_lr", "bitfit", "best_on_test", "published", "scratch")
     chosen = tiny(trials=2, seeds=(0, 1), parts=tuple(Part(n, ("lora",) if n == "published" else None) for n in names))
     assert set(names) == set(study.PARTS)
     finish_trials(chosen, records)
@@ -198,6 +198,7 @@ def test_the_parts_of_chapter_04(records):
     assert {dataclasses.replace(s, track=False).digest for s in variants["best_on_test"]} == tuned
     (published,) = variants["published"]
     assert (published.seed, published.recipe.decay, published.recipe.drop_path) == (42, "all", 0.1)
+    assert {(s.weights, s.method) for s in variants["scratch"]} == {("random", "full")}
     base = variants["bitfit_base"][0].recipe
     for name in ("lr", "drop_path", "normalise"):  # one ingredient each
         recipe = variants[f"bitfit_{name}"][0].recipe

@@ -7,6 +7,7 @@ of the paper fit the second; what a practitioner would have got is the first. On
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,29 @@ def scores(which: str = "accuracy") -> pd.DataFrame:
     """Tasks x methods, for the rank tests of ``petl_core.analysis.ranks``."""
     _check(which)
     return final().pivot(index="task", columns="method", values=which)
+
+
+def counted(methods: Iterable[str]) -> list[str]:
+    """Those of ``methods`` that the published statements about similarity count: the PEFT methods of the study, less
+    VPT-Shallow, which its figures leave out."""
+    there = set(final()["method"]) - {"full", "linear", "vpt_shallow"}
+    return [method for method in methods if method in there]
+
+
+def relative_spread(which: str = "accuracy", methods: Sequence[str] | None = None) -> float:
+    """Relative standard deviation (percent) between PEFT methods, of the mean of groups; ``methods`` None: all."""
+    means = by_group(which).query("group == @MEAN").set_index("method")["mean"].drop(["full", "linear"])
+    means = means if methods is None else means.loc[list(methods)]
+    return 100 * float(means.std(ddof=1) / means.mean())
+
+
+def beside(ours: pd.DataFrame, which: str = "accuracy") -> pd.DataFrame:
+    """``accuracy.by_group`` of ours with a column ``published``, for the methods and groups that both have."""
+    theirs = by_group(which).rename(columns={"mean": "published"})
+    both = ours.merge(theirs, on=["group", "method"])
+    if both.empty:
+        raise UserError("none of these methods and groups is in the published table")
+    return both
 
 
 def reruns() -> pd.DataFrame:

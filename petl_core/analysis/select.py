@@ -91,6 +91,16 @@ def grid(frame: pd.DataFrame, what: str = "the table") -> pd.DataFrame:
     return result
 
 
+def common(one: pd.DataFrame, two: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both restricted to the tasks, methods and seeds that they share, so that their means are of the same cells."""
+    for column in CELL:
+        shared = set(one[column]) & set(two[column])
+        if not shared:
+            raise UserError(f"these runs have no {column} in common, so they cannot be compared")
+        one, two = one[one[column].isin(shared)], two[two[column].isin(shared)]
+    return grid(one), grid(two)
+
+
 def families(names: Iterable[str]) -> dict[str, str]:
     """The family of each method, as its class says."""
     return {name: registry.registry[name].family if name in registry.registry else "other" for name in names}

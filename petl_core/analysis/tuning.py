@@ -104,44 +104,61 @@ def best_on_test(table: pd.DataFrame, variant: str = "best_on_test") -> pd.DataF
 
 
 def paired(table: pd.DataFrame, after: str, before: str, column: str = "accuracy") -> pd.DataFrame:
-    """Each task and method: mean over seeds of ``after`` minus ``before`` (variants), in points, and its sd over seeds.
+    """``after`` minus ``before`` (variants), in points, for each task, method and seed that both have: ``difference``.
 
-    Pairs have the same task, method and seed; methods and tasks that only one variant covers are left out, whole, and
-    named in ``.attrs["left_out"]``. Raises ``UserError`` if nothing pairs or the seeds differ.
+    What only one of them has is left out, and named in ``.attrs["left_out"]`` as pairs of task and method. Raises
+    ``UserError`` if nothing pairs.
     """
     one, two = runs(table, after), runs(table, before)
-    cells = [set(zip(frame["task"], frame["method"], strict=True)) for frame in (one, two)]
-    if not cells[0] & cells[1]:
-        raise UserError(f"variants {after!r} and {before!r} have no task and method in common")
-    if set(one["seed"]) != set(two["seed"]):
-        raise UserError(f"variants {after!r} and {before!r} have different seeds, so their runs do not pair")
     keys = ["group", "task", "method", "seed"]
     both = one[[*keys, column]].merge(two[[*keys, column]], on=keys, suffixes=("", "_before"))
-    both["difference"] = both[column] - both[f"{column}_before"]
-    result = both.groupby(keys[:3])["difference"].agg(["mean", "std", "size"]).reset_index()
-    result.columns = [*keys[:3], "difference", "sd", "n"]
-    result.attrs["left_out"] = sorted(cells[0] ^ cells[1])
-    rank = {group: i for i, group in enumerate(group_order(result["group"]))}
-    return result.sort_values(
-        ["group", "task", "method"], key=lambda s: s.map(rank) if s.name == "group" else s, ignore_index=True
+    if both.empty:
+        raise UserError(f"variants {after!r} and {before!r} have no task, method and seed in common")
+    cells = [set(zip(frame["task"], frame["method"], strict=True)) for frame in (one, two)]
+    rank = {group: i for i, group in enumerate(group_order(both["group"]))}
+    result = both[keys].assign(difference=both[column] - both[f"{column}_before"])
+    result = result.sort_values(["task", "method", "seed"]).sort_values(
+        "group", key=lambda g: g.map(rank), kind="stable"
     )
+    result = result.reset_index(drop=True)
+    result.attrs["left_out"] = sorted(cells[0] ^ cells[1])
+    return result
 
 
-def over_tasks(differences: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
-    """For each method of ``paired``: the mean over tasks, its t interval (the tasks are the sample), and tasks gained.
-
-    Unlike an interval over seeds this one says what other tasks of the same kind might show.
-    """
-    rows = []
-    for method, part in differences.groupby("method"):
-        found = interval(part["difference"].to_numpy(), level)
-        rows.append((method, found.mean, found.low, found.high, int((part["difference"] > 0).sum()), found.n))
-    return pd.DataFrame(rows, columns=["method", "difference", "low", "high", "gained", "tasks"])
+def sample(differences: pd.DataFrame) -> str:
+    """What an interval of these ``paired`` differences is over: "tasks" where there are several, otherwise "seeds"."""
+    return "tasks" if differences["task"].nunique() > 1 else "seeds"
 
 
 def mean_difference(differences: pd.DataFrame, level: float = 0.95) -> Interval:
-    """The mean over methods and tasks of ``paired``, with the interval over tasks (methods averaged first)."""
-    return interval(differences.groupby("task")["difference"].mean().to_numpy(), level)
+    """The mean of ``paired`` over methods, tasks and seeds, with its t interval.
+
+    With several tasks these are the sample (all else is averaged first), so the interval says what other tasks of the
+    same kind might show. With one task the seeds are.
+    """
+    unit = sample(differences)[:-1]
+    return interval(differences.groupby(unit)["difference"].mean().to_numpy(), level)
+
+
+def by_method(differences: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
+    """``mean_difference`` for each method: columns method, difference, low, high, n."""
+    rows = []
+    for method, part in differences.groupby("method"):
+        found = mean_difference(part, level)
+        rows.append((method, found.mean, found.low, found.high, found.n))
+    return pd.DataFrame(rows, columns=["method", "difference", "low", "high", "n"])
+
+
+def ingredients(table: pd.DataFrame, base: str, variants: dict[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The effect of each variant against ``base``: ``variants`` maps names in ``table`` to readable ones.
+
+    Returns the ``paired`` differences of all, with a column ``change``, and their means and intervals by ``change``.
+    """
+    parts = {text: paired(table, variant, base) for variant, text in variants.items()}
+    means = {text: mean_difference(part) for text, part in parts.items()}
+    summary = [(text, found.mean, found.low, found.high, found.n) for text, found in means.items()]
+    differences = pd.concat([part.assign(change=text) for text, part in parts.items()], ignore_index=True)
+    return differences, pd.DataFrame(summary, columns=["change", "difference", "low", "high", "n"])
 
 
 def after_k_trials(table: pd.DataFrame, most: int) -> pd.DataFrame:

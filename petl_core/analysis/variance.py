@@ -82,6 +82,8 @@ class Components:
     method: float
     interaction: float
     seed: float
+    method_low: float  # ends of the 95 % interval of ``method``
+    method_high: float
     p_method: float  # against the interaction: would the order hold on other tasks like these?
     p_interaction: float  # against seeds
 
@@ -109,13 +111,27 @@ def components(runs: pd.DataFrame) -> Components:
     msi = n * (rest**2).sum() / ((t - 1) * (k - 1))
     mse = y.var(axis=2, ddof=1).mean()
     d_method, d_inter, d_seed = k - 1, (t - 1) * (k - 1), t * k * (n - 1)
+    low, high = _tukey_williams(msm, msi, d_method, d_inter, n * t)
     return Components(
+        method_low=low,
+        method_high=high,
         method=math.sqrt(max(0.0, (msm - msi) / (n * t))),
         interaction=math.sqrt(max(0.0, (msi - mse) / n)),
         seed=math.sqrt(mse),
         p_method=_p(msm, msi, d_method, d_inter),
         p_interaction=_p(msi, mse, d_inter, d_seed),
     )
+
+
+def _tukey_williams(
+    upper: float, lower: float, d1: int, d2: int, count: int, level: float = 0.95
+) -> tuple[float, float]:
+    """The interval of Williams (1962) and Tukey (1951) for the deviation of an effect with mean square ``upper``."""
+    ends = []
+    for q in (0.5 + level / 2, 0.5 - level / 2):
+        excess = upper - lower * float(stats.f.ppf(q, d1, d2))
+        ends.append(math.sqrt(max(0.0, d1 * excess / (count * float(stats.chi2.ppf(q, d1))))))
+    return ends[0], ends[1]
 
 
 def _p(upper: float, lower: float, d1: int, d2: int) -> float:

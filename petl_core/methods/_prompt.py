@@ -62,8 +62,12 @@ class SumOfBiases:
     parts: list[Prompts]
 
     def __call__(self, x: Tensor) -> Tensor | None:
-        biases = [bias for part in self.parts if (bias := part.score_bias(x)) is not None]
-        return sum(biases[1:], biases[0]) if biases else None
+        total = None
+        for part in self.parts:
+            bias = part.score_bias(x)
+            if bias is not None:
+                total = bias if total is None else total + bias
+        return total
 
 
 def add_score_bias(attention: Attention, prompts: Prompts) -> None:

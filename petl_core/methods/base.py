@@ -50,7 +50,7 @@ class Method:
     mergeable: ClassVar[bool] = True  # can what is added be folded into existing weights?
     obstacle: ClassVar[str] = ""  # why it cannot, where it cannot
     merge_order: ClassVar[int] = 0  # of composed methods, those with the smaller number are folded first
-    lrs: ClassVar[tuple[float, ...]] = (1e-3, 3e-3, 1e-2)  # learning rates to tune over, in the order of trial
+    lrs: ClassVar[tuple[float, ...]] = (1e-2, 3e-3, 3e-2)  # learning rates to tune over, in the order of trial
     space: ClassVar[dict[str, tuple[Any, ...]]] = {}  # hyper-parameters to tune over, on a ViT about 100 wide
     published_space: ClassVar[dict[str, tuple[Any, ...]]] = {}  # the study's grid for ViT-B/16 on VTAB-1K
 

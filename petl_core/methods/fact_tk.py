@@ -68,13 +68,13 @@ class FacTTK(Method):
     family: ClassVar[str] = "low-rank"
     paper: ClassVar[str] = "Jie and Deng, 2023, arXiv 2212.03145"
     size_field: ClassVar[str | None] = "rank"
-    space: ClassVar[dict[str, tuple[Any, ...]]] = {"scale": (1.0, 10.0), "rank": (32, 16)}
+    space: ClassVar[dict[str, tuple[Any, ...]]] = {"scale": (1.0, 10.0), "rank": (16, 32)}
     published_space: ClassVar[dict[str, tuple[Any, ...]]] = {
         "rank": (16, 32, 64),
         "scale": (0.01, 0.1, 1.0, 10.0, 100.0),
     }
 
-    rank: int = 32
+    rank: int = 16
     scale: float = 1.0
     dropout: float = 0.1
     init: str = "intended"

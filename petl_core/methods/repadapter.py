@@ -76,9 +76,8 @@ class RepAdapter(Method):
     def __post_init__(self) -> None:
         check_positive(self, "bottleneck", "groups")
         if self.bottleneck % self.groups:
-            raise ValueError(
-                f"repadapter: bottleneck is {self.bottleneck}; it must be a multiple of the {self.groups} groups"
-            )
+            h, G = self.bottleneck, self.groups
+            raise ValueError(f"repadapter: bottleneck is {h}; with {G} groups it must be a multiple of {G}")
         check_number(self, "scale")
         check_fraction(self, "dropout")
         check_choice(self, "init", ("intended", "released"))

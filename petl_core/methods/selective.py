@@ -41,7 +41,7 @@ class Selective(Method):
     title: ClassVar[str] = "Selective"
     family: ClassVar[str] = "selective"
     paper: ClassVar[str] = "Touvron et al., 2022, arXiv 2203.09795"
-    lrs: ClassVar[tuple[float, ...]] = (1e-3, 3e-4, 1e-4, 1e-5)
+    lrs: ClassVar[tuple[float, ...]] = (1e-3, 3e-4, 3e-3)
     space: ClassVar[dict[str, tuple[Any, ...]]] = {"index": ((-1,), (-2, -1))}
     published_space: ClassVar[dict[str, tuple[Any, ...]]] = {"index": ((-1,), (-2, -1), (-3, -2, -1))}
 

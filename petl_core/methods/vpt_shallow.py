@@ -50,11 +50,10 @@ class VPTShallow(Method):
     size_field: ClassVar[str | None] = "prompts"
     mergeable: ClassVar[bool] = False
     obstacle: ClassVar[str] = "its prompts are additional tokens, not weights"
-    lrs: ClassVar[tuple[float, ...]] = (1e-2, 3e-3, 3e-2)
-    space: ClassVar[dict[str, tuple[Any, ...]]] = {"prompts": (10, 5)}
+    space: ClassVar[dict[str, tuple[Any, ...]]] = {"prompts": (5, 10)}
     published_space: ClassVar[dict[str, tuple[Any, ...]]] = {"prompts": (5, 10, 50, 100, 200)}
 
-    prompts: int = 10
+    prompts: int = 5
     dropout: float = 0.1
     init: str = "intended"
 

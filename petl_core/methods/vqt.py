@@ -105,11 +105,10 @@ class VQT(Method):
     size_field: ClassVar[str | None] = "queries"
     mergeable: ClassVar[bool] = False
     obstacle: ClassVar[str] = "its queries are additional tokens, not weights"
-    lrs: ClassVar[tuple[float, ...]] = (1e-2, 3e-3, 3e-2)
-    space: ClassVar[dict[str, tuple[Any, ...]]] = {"queries": (10, 1)}
+    space: ClassVar[dict[str, tuple[Any, ...]]] = {"queries": (5, 1)}
     published_space: ClassVar[dict[str, tuple[Any, ...]]] = {}  # the study ran none
 
-    queries: int = 10
+    queries: int = 5
     dropout: float = 0.1
     init: str = "intended"
 

@@ -128,8 +128,8 @@ def draw_block(ax: Axes, marked: Mapping[str, str] | None = None) -> None:
     at = positions()
     block = [x for x, station in zip(at, STATIONS, strict=True) if station.in_block]
     left, right = block[0] - 0.45, block[-1] + 0.55
-    ax.add_patch(FancyBboxPatch((left, -2.5), right - left, 5.1, boxstyle="round,pad=0.1", fc="#f8f9fa", ec=GREY, lw=1))
-    ax.text(right - 0.1, 2.3, "one block, L times", ha="right", va="center", fontsize=9, color=INK)
+    ax.add_patch(FancyBboxPatch((left, -2.7), right - left, 5.3, boxstyle="round,pad=0.1", fc="#f8f9fa", ec=GREY, lw=1))
+    ax.text(left + 0.05, 2.3, "one block, L times", ha="left", va="center", fontsize=9, color=INK)
     ax.plot([at[0] - 0.8, at[-1] + 0.8], [0, 0], color=INK, lw=1, zorder=1)
     ax.text(at[0] - 0.9, 0, "images", ha="right", va="center", fontsize=9)
     ax.text(at[-1] + 0.9, 0, "logits", ha="left", va="center", fontsize=9)
@@ -148,14 +148,14 @@ def draw_block(ax: Axes, marked: Mapping[str, str] | None = None) -> None:
             ax.text(x, -0.02, "+", ha="center", va="center", fontsize=11, zorder=4)
         else:
             box = FancyBboxPatch(
-                (x - 0.27, -1.1), 0.54, 2.2, boxstyle="round,pad=0.05", fc=colour or FROZEN, ec=INK, lw=0.8
+                (x - 0.27, -1.2), 0.54, 2.4, boxstyle="round,pad=0.05", fc=colour or FROZEN, ec=INK, lw=0.8
             )
             box.set_zorder(3)
             ax.add_patch(box)
             shade = "white" if colour else INK
             ax.text(x, 0, station.label, rotation=90, ha="center", va="center", fontsize=8.5, zorder=4, color=shade)
     ax.set_xlim(at[0] - 2.8, at[-1] + 2.4)
-    ax.set_ylim(-2.8, 2.8)
+    ax.set_ylim(-2.9, 2.8)
     ax.set_aspect("equal")
     ax.axis("off")
 
@@ -175,8 +175,8 @@ def attachments_figure(methods: Sequence[Method], colours: Mapping[str, str], ti
     ``colours`` maps a method's name to its colour. A disc: it edits that site. A square: it trains that operation's
     own parameters; half a square: only the biases.
     """
-    at, row, top = positions(), 0.95, -3.5
-    figure, ax = plt.subplots(figsize=(9.5, 2.2 + 0.24 * len(methods)), layout="constrained")
+    at, row, top = positions(), 0.9, -3.6
+    figure, ax = plt.subplots(figsize=(9.5, 2.7 + 0.26 * len(methods)), layout="constrained")
     draw_block(ax)
     for index, method in enumerate(methods):
         y, colour = top - index * row, colours[method.name]

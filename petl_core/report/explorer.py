@@ -139,7 +139,7 @@ def _backbone_size(config: ViTConfig) -> int:
 
 
 class LearnedUpdate:
-    """What tuning did to the weights of a mergeable model: W_tuned - W_pretrained for each, with its singular values."""
+    """What tuning did to the weights of a mergeable model: W_tuned - W_pretrained, and the singular values of each."""
 
     def __init__(self, tuned: ViT) -> None:
         self.model = pc.merge(tuned).eval()

@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 
 from petl_core.analysis import ranks
 from petl_core.analysis.select import group_order
+from petl_core.analysis.tuning import sample
 from petl_core.report.style import FAMILIES, GREY, GROUP_MARKERS, GROUPS, INK, WIDTH, applied, look
 
 
@@ -136,9 +137,9 @@ def critical_difference(scores: pd.DataFrame, title: str, alpha: float = 0.05) -
 def paired_differences(
     differences: pd.DataFrame, summary: pd.DataFrame, title: str, axis: str, by: str = "method"
 ) -> Figure:
-    """A row for each method (or variant): one mark for each task, and the mean over tasks with its interval.
+    """A row for each method (or change): a mark for each task and seed, and the mean with its interval, in points.
 
-    ``differences`` has ``by``, group, task, difference; ``summary`` has ``by``, difference, low, high. Points.
+    ``differences`` is from ``tuning.paired``, ``summary`` from ``tuning.by_method`` (or both from ``ingredients``).
     """
     with applied():
         names = summary.sort_values("difference")[by].tolist()
@@ -165,22 +166,24 @@ def paired_differences(
         ax.tick_params(axis="y", length=0)
         ax.set(xlabel=axis, ylim=(-0.6, len(names) - 0.4))
         handles = [
-            Line2D([], [], marker=GROUP_MARKERS[g], ls="", color=GROUPS[g], ms=5, label=f"a {g} task") for g in groups
+            Line2D([], [], marker=GROUP_MARKERS[g], ls="", color=GROUPS[g], ms=5, label=f"{g} task, one seed")
+            for g in groups
         ]
-        handles.append(Line2D([], [], marker="o", color=GREY, ms=6, lw=2.2, label="mean, 95 % over tasks"))
+        handles.append(
+            Line2D([], [], marker="o", color=GREY, ms=6, lw=2.2, label=f"mean, 95 % over {sample(differences)}")
+        )
         fig.legend(handles=handles, loc="outside lower center", ncols=len(handles))
         ax.set_title(title)
         return fig
 
 
-def published_and_ours(ours: pd.DataFrame, published: pd.DataFrame, title: str) -> Figure:
-    """Ranks of the methods that both have, published (across) against ours (up), 1 the best; a panel for each group.
+def published_and_ours(both: pd.DataFrame, title: str) -> Figure:
+    """Ranks of methods, published (across) against ours (up), 1 the best; a panel for each group.
 
-    Both have the columns group, method, mean. Ranks, because the published means of most methods lie within two points.
+    ``both`` is ``published.beside``. Ranks, because the published means of most methods lie within two points.
     """
     with applied():
-        both = ours.merge(published, on=["group", "method"], suffixes=("", "_published"))
-        groups = [g for g in dict.fromkeys(ours["group"]) if g in set(both["group"])]
+        groups = list(dict.fromkeys(both["group"]))
         columns = min(2, len(groups))
         rows = -(-len(groups) // columns)
         fig, axes = plt.subplots(rows, columns, figsize=(WIDTH, 0.9 + 2.6 * rows), squeeze=False)
@@ -188,13 +191,14 @@ def published_and_ours(ours: pd.DataFrame, published: pd.DataFrame, title: str) 
             ax.axis("off")
         for ax, group in zip(axes.flat, groups, strict=False):
             part = both[both["group"] == group]
-            x, y = (part[column].rank(ascending=False) for column in ("mean_published", "mean"))
+            x, y = (part[column].rank(ascending=False) for column in ("published", "mean"))
             ax.plot([0.5, len(part) + 0.5], [0.5, len(part) + 0.5], color=GREY, lw=0.8, ls=":")
             for method, across, up in zip(part["method"], x, y, strict=True):
                 shown = look(method)
                 ax.plot(across, up, shown.marker, color=shown.colour, ms=7, mec="white", mew=0.5)
             ax.set_title(f"{group}: rank correlation {np.corrcoef(x, y)[0, 1]:+.2f}", fontsize=9)
-            ax.set(xlim=(len(part) + 0.7, 0.3), ylim=(len(part) + 0.7, 0.3))
+            ticks = [1, *range(4, len(part) + 1, 3)]
+            ax.set(xlim=(len(part) + 0.7, 0.3), ylim=(len(part) + 0.7, 0.3), xticks=ticks, yticks=ticks)
         for ax in axes[-1]:
             ax.set_xlabel("published rank (ViT-B/16, VTAB-1K)")
         for ax in axes[:, 0]:
@@ -209,7 +213,7 @@ def published_and_ours(ours: pd.DataFrame, published: pd.DataFrame, title: str) 
 
 
 def seed_and_method(table: pd.DataFrame, title: str) -> Figure:
-    """For each task: the deviation between methods and that between seeds, joined. ``table`` is ``variance.by_task``."""
+    """For each task: the deviation between methods and that between seeds, joined. ``table``: ``variance.by_task``."""
     with applied():
         ordered = table.iloc[::-1].reset_index(drop=True)
         fig, ax = plt.subplots(figsize=(WIDTH, 1.15 + 0.25 * len(ordered)))

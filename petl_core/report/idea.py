@@ -1,4 +1,4 @@
-"""The one picture that says what parameter-efficient fine-tuning is: which parts of the model move, for three choices."""
+"""One picture that says what parameter-efficient fine-tuning is: which parts of the model move, for three choices."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _box(ax: Axes, x: float, y: float, width: float, height: float, text: str, m
 
 
 def idea_figure(counts: dict[str, int], blocks: int = 4) -> Figure:
-    """Three columns: linear probing, PEFT, full fine-tuning. ``counts`` gives the trained numbers of each, in this order.
+    """Three columns: linear probing, PEFT, full fine-tuning; ``counts`` gives their trained numbers, in this order.
 
     Grey is frozen, orange is trained. ``blocks`` is how many blocks to draw.
     """

@@ -1,7 +1,7 @@
-"""What the chapters measure on a live model: shapes along the way, what an edit changes, and whether a method keeps its word.
+"""What the chapters measure on a live model: shapes on the way, what an edit changes, whether a method keeps its word.
 
-``examine`` is the chapter's version of the contract tests: it builds a method on a backbone, counts what trains, compares
-the start with the pre-trained function, disturbs everything trainable and compares merged with unmerged.
+``examine`` is the chapters' version of the contract tests: it builds a method on a backbone, counts what trains,
+compares the start with the pre-trained function, disturbs everything trainable and compares merged with unmerged.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from petl_core.vit import MODEL_SITES, Edit, ViT, ViTConfig
 
 @contextmanager
 def edit_at(vit: ViT, site: str, edit: Edit, blocks: Sequence[int] | None = None) -> Iterator[ViT]:
-    """Inside the ``with``, ``edit`` is the last one at ``site`` (of the given blocks, or all); afterwards it is gone."""
+    """Inside the ``with``, ``edit`` is the last at ``site`` (of the given blocks, or all); afterwards it is gone."""
     if site in MODEL_SITES:
         lists = [site_list(vit, site)]
     else:

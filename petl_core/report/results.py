@@ -31,9 +31,13 @@ class Results:
 
     @functools.cached_property
     def table(self) -> pd.DataFrame:
-        """``Records.table()`` of this profile's tasks and methods."""
+        """``Records.table()`` of this profile's tasks and methods, those of its special parts included."""
+        from petl_core.study import PARTS
+
         table = self.records.table()
-        mine = table["task"].isin(self.profile.tasks) & table["method"].isin(self.profile.methods)
+        methods = set(self.profile.methods)
+        methods = methods.union(*(part.methods or PARTS[part.name].only or () for part in self.profile.parts))
+        mine = table["task"].isin(self.profile.tasks) & table["method"].isin(methods)
         return table[mine].reset_index(drop=True)
 
     def has(self, variant: str) -> bool:
@@ -52,8 +56,9 @@ class Results:
         origin = "computed by this notebook's own study" if self.fresh else "the runs shipped with the repository"
         runs = self.table["digest"].nunique()
         text = (
-            f"Profile **{p.name}**: backbone `{p.backbone}`, {len(p.tasks)} tasks, {len(p.methods)} methods, {p.trials} "
-            f"trials for each method on each task, {len(p.seeds)} seeds. The numbers come from {runs:,} runs, {origin}."
+            f"Profile **{p.name}**: backbone `{p.backbone}`, {len(p.tasks)} tasks, {len(p.methods)} methods, "
+            f"{p.trials} trials for each method on each task, {len(p.seeds)} seeds. The numbers come from {runs:,} runs: "
+            f"{origin}."
         )
         return Markdown(f"{SMOKE}\n\n{text}" if self.smoke else text)
 

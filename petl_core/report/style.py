@@ -1,7 +1,7 @@
 """One look for all figures: a colour for each family of methods, a marker and a shade for each method, plain axes.
 
-The colours are those of Okabe and Ito, which people with any common colour vision tell apart; no figure relies on colour
-alone. A method's look follows from its family and its place in it, so one that a reader registers gets its own.
+The colours are those of Okabe and Ito, which people with any common colour vision tell apart; no figure relies on
+colour alone. A method's look follows from its family and its place in it, so one that a reader registers gets its own.
 """
 
 from __future__ import annotations

@@ -17,21 +17,27 @@ def table(
 ) -> Styler:
     """The frame as a table without index. ``formats`` by column ("{:.1f}"), or one for all numbers; NaN shows as –.
 
-    A column ``method`` is shown with the methods' titles.
+    Other numbers show as whole numbers or with four digits; a column ``method`` with the methods' titles.
     """
     shown = frame.copy()
     if "method" in shown:
         shown["method"] = shown["method"].map(title)
-    if isinstance(formats, str):
-        formats = dict.fromkeys(shown.select_dtypes("number"), formats)
-    shown = shown.rename(columns={column: str(column).replace("_", " ") for column in shown})
-    formats = {str(column).replace("_", " "): form for column, form in (formats or {}).items()}
+    numbers = list(shown.select_dtypes("number"))
+    forms: dict[str, Any] = dict.fromkeys(
+        numbers, _plain if formats is None or not isinstance(formats, str) else formats
+    )
+    if formats is not None and not isinstance(formats, str):
+        forms |= formats
+    shown = shown.rename(columns=lambda column: str(column).replace("_", " "))
+    forms = {str(column).replace("_", " "): form for column, form in forms.items()}
     name = hashlib.sha256(f"{caption}{shown.to_csv()}".encode()).hexdigest()[:8]
     styler = Styler(shown, uuid=name, cell_ids=False).hide(axis="index")
-    styler = styler.format(formats, na_rep="–")  # type: ignore[arg-type]
-    numbers = [column for column in shown if pd.api.types.is_numeric_dtype(shown[column])]
-    styler = styler.set_properties(subset=numbers, **{"text-align": "right"}) if numbers else styler
+    styler = styler.format(forms, na_rep="–")
     return styler.set_caption(caption) if caption else styler
+
+
+def _plain(value: float) -> str:
+    return f"{int(value):,}" if float(value).is_integer() else f"{value:.4g}"
 
 
 def points(value: float, low: float | None = None, high: float | None = None) -> str:

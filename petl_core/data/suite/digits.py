@@ -52,16 +52,16 @@ def sample(draw: Draw, label: int) -> Array:
     pool = of_class(draw.split, label)
     digit = pool[draw.number % len(pool)]
     x, y = grid()
-    u, v = turned(x, y, SIZE / 2 + draw.uniform(-4, 4), SIZE / 2 + draw.uniform(-4, 4), draw.uniform(-0.4, 0.4))
-    scale = draw.uniform(2.0, 3.2)  # image pixels to one digit pixel
+    u, v = turned(x, y, SIZE / 2 + draw.uniform(-2.5, 2.5), SIZE / 2 + draw.uniform(-2, 2), draw.uniform(-0.25, 0.25))
+    scale = draw.uniform(2.6, 3.4)  # image pixels to one digit pixel
     u, v = u / scale + draw.uniform(-0.3, 0.3) * v / scale, v / scale * draw.uniform(0.85, 1.15)
     mask = ink(digit, u + 4, v + 4)
     for side in (-8.5, 8.5):
-        if draw.chance(0.5):
+        if draw.chance(0.3):
             other = of_class(draw.split, draw.integer(0, 9))
             mask = np.maximum(mask, ink(draw.pick(other), u + 4 + side, v + 4))
     mask = shrink(np.clip(mask * 1.6 - 0.3, 0, 1), FINE)
     low = draw.uniform(0.0, 0.25)
-    back, front = clutter(draw, low, low + draw.uniform(0.2, 0.45)), draw.uniform(0.75, 1.0)
+    back, front = clutter(draw, low, low + draw.uniform(0.15, 0.35)), draw.uniform(0.75, 1.0)
     picture = back + (front - back) * mask
     return picture if draw.chance(0.5) else 1 - picture

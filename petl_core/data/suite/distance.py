@@ -16,14 +16,14 @@ NEAR, FAR_END = 2.5, 9.0
     name="distance",
     group="structured",
     classes=tuple(f"{NEAR * (FAR_END / NEAR) ** (i / BINS):.1f} or more" for i in range(BINS)),
-    description="The distance of the nearest of one to four objects, in six bins of equal ratio.",
+    description="The distance of the nearest of one to three objects, in six bins of equal ratio.",
     source="rendered by this project",
     licence="MIT, as this project",
 )
 def sample(draw: Draw, label: int) -> Array:
-    height = draw.uniform(1.2, 2.2)
+    height = draw.uniform(1.4, 2.0)
     position = np.array([0.0, 0.0, height])
-    rays = camera(position, np.array([6.0, 0.0, draw.uniform(-0.6, 1.0)]), draw.uniform(1.5, 1.9))
+    rays = camera(position, np.array([6.0, 0.0, draw.uniform(-0.3, 0.5)]), draw.uniform(1.5, 1.8))
     down = rays[..., 2] < -0.02
     t = np.where(down, -height / np.where(down, rays[..., 2], -1), 0)
     gx, gy = t * rays[..., 0], t * rays[..., 1]
@@ -35,9 +35,9 @@ def sample(draw: Draw, label: int) -> Array:
 
     closest = NEAR * (FAR_END / NEAR) ** ((label + draw.uniform()) / BINS)
     things: list[Box | Ball] = []
-    for number in range(draw.integer(1, 4)):
+    for number in range(draw.integer(1, 3)):
         reach = closest if number == 0 else closest + draw.uniform(0.3, 1.0) * (12 - closest)
-        size, side = draw.uniform(0.3, 0.65), draw.uniform(-0.3, 0.3)
+        size, side = draw.uniform(0.45, 0.75), draw.uniform(-0.3, 0.3)
         x, y = reach * math.cos(side), reach * math.sin(side)
         paint = contrasting(draw, [first, second, sky], 0.2)
         shadow = (gx - x) ** 2 + (gy - y) ** 2 < (size * 1.3) ** 2

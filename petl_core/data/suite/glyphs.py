@@ -81,13 +81,13 @@ def outline(face: str, letter: str) -> list[Array]:
 )
 def sample(draw: Draw, label: int) -> Array:
     contours = outline(draw.pick(FACES), LETTERS[label])
-    height, angle = draw.uniform(15, 25), draw.uniform(-0.35, 0.35)
+    height, angle = draw.uniform(18, 26), draw.uniform(-0.2, 0.2)
     c, s = np.cos(angle), np.sin(angle)
     frame = np.array([[c, s], [-s, c]]) * height
-    frame = np.array([[draw.uniform(0.8, 1.15), 0], [draw.uniform(-0.25, 0.25), 1]]) @ frame
-    centre = SIZE / 2 + draw.array(2, -4, 4)
+    frame = np.array([[draw.uniform(0.8, 1.15), 0], [draw.uniform(-0.15, 0.15), 1]]) @ frame
+    centre = SIZE / 2 + draw.array(2, -2.5, 2.5)
     mask = shrink(outline_mask([contour @ frame + centre for contour in contours], fine=FINE), FINE)
     low = draw.uniform(0.0, 0.25)
-    back, front = clutter(draw, low, low + draw.uniform(0.2, 0.45)), draw.uniform(0.75, 1.0)
+    back, front = clutter(draw, low, low + draw.uniform(0.15, 0.35)), draw.uniform(0.75, 1.0)
     picture = back + (front - back) * mask
     return picture if draw.chance(0.5) else 1 - picture

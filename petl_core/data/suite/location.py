@@ -1,4 +1,4 @@
-"""Structured: in which column is the cross? Other shapes of the same size and colours lie about."""
+"""Structured: in which column is the cross? Discs in the same colours lie about."""
 
 import math
 
@@ -8,7 +8,7 @@ from petl_core.data.suite import embedded_task
 from petl_core.data.suite.draw import SIZE, Array, Draw, background, contrasting, disc, grid, over, shrink, turned
 
 BINS = 8
-MARGIN = 5.0
+MARGIN = 5.5
 
 
 def cross(x: Array, y: Array, cx: float, cy: float, size: float, angle: float) -> Array:
@@ -21,7 +21,7 @@ def cross(x: Array, y: Array, cx: float, cy: float, size: float, angle: float) -
     name="location",
     group="structured",
     classes=tuple(f"column {i}" for i in range(BINS)),
-    description="The horizontal position, in eight bins, of the one cross among discs and squares.",
+    description="The horizontal position, in eight bins, of the one cross among up to two discs.",
     source="rendered by this project",
     licence="MIT, as this project",
 )
@@ -30,19 +30,16 @@ def sample(draw: Draw, label: int) -> Array:
     x, y = grid()
     cx = MARGIN + (SIZE - 2 * MARGIN) * (label + draw.uniform()) / BINS
     cy = draw.uniform(MARGIN, SIZE - MARGIN)
-    size = draw.uniform(5.0, 6.5)
+    size = draw.uniform(5.5, 7.0)
     places = [(cx, cy, size)]
-    for _ in range(draw.integer(1, 3)):
+    for _ in range(draw.integer(0, 2)):
         for _ in range(30):
-            radius = draw.uniform(2.5, 4.5)
+            radius = draw.uniform(2.5, 4.0)
             px, py = draw.uniform(2, SIZE - 2), draw.uniform(2, SIZE - 2)
             if all(math.hypot(px - ox, py - oy) > radius * 1.2 + other for ox, oy, other in places):
                 places.append((px, py, radius))
                 break
     for px, py, radius in places[1:]:
-        u, v = turned(x, y, px, py, draw.angle())
-        square = (np.abs(u) < radius * 0.85) & (np.abs(v) < radius * 0.85)
-        shape = disc(x, y, px, py, radius) if draw.chance(0.5) else square
-        picture = over(picture, shape * 1.0, contrasting(draw, colours, 0.3))
+        picture = over(picture, disc(x, y, px, py, radius) * 1.0, contrasting(draw, colours, 0.3))
     target = cross(x, y, cx, cy, size, draw.angle())
     return np.clip(shrink(over(picture, target * 1.0, contrasting(draw, colours, 0.3))), 0, 1)
