@@ -29,7 +29,7 @@
 # %% tags=["parameters"]
 import os
 
-PROFILE = os.environ.get("PETL_PROFILE", "laptop")
+PROFILE = os.environ.get("PETL_PROFILE", "quick")
 RESULTS = os.environ.get("PETL_RESULTS", "shipped")
 RUNS = os.environ.get("PETL_RUNS", "")
 

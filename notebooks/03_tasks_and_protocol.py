@@ -30,7 +30,7 @@
 # %% tags=["parameters"]
 import os
 
-PROFILE = os.environ.get("PETL_PROFILE", "laptop")
+PROFILE = os.environ.get("PETL_PROFILE", "quick")
 RESULTS = os.environ.get("PETL_RESULTS", "shipped")
 RUNS = os.environ.get("PETL_RUNS", "")
 
@@ -220,42 +220,27 @@ style.show(
 # ### Control: the same network without pre-training
 #
 # Everything in this book is about *transfer*. So the first thing to show is that there is something to transfer: full
-# fine-tuning from `mini`'s weights (from the records), and from random ones, which even get twice the epochs. These last
-# runs happen now, in this notebook.
+# fine-tuning from `mini`'s weights, and the same network from random ones, both tuned with the same number of trials.
 
 # %%
-pair = shown[:2]
-live = replace(plan.final, lr=study.DEFAULT_LR)
-limits = {"max_train": plan.max_train, "max_evaluate": plan.max_evaluate}
-known = results.table.query("variant == 'default' and method == 'full'").groupby("task")["accuracy"].mean()
-transfer = []
-for name in pair:
-    model = pc.create_model(plan.backbone, "full", num_classes=tasks[name].num_classes, pretrained=False)
-    run = pc.train(model, tasks[name], replace(live, epochs=2 * live.epochs), **limits)
-    if name not in known:  # at smoke
-        model = pc.create_model(plan.backbone, "full", num_classes=tasks[name].num_classes)
-        known[name] = pc.train(model, tasks[name], live, **limits).test_accuracy
-    transfer.append(
-        {
-            "task": name,
-            "pre-trained": known[name],
-            "random, twice the epochs": run.test_accuracy,
-            "its training accuracy": run.train_accuracy,
-        }
-    )
-transfer = pd.DataFrame(transfer)
-table(transfer, "{:.1f}", f"Full fine-tuning at rate {live.lr:g}, accuracy in percent")
+reference = "tuned" if "full" in plan.methods else "full_low_lr"  # the same runs; smoke has only the second
+transfer = tuning.paired(results.table, reference, "scratch")
+gain = tuning.mean_difference(transfer)
+means_of = {
+    n: select.runs(results.table, v, methods=["full"]).groupby("task")["accuracy"].mean()
+    for n, v in (("pre-trained", reference), ("random", "scratch"))
+}
+starts = pd.DataFrame(means_of).dropna().assign(gain=lambda t: t["pre-trained"] - t["random"])
+table(starts.reset_index(), "{:.1f}", "Full fine-tuning from pre-trained and from random weights, test accuracy (%)")
 
 # %%
-gain = (transfer["pre-trained"] - transfer["random, twice the epochs"]).set_axis(pair)
 Markdown(
-    "Pre-training is worth "
-    + " and ".join(f"**{g:+.1f} points** on {t.replace('_', ' ')}" for t, g in gain.items())
-    + "."
+    f"Pre-training is worth **{points(gain.mean, gain.low, gain.high)}** on average (interval over {tuning.sample(transfer)}), from {starts['gain'].min():+.1f} "
+    f"to {starts['gain'].max():+.1f}. "
     + (
-        " The control behaves: there is something to transfer."
-        if gain.min() > 0
-        else " **The control does not behave on each task.**"
+        "The control behaves: there is something to transfer."
+        if gain.low > 0
+        else "**The control does not behave clearly at this profile.**"
     )
 )
 
@@ -293,6 +278,7 @@ name = shown[0]
 digest = tuned.query("task == @name and method == 'lora'").iloc[0]["digest"]
 spec = RunSpec.from_dict(results.records.get(digest)["spec"])
 model = pc.create_model(spec.backbone, spec.method, num_classes=tasks[name].num_classes, seed=spec.seed, **spec.hyper)
+limits = {"max_train": spec.max_train, "max_evaluate": spec.max_evaluate}
 run = pc.train(model, tasks[name], spec.recipe, seed=spec.seed, track=True, **limits)
 table(
     pd.DataFrame(run.history),
@@ -586,7 +572,7 @@ Markdown(
     f"""## Summary in five lines
 
 1. {len(tasks)} tasks, {len({t.group for t in tasks.values()})} groups, {len(tasks) * len(pairs)} pairs of splits checked: none overlaps.
-2. Pre-training is worth {gain.mean():+.1f} points over random weights with twice the epochs (mean of {len(gain)} tasks).
+2. Pre-training is worth {gain.mean:+.1f} points over random weights (mean of {len(starts)} tasks), so there is something to transfer.
 3. The best of 20 equal models looks {gain_20:.1f} points better than it is on {n_val} validation images; the published full fine-tuning gains {gap["full"]:.1f} from the best test epoch.
 4. Seeds differ by {sd:.2f} points (standard deviation on one task); the sampling error of {n_test:,} test images is {se:.1f} points at 70 %.
 5. Equal trials ({plan.trials}), chosen on validation at the last epoch, {len(plan.seeds)} seeds, test once: that is the protocol of chapter 4."""

@@ -80,6 +80,21 @@ def test_rank_test_of_the_published_table() -> None:
     assert far == {"layernorm", "vpt_deep", "vpt_shallow"}
 
 
+def test_similarity_depends_on_who_is_counted() -> None:
+    thirteen = published.counted(methods.names())
+    assert len(thirteen) == 13
+    assert "vpt_shallow" not in thirteen
+    assert published.relative_spread("best_accuracy", thirteen) == pytest.approx(1.05, abs=0.011)
+    assert published.relative_spread("best_accuracy") == pytest.approx(3.39, abs=0.12)
+
+
+def test_beside() -> None:
+    ours = pd.DataFrame({"group": ["natural", MEAN], "method": ["lora", "lora"], "mean": [1.0, 2.0]})
+    assert published.beside(ours)["published"].tolist() == pytest.approx([80.45, 75.24], abs=0.006)
+    with pytest.raises(UserError, match="none of these methods"):
+        published.beside(ours.assign(method="vqt"))
+
+
 def test_optimism_grows_with_the_number_of_trials() -> None:
     table = published.optimism().set_index("method")
     assert table.loc["bitfit", "trials"] == 4

@@ -66,7 +66,8 @@ def counted(methods: Iterable[str]) -> list[str]:
 
 def relative_spread(which: str = "accuracy", methods: Sequence[str] | None = None) -> float:
     """Relative standard deviation (percent) between PEFT methods, of the mean of groups; ``methods`` None: all."""
-    means = by_group(which).query("group == @MEAN").set_index("method")["mean"].drop(["full", "linear"])
+    table = by_group(which)
+    means = table[table["group"] == MEAN].set_index("method")["mean"].drop(["full", "linear"])
     means = means if methods is None else means.loc[list(methods)]
     return 100 * float(means.std(ddof=1) / means.mean())
 

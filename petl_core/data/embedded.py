@@ -70,7 +70,7 @@ def sample_split(task: EmbeddedTask, split: str, only: Iterable[int] | None = No
 def sample_tints(task: EmbeddedTask, split: str) -> np.ndarray:
     """The dark and the light colour of each sample of a tinted task, uint8 (n, 2, 3)."""
     values = Draw(f"{task.name} tints", split, 0, 0).array((COUNTS[split], 2, 3))
-    return np.floor(np.stack([values[:, 0] * 70, 185 + values[:, 1] * 70], axis=1)).astype(np.uint8)
+    return np.floor(np.stack([values[:, 0] * 90, 165 + values[:, 1] * 90], axis=1)).astype(np.uint8)
 
 
 def task_arrays(task: EmbeddedTask) -> dict[str, np.ndarray]:

@@ -16,9 +16,7 @@ from petl_core.records import Records
 if TYPE_CHECKING:
     from IPython.display import Markdown
 
-SMOKE = (
-    "**This is the smoke profile: a few steps on few images. It shows that the code runs; its numbers mean nothing.**"
-)
+SMOKE = "**This is the smoke profile, a few steps on few images: the code runs, the numbers mean nothing.**"
 
 
 @dataclass(frozen=True)
@@ -57,8 +55,8 @@ class Results:
         runs = self.table["digest"].nunique()
         text = (
             f"Profile **{p.name}**: backbone `{p.backbone}`, {len(p.tasks)} tasks, {len(p.methods)} methods, "
-            f"{p.trials} trials for each method on each task, {len(p.seeds)} seeds. The numbers come from {runs:,} runs: "
-            f"{origin}."
+            f"{p.trials} trials for each method on each task, {len(p.seeds)} seeds. The numbers come "
+            f"from {runs:,} runs: {origin}."
         )
         return Markdown(f"{SMOKE}\n\n{text}" if self.smoke else text)
 

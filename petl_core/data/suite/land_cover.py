@@ -29,7 +29,7 @@ FULL = SIZE * FINE
 def ground(draw: Draw, paint: Array, strength: float = 0.25) -> Array:
     """Rough open land of about one colour, (64, 64, 3)."""
     other = shade_of(draw, paint, strength)
-    weight = 0.5 * smooth_noise(draw, 3) + 0.5 * smooth_noise(draw, 9)
+    weight = 0.4 * smooth_noise(draw, 3) + 0.3 * smooth_noise(draw, 8) + 0.3 * smooth_noise(draw, 20)
     return mix(paint, other, np.clip(weight * 2 - 0.5, 0, 1))
 
 

@@ -28,5 +28,5 @@ PHOTOS = {
     colour="tinted",
 )
 def sample(draw: Draw, label: int) -> Array:
-    pieces = cells(list(PHOTOS.values())[label], 90, draw.split)
-    return evened(draw, patch(draw, pieces, (60, 90), turn=0.15))
+    pieces = cells(list(PHOTOS.values())[label], 75, draw.split)
+    return evened(draw, patch(draw, pieces, (48, 75), turn=0.15))
