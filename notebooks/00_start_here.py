@@ -134,7 +134,7 @@ style.show(fig, "Two examples of each digit")
 # Learning rates are sensible but not tuned: this is a demonstration, chapter 4 is the comparison.
 
 # %%
-epochs = 1 if SMOKE else 8
+epochs = 1 if SMOKE else 6
 setups = {
     "linear probe": ("linear", True, 1e-2),
     "LoRA": ("lora", True, 3e-3),

@@ -263,8 +263,7 @@ assert rates[int(plan.final.warmup * total)] == plan.final.lr
 peak = int(np.argmax(rates))
 style.show(
     protocol_figures.schedule(
-        {"final run": plan.final, "trial": plan.tune},
-        1000,
+        {"final run": (plan.final, 1000), "trial": (plan.tune, 800)},
         f"Of {total} steps, step {peak} has exactly the base rate, the largest",
     ),
     "The learning rate over steps for a final run and a trial: a short linear rise to the base rate, then half a cosine to zero.",
@@ -572,7 +571,7 @@ Markdown(
     f"""## Summary in five lines
 
 1. {len(tasks)} tasks, {len({t.group for t in tasks.values()})} groups, {len(tasks) * len(pairs)} pairs of splits checked: none overlaps.
-2. Pre-training is worth {gain.mean:+.1f} points over random weights (mean of {len(starts)} tasks), so there is something to transfer.
+2. Pre-training is worth {gain.mean:+.1f} points over random weights (mean of {len(starts)} tasks).
 3. The best of 20 equal models looks {gain_20:.1f} points better than it is on {n_val} validation images; the published full fine-tuning gains {gap["full"]:.1f} from the best test epoch.
 4. Seeds differ by {sd:.2f} points (standard deviation on one task); the sampling error of {n_test:,} test images is {se:.1f} points at 70 %.
 5. Equal trials ({plan.trials}), chosen on validation at the last epoch, {len(plan.seeds)} seeds, test once: that is the protocol of chapter 4."""

@@ -161,7 +161,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         B, N, D = x.shape
         qkv = apply(self.sites["qkv"], self.qkv(x), x)  # (B, N, 3D)
-        q, k, v = qkv.reshape(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)  # each (B, H, N, D/H)
+        parts = qkv.reshape(B, N, 3, self.heads, D // self.heads).unbind(2)  # three of (B, N, H, D/H)
+        q, k, v = (part.transpose(1, 2) for part in parts)  # each (B, H, N, D/H)
         bias = self.score_bias(x) if self.score_bias is not None else None
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)  # softmax(q k' / sqrt(D/H)) v
         y = y.transpose(1, 2).reshape(B, N, D)

@@ -8,6 +8,7 @@ reader of the built book loses the sliders and nothing else.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from torch import Tensor
 
 import petl_core as pc
 from petl_core.methods import get, names
+from petl_core.model import Model
 from petl_core.report.anatomy import STATIONS, attachment, part_of, sites_figure
 from petl_core.report.measure import trace
 from petl_core.train import accuracy, predict
@@ -127,7 +129,7 @@ def count_explorer(backbones: Mapping[str, ViTConfig]) -> Explorer:
         return Answer(values, text)
 
     first = next(iter(backbones))
-    controls = {"backbone": list(backbones), "method": names(), "size": list(SIZES)}
+    controls: dict[str, Sequence[Any]] = {"backbone": list(backbones), "method": names(), "size": list(SIZES)}
     return Explorer(controls, {"backbone": first, "method": "lora", "size": 8}, answer_to)
 
 
@@ -141,7 +143,7 @@ def _backbone_size(config: ViTConfig) -> int:
 class LearnedUpdate:
     """What tuning did to the weights of a mergeable model: W_tuned - W_pretrained, and the singular values of each."""
 
-    def __init__(self, tuned: ViT) -> None:
+    def __init__(self, tuned: Model) -> None:
         self.model = pc.merge(tuned).eval()
         start = pc.merge(pc.interpolate(tuned, 0.0))
         self.start = {n: p.detach().clone() for n, p in start.named_parameters() if not n.startswith("head.")}
@@ -165,22 +167,22 @@ class LearnedUpdate:
         return self.model
 
 
-def update_explorer(tuned: ViT, task: pc.Task, ranks: Sequence[int], images: int = 500) -> Explorer:
+def update_explorer(tuned: Model, task: pc.Task, ranks: Sequence[int], images: int = 500) -> Explorer:
     """Choose how many directions of the learned update to keep, and how strongly to apply them: test accuracy, live."""
     update = LearnedUpdate(tuned)
-    pictures, labels, _ = task.split("test")
-    pictures, labels = pictures[:images], labels[:images].numpy()
-    norm = sum(update.start[n].square().sum() for n in update.factors).sqrt().item()
+    pictures, truth, _ = task.split("test")
+    pictures, labels = pictures[:images], truth[:images].numpy()
+    norm = math.hypot(*(update.start[n].norm().item() for n in update.factors))
 
     def answer_to(rank: int, scale: float) -> Answer:
         model = update.apply(rank, scale)
         score = accuracy(predict(model, pictures).numpy(), labels)
-        kept = scale * sum(update.spectrum(n)[:rank].square().sum() for n in update.factors).sqrt().item()
+        kept = scale * math.hypot(*(update.spectrum(n)[:rank].norm().item() for n in update.factors))
         values = {"accuracy (%)": score, "‖ΔW‖ / ‖W‖": kept / norm}
         text = (
             f"rank {rank}, scale {scale}: **{score:.1f} %** of {len(labels)} test images; ‖ΔW‖/‖W‖ = {kept / norm:.3f}."
         )
         return Answer(values, text)
 
-    controls = {"rank": list(ranks), "scale": [0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 4.0]}
+    controls: dict[str, Sequence[Any]] = {"rank": list(ranks), "scale": [0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 4.0]}
     return Explorer(controls, {"rank": max(ranks), "scale": 1.0}, answer_to)

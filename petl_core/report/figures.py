@@ -74,7 +74,7 @@ def task_strip(table: pd.DataFrame, title: str, order: Sequence[str]) -> Figure:
         ax.tick_params(length=0)
         _method_labels(ax, list(wide.index))
         for label in ax.get_xticklabels():
-            label.set_ha("left" if len(tasks) > 6 else "center")
+            label.set_horizontalalignment("left" if len(tasks) > 6 else "center")
             label.set_fontsize(8)
             label.set_color(INK)
         for j in range(1, len(tasks)):
@@ -224,7 +224,7 @@ def seed_and_method(table: pd.DataFrame, title: str) -> Figure:
             ax.plot(row["between"], y, GROUP_MARKERS.get(row["group"], "D"), color=colour, mec=INK, mew=0.6, ms=7.5)
         ax.set_yticks(range(len(ordered)), ordered["task"].str.replace("_", " "))
         ax.tick_params(axis="y", length=0)
-        ax.set(xlabel="standard deviation (points of accuracy)", xlim=(0, None))
+        ax.set(xlabel="standard deviation (points of accuracy)", xlim=(0, None), ylim=(-0.6, len(ordered) - 0.4))
         ax.grid(axis="x", color="#e3e6e8", lw=0.7)
         ax.set_axisbelow(True)
         handles = [Line2D([], [], marker="o", ls="", color="white", mec=INK, label="between seeds of one method")]

@@ -75,7 +75,7 @@ def shake(model: ViT, std: float = 0.02, seed: int = 0) -> ViT:
     random = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and not name.startswith("head."):
-            parameter += std * torch.randn(parameter.shape, generator=random)
+            parameter.add_(std * torch.randn(parameter.shape, generator=random))
     return model
 
 

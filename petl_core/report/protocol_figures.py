@@ -10,7 +10,9 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
+from petl_core.analysis.select import group_order
 from petl_core.analysis.tuning import noise_maximum, select_on_noise
 from petl_core.data import Task
 from petl_core.errors import UserError
@@ -21,7 +23,7 @@ from petl_core.train import Recipe, learning_rate
 def suite(tasks: Sequence[Task], title: str, per_task: int = 10) -> Figure:
     """One row of training images for each task, one of each class as far as they go, with its chance level."""
     with applied():
-        fig, axes = plt.subplots(len(tasks), 1, figsize=(WIDTH, 0.35 + 0.53 * len(tasks)), squeeze=False)
+        fig, axes = plt.subplots(len(tasks), 1, figsize=(WIDTH, 0.6 + 0.53 * len(tasks)), squeeze=False)
         for ax, task in zip(axes[:, 0], tasks, strict=True):
             images, labels, _ = task.split("train800")
             first = [int((labels == c).nonzero()[0]) for c in range(task.num_classes)]
@@ -40,6 +42,8 @@ def suite(tasks: Sequence[Task], title: str, per_task: int = 10) -> Figure:
             ax.add_patch(
                 plt.Rectangle((-0.012, 0), 0.006, 1, color=GROUPS[task.group], transform=ax.transAxes, clip_on=False)
             )
+        handles = [Patch(color=GROUPS[group], label=group) for group in group_order(task.group for task in tasks)]
+        fig.legend(handles=handles, loc="outside lower center", ncols=len(handles), handlelength=0.8)
         fig.suptitle(title, fontsize=10, ha="left", x=0.01)
         return fig
 
@@ -51,6 +55,9 @@ def read_log(path: Path) -> tuple[dict[str, Any], list[dict[str, float]]]:
         recipe = next(line["recipe"] for line in lines if "recipe" in line)
     except (OSError, ValueError, StopIteration) as error:
         raise UserError(f"cannot read the log of pre-training {path} ({error}); get a fresh copy of it") from error
+    for line in lines:
+        if "resumed_after_epoch" in line:
+            recipe = {**recipe, "epochs": line["epochs"]}  # a resumed run may have been given another length
     epochs = {int(line["epoch"]): line for line in lines if "epoch" in line}
     return recipe, [epochs[number] for number in sorted(epochs)]
 
@@ -60,7 +67,7 @@ def pretraining(epochs: Sequence[Mapping[str, float]], title: str) -> Figure:
     with applied():
         fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.6))
         x = [row["epoch"] for row in epochs]
-        panels = (("train_loss", "training loss (nats, with smoothing)"), ("val_accuracy", "validation accuracy (%)"))
+        panels = (("train_loss", "training loss (nats)"), ("val_accuracy", "validation accuracy (%)"))
         for ax, (key, name) in zip(axes, panels, strict=True):
             ax.plot(x, [row[key] for row in epochs], marker="o", ms=3.5, color="#0072b2")
             ax.set(xlabel="epoch", ylabel=name)
@@ -70,11 +77,11 @@ def pretraining(epochs: Sequence[Mapping[str, float]], title: str) -> Figure:
         return fig
 
 
-def schedule(recipes: Mapping[str, Recipe], images: int, title: str) -> Figure:
-    """The learning rate of every step, as a fraction of the base rate, for runs over ``images`` training images."""
+def schedule(recipes: Mapping[str, tuple[Recipe, int]], title: str) -> Figure:
+    """The rate of every step as a fraction of the base rate; ``recipes`` gives recipe and number of training images."""
     with applied():
         fig, ax = plt.subplots(figsize=(WIDTH, 2.5))
-        for (name, recipe), line in zip(recipes.items(), ("-", "--", ":"), strict=False):
+        for (name, (recipe, images)), line in zip(recipes.items(), ("-", "--", ":"), strict=False):
             total = recipe.epochs * -(-images // recipe.batch_size)
             rates = [learning_rate(step, total, recipe) / recipe.lr for step in range(total)]
             ax.plot(rates, line, color="#0072b2" if line == "-" else "#d55e00", label=f"{name}, {total} steps")

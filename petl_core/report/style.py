@@ -11,6 +11,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.colors import to_hex, to_rgb
@@ -24,7 +25,7 @@ FAMILIES = {
     "low-rank": "#d55e00",
     "adapter": "#009e73",
     "prompt": "#cc79a7",
-    "other": "#e69f00",
+    "other": "#111111",
 }
 GROUPS = {"natural": "#e69f00", "specialised": "#56b4e9", "structured": "#8c510a", "other": "#999999"}
 GROUP_MARKERS = {"natural": "o", "specialised": "s", "structured": "^", "other": "D"}
@@ -32,7 +33,7 @@ MARKERS = "osD^vPXph<>*8d"
 GREY, INK = "#8a8f94", "#202124"
 WIDTH = 7.2  # inches: 720 px at 100 dots per inch, the width of the book's column
 DPI = 100
-LOOK = {
+LOOK: dict[Any, Any] = {
     "figure.dpi": DPI,
     "savefig.dpi": DPI,
     "font.size": 9,
@@ -69,8 +70,8 @@ def look(method: str) -> Look:
     place = of_family.index(method) if method in of_family else 0
     shade = place / max(1, len(of_family) - 1)  # from darker to lighter within a family
     rgb = to_rgb(FAMILIES[family])
-    mixed = [c * (0.65 + 0.35 * min(1, 2 * shade)) + (1 - c) * 0.12 * max(0, 2 * shade - 1) for c in rgb]
-    return Look(cls.title if cls else method, family, to_hex(mixed), MARKERS[place % len(MARKERS)])
+    r, g, b = (c * (0.65 + 0.35 * min(1, 2 * shade)) + (1 - c) * 0.12 * max(0, 2 * shade - 1) for c in rgb)
+    return Look(cls.title if cls else method, family, to_hex((r, g, b)), MARKERS[place % len(MARKERS)])
 
 
 def title(method: str) -> str:
