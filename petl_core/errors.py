@@ -1,4 +1,4 @@
-"""The one exception that means "the input is wrong": its message says what, where, what is allowed and what to do next."""
+"""The exception that means "the input is wrong": its message says what, where, what is allowed and what to do next."""
 
 
 class UserError(ValueError):

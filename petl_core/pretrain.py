@@ -7,10 +7,15 @@
 The recipe is in ``PretrainRecipe``; next to the weights the command writes the log, one JSON line per epoch
 (``mini_log.jsonl``), from which the notebook draws the curve. An interrupted run continues from its last epoch.
 
-Matrices inside the blocks are trained with Muon (Jordan et al., 2024: momentum, then the nearest orthogonal matrix by a
-Newton-Schulz iteration), all else with AdamW. In a trial of 1.5 epochs this reached 13.8 % where AdamW alone reached 8.5 %.
-torch ships Muon too (``torch.optim.Muon``), but iterates in bfloat16, one matrix at a time: on a CPU that took a quarter
-of every step. The version here runs in float32 over all matrices of one shape together.
+Matrices inside the blocks are trained with Muon (Jordan et al., 2024: momentum, then the nearest orthogonal matrix by
+a Newton-Schulz iteration), all else with AdamW. In a trial of 1.5 epochs, with a network 96 wide and 6 blocks deep,
+this reached 13.8 % where AdamW alone reached 8.4 %. torch ships Muon too (``torch.optim.Muon``), but iterates in
+bfloat16, one matrix at a time: on a CPU that took a quarter of every step. The version here runs in float32 over all
+matrices of one shape together.
+
+The shipped weights were made in one run that was stopped and continued twice: its first six epochs followed the cosine
+of a run of 25 epochs, the others that of 20 (the log says where); until there the two differ by at most 7 % of the
+base rate.
 """
 
 from __future__ import annotations
@@ -89,8 +94,9 @@ class Muon(torch.optim.Optimizer):
                 updates = []
                 for p in params:
                     average = self.state[p].setdefault("momentum", torch.zeros_like(p))
-                    average.lerp_(p.grad, 1 - group["momentum"])
-                    updates.append(p.grad.lerp(average, group["momentum"]))  # Nesterov
+                    gradient = p.grad if p.grad is not None else torch.zeros_like(p)
+                    average.lerp_(gradient, 1 - group["momentum"])
+                    updates.append(gradient.lerp(average, group["momentum"]))  # Nesterov
                 for p, update in zip(params, orthogonalise(torch.stack(updates)), strict=True):
                     p.mul_(1 - group["lr"] * group["weight_decay"])
                     p.add_(update, alpha=-group["lr"] * 0.2 * max(shape) ** 0.5)

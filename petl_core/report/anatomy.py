@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
@@ -189,7 +190,7 @@ def attachments_figure(methods: Sequence[Method], colours: Mapping[str, str], ti
             elif station.kind == "box" and station.name in where.trained:
                 style = "full" if where.trained[station.name] == "all" else "bottom"
                 ax.plot(x, y, "s", color=colour, ms=7, fillstyle=style, markerfacecoloralt="white", zorder=3)
-    common = {"ls": "", "color": INK, "ms": 7, "markerfacecoloralt": "white"}
+    common: dict[str, Any] = {"ls": "", "color": INK, "ms": 7, "markerfacecoloralt": "white"}
     handles = [
         Line2D([], [], marker="o", label="edits this site", **common),
         Line2D([], [], marker="s", label="trains this operation's own parameters", **common),

@@ -10,6 +10,7 @@ import math
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ class Draw:
     def chance(self, probability: float) -> bool:
         return self.uniform() < probability
 
-    def pick(self, options: Sequence):
+    def pick(self, options: Any) -> Any:
         return options[self.integer(0, len(options) - 1)]
 
     def order(self, count: int) -> Array:
@@ -138,6 +139,7 @@ def background(draw: Draw, contrast: float = 0.25) -> tuple[Array, list[Array]]:
     second = shade_of(draw, first, contrast)
     kind = draw.integer(0, 3)
     u, _ = turned(x, y, SIZE / 2, SIZE / 2, draw.angle())
+    weight: Array
     if kind == 0:
         weight = np.clip(u / SIZE + 0.5, 0, 1)
     elif kind == 1:

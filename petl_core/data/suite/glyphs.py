@@ -1,6 +1,7 @@
 """Natural: capital letters of 21 type faces on pieces of photographs; outlines from the font files are filled here."""
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ FINE = 3  # thin strokes want more samples to a pixel than other shapes
 
 
 @lru_cache(maxsize=64)
-def _glyphs(face: str):
+def _glyphs(face: str) -> tuple[Any, Any]:
     from fontTools.ttLib import TTFont
 
     font = TTFont(package_file("matplotlib", f"mpl-data/fonts/ttf/{face}.ttf"))
