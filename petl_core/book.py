@@ -9,6 +9,7 @@ temporary folder and moved to ``--out`` when it is whole.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
@@ -31,7 +32,18 @@ def stage(chapters: Path, folder: Path, source: Path = SOURCE) -> list[Path]:
         )
     shutil.copytree(source, folder, ignore=shutil.ignore_patterns("_build"))
     (folder / "notebooks").mkdir()
-    return [Path(shutil.copy(path, folder / "notebooks" / path.name)) for path in notebooks]
+    return [_with_descriptions(path, folder / "notebooks" / path.name) for path in notebooks]
+
+
+def _with_descriptions(source: Path, target: Path) -> Path:
+    """Copy a notebook; a picture's description, which ``style.show`` leaves in the output, goes where MyST-NB looks."""
+    notebook = json.loads(source.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            if alt := output.get("metadata", {}).get("image/png", {}).get("alt"):
+                cell["metadata"]["mystnb"] = {"image": {"alt": alt}}
+    target.write_text(json.dumps(notebook), encoding="utf-8")
+    return target
 
 
 def build(out: Path, chapters: Path = FOLDER, source: Path = SOURCE) -> Path:

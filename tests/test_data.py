@@ -15,6 +15,7 @@ from petl_core.data import SPLITS, Task, codec, embedded, embedded_names, load_t
 from petl_core.data.decode import decode_image, to_rgb
 from petl_core.data.folders import group_of, split_sizes, stratified
 from petl_core.data.suite import COUNTS, embedded_tasks
+from petl_core.data.suite.digits import of_class
 from petl_core.data.suite.draw import Draw, outline_mask
 from petl_core.data.suite.photos import cells
 from petl_core.paths import EMBEDDED
@@ -198,6 +199,14 @@ def test_outline_mask_fills_by_winding_number() -> None:
     assert mask[5, 5] == 0
     assert mask[3, 3] == 1
     assert outline_mask([square, hole], size=10, fine=1).sum() == 36
+
+
+def test_no_handwritten_digit_is_in_two_splits() -> None:
+    found = {split: [digit.tobytes() for c in range(10) for digit in of_class(split, c)] for split in COUNTS}
+    assert [len(digits) for digits in found.values()] == [637, 160, 1000]
+    assert len(set().union(*found.values())) == 1797
+    counted = [sum(min(len(of_class(split, c)), COUNTS[split] // 10) for c in range(10)) for split in COUNTS]
+    assert "({}, {}\n  and {} occur)".format(*counted) in (EMBEDDED / "README.md").read_text()
 
 
 # --- Task ---

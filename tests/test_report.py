@@ -7,12 +7,14 @@ import itertools
 import math
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from petl_core import book
 from petl_core import methods as registry
 from petl_core.analysis import accuracy, published, tuning, variance
 from petl_core.data import load_task
@@ -74,6 +76,18 @@ def test_figures_are_as_wide_as_the_page(runs: pd.DataFrame) -> None:
         assert picture(figure).width == 720
 
 
+def test_the_book_gets_the_descriptions_of_pictures(tmp_path: Path) -> None:
+    shown = style.show(Figure(figsize=(1, 1)), "a dot above a line")
+    data, metadata = shown._repr_mimebundle_()
+    output = nbformat.v4.new_output("execute_result", data=data, metadata=metadata)
+    cells = [nbformat.v4.new_code_cell("x", outputs=[output]), nbformat.v4.new_code_cell("y")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "09_small.ipynb")
+    staged = nbformat.read(book.stage(tmp_path, tmp_path / "book")[0], as_version=4)
+    assert staged.cells[0].metadata["mystnb"]["image"]["alt"] == "a dot above a line"
+    assert staged.cells[0].outputs == [output]
+    assert "mystnb" not in staged.cells[1].metadata
+
+
 def test_a_figure_shows_the_numbers_it_is_given(runs: pd.DataFrame) -> None:
     table = accuracy.by_group(runs)
     figure = figures.accuracy_by_group(table, "t")
@@ -92,6 +106,8 @@ def test_tables() -> None:
     for piece in ("LoRA", "70.1", "–", "1,200", "what it is", "test accuracy"):
         assert piece in html
     assert html == tables.table(frame, {"test_accuracy": "{:.1f}"}, "what it is").to_html()
+    assert "LoRA" in repr(tables.table(frame))
+    assert " at 0x" not in repr(tables.table(frame))
     assert tables.points(1.25, 0.3, 2.1) == "+1.2 points [+0.3, +2.1]"
     assert [tables.direction(*ends) for ends in ((1, 2), (-2, -1), (-1, 1))] == [
         "higher",

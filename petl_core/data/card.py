@@ -39,9 +39,9 @@ One task a row, in the order of the table.
   so no graphics library's version shows in the pixels. Photographs are decoded by Pillow; letter outlines are read by
   fontTools.
 - **Splits.** Photographs are divided into square cells. A cell belongs to train, val or test, and a patch lies within
-  one cell: no pixel of a test patch occurs in training. Of scikit-learn's 1,797 digits, 637 serve train (163 of them
-  twice, differently placed), 160 val (40 twice) and 1,000 test (each class in turn). Rendered scenes are drawn
-  independently.
+  one cell: no pixel of a test patch occurs in training. Of scikit-learn's 1,797 digits, 637 belong to train, 160 to
+  val and 1,000 to test; each class uses its own in turn, some twice in another place and some not at all (636, 160
+  and 971 occur). Rendered scenes are drawn independently.
 - **Labels** are balanced: each class equally often in each split, to within one.
 - **Colour tells nothing.** *Grey* tasks have no colour and an evened contrast. *Tinted* tasks are grey images between
   a dark and a light colour drawn at random. *Colour* tasks draw random palettes per image, brighter or darker than

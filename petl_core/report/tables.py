@@ -12,9 +12,16 @@ from pandas.io.formats.style import Styler
 from petl_core.report.style import title
 
 
+class Table(Styler):
+    """A styled table whose plain form is the table too, and not an address in memory."""
+
+    def __repr__(self) -> str:
+        return self.data.to_string(index=False)
+
+
 def table(
     frame: pd.DataFrame, formats: Mapping[str, str | Callable[[Any], str]] | str | None = None, caption: str = ""
-) -> Styler:
+) -> Table:
     """The frame as a table without index. ``formats`` by column ("{:.1f}"), or one for all numbers; NaN shows as –.
 
     Other numbers show as whole numbers or with four digits; a column ``method`` with the methods' titles.
@@ -31,7 +38,8 @@ def table(
     shown = shown.rename(columns=lambda column: str(column).replace("_", " "))
     forms = {str(column).replace("_", " "): form for column, form in forms.items()}
     name = hashlib.sha256(f"{caption}{shown.to_csv()}".encode()).hexdigest()[:8]
-    styler = Styler(shown, uuid=name, cell_ids=False).hide(axis="index")
+    styler = Table(shown, uuid=name, cell_ids=False)
+    styler.hide(axis="index")
     styler = styler.format(forms, na_rep="–")
     return styler.set_caption(caption) if caption else styler
 

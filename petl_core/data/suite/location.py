@@ -1,4 +1,4 @@
-"""Structured: in which column is the cross? Discs in the same colours lie about."""
+"""Structured: in which column is the cross? A disc may lie about."""
 
 import math
 
@@ -21,7 +21,7 @@ def cross(x: Array, y: Array, cx: float, cy: float, size: float, angle: float) -
     name="location",
     group="structured",
     classes=tuple(f"column {i}" for i in range(BINS)),
-    description="The horizontal position, in eight bins, of the one cross among up to two discs.",
+    description="The horizontal position, in eight bins, of the one cross beside which a disc may lie.",
     source="rendered by this project",
     licence="MIT, as this project",
 )
@@ -30,11 +30,11 @@ def sample(draw: Draw, label: int) -> Array:
     x, y = grid()
     cx = MARGIN + (SIZE - 2 * MARGIN) * (label + draw.uniform()) / BINS
     cy = draw.uniform(MARGIN, SIZE - MARGIN)
-    size = draw.uniform(5.5, 7.0)
+    size = draw.uniform(6.0, 7.5)
     places = [(cx, cy, size)]
-    for _ in range(draw.integer(0, 2)):
+    for _ in range(draw.integer(0, 1)):
         for _ in range(30):
-            radius = draw.uniform(2.5, 4.0)
+            radius = draw.uniform(2.0, 3.5)
             px, py = draw.uniform(2, SIZE - 2), draw.uniform(2, SIZE - 2)
             if all(math.hypot(px - ox, py - oy) > radius * 1.2 + other for ox, oy, other in places):
                 places.append((px, py, radius))
@@ -42,4 +42,4 @@ def sample(draw: Draw, label: int) -> Array:
     for px, py, radius in places[1:]:
         picture = over(picture, disc(x, y, px, py, radius) * 1.0, contrasting(draw, colours, 0.3))
     target = cross(x, y, cx, cy, size, draw.angle())
-    return np.clip(shrink(over(picture, target * 1.0, contrasting(draw, colours, 0.3))), 0, 1)
+    return np.clip(shrink(over(picture, target * 1.0, contrasting(draw, colours, 0.4))), 0, 1)
