@@ -35,8 +35,9 @@ reproduce: $(VENV)/.ready ## recompute the study at PROFILE=quick and its notebo
 	@echo "notebooks: runs/notebooks/$(PROFILE)   book: runs/book-$(PROFILE)/index.html   records: $(FRESH)"
 	$(PY) -m petl_core study --profile $(PROFILE) --results $(FRESH) --compare data/results
 
-notebooks: $(VENV)/.ready ## execute the notebooks at the laptop profile on the shipped records and write them back (authors)
+notebooks: $(VENV)/.ready ## execute the notebooks at the laptop profile on the shipped records and write them back, with the front pages (authors)
 	$(PY) -m petl_core.notebooks refresh $(WORKERS_FLAG)
+	$(PY) -m petl_core.report.front
 
 test: $(VENV)/.ready ## all tests, then every notebook cell by cell at PROFILE=smoke
 	$(PY) -m petl_core.notebooks check

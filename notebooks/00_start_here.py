@@ -29,7 +29,7 @@
 # %% tags=["parameters"]
 import os
 
-PROFILE = os.environ.get("PETL_PROFILE", "quick")
+PROFILE = os.environ.get("PETL_PROFILE", "laptop")
 RESULTS = os.environ.get("PETL_RESULTS", "shipped")
 RUNS = os.environ.get("PETL_RUNS", "")
 
@@ -52,6 +52,7 @@ from petl_core.paths import DATA
 from petl_core.report import style
 from petl_core.report.exercises import check, is_right
 from petl_core.report.idea import idea_figure
+from petl_core.report.tables import table
 from petl_core.vit import ViTConfig
 
 style.apply()
@@ -149,17 +150,16 @@ for label, (method, pretrained, lr) in setups.items():
     models[label] = model
 
 # %%
-pd.DataFrame(
-    [
-        {
-            "": label,
-            "trained (without head)": r.params,
-            "accuracy on train (%)": r.train_accuracy,
-            "on test (%)": r.test_accuracy,
-        }
-        for label, r in runs.items()
-    ]
-).style.format({"trained (without head)": "{:,}", "accuracy on train (%)": "{:.1f}", "on test (%)": "{:.1f}"}).hide()
+outcome = [
+    {
+        "": label,
+        "trained (without head)": r.params,
+        "accuracy on train (%)": r.train_accuracy,
+        "on test (%)": r.test_accuracy,
+    }
+    for label, r in runs.items()
+]
+table(pd.DataFrame(outcome), {"accuracy on train (%)": "{:.1f}", "on test (%)": "{:.1f}"})
 
 # %% [markdown]
 # ## 0.4 How to read an interval
@@ -183,7 +183,8 @@ def interval(per_image: np.ndarray, draws: int = 2000) -> tuple[float, float, fl
 
 
 gains = {label: interval(right(run) - right(runs["linear probe"])) for label, run in list(runs.items())[1:]}
-pd.DataFrame(gains, index=["gain over the linear probe (points)", "95 % from", "to"]).T.style.format("{:+.1f}")
+columns = ["gain over the linear probe (points)", "95 % from", "to"]
+table(pd.DataFrame(gains, index=columns).T.reset_index(names=""), "{:+.1f}")
 
 # %% [markdown]
 # **What this interval leaves out.** Train LoRA again with another seed: other random weights at the start, another order
@@ -310,8 +311,8 @@ chapters = {
     "12": ("Published and reproduced", "the claims ledger"),
 }
 written = {path.name[:2] for path in (DATA.parent / "notebooks").glob("[0-9][0-9]_*.py")}
-table = "\n".join(f"| {n} | {t} | {w} | {'yes' if n in written else 'planned'} |" for n, (t, w) in chapters.items())
-Markdown("| | chapter | about | in this version |\n|---|---|---|---|\n" + table)
+listed = "\n".join(f"| {n} | {t} | {w} | {'yes' if n in written else 'planned'} |" for n, (t, w) in chapters.items())
+Markdown("| | chapter | about | in this version |\n|---|---|---|---|\n" + listed)
 
 # %% [markdown]
 # ## 0.8 Profiles: the same notebooks at several sizes
@@ -319,7 +320,7 @@ Markdown("| | chapter | about | in this version |\n|---|---|---|---|\n" + table)
 # Every notebook has one parameters cell. `PROFILE` sets how much is computed; it is the same code path at each size.
 
 # %%
-pd.DataFrame([{"profile": n, "what": profiles.profile(n).about} for n in profiles.profile_names()]).style.hide()
+table(pd.DataFrame([{"profile": n, "what": profiles.profile(n).about} for n in profiles.profile_names()]))
 
 # %%
 Markdown(
@@ -343,9 +344,8 @@ Chapters 0 to 2 compute everything live and need neither."""
 
 # %%
 tasks = [pc.load_task(name) for name in embedded_names()]
-pd.DataFrame(
-    [{"task": t.name, "group": t.group, "classes": t.num_classes, "test images": len(t.splits["test"])} for t in tasks]
-).style.hide()
+facts = [(t.name, t.group, t.num_classes, len(t.splits["test"])) for t in tasks]
+table(pd.DataFrame(facts, columns=["task", "group", "classes", "test images"]))
 
 # %%
 fig, axes = plt.subplots(2, (len(tasks) + 1) // 2, figsize=(9, 3.6))

@@ -29,7 +29,7 @@
 # %% tags=["parameters"]
 import os
 
-PROFILE = os.environ.get("PETL_PROFILE", "quick")
+PROFILE = os.environ.get("PETL_PROFILE", "laptop")
 RESULTS = os.environ.get("PETL_RESULTS", "shipped")
 RUNS = os.environ.get("PETL_RUNS", "")
 
@@ -48,6 +48,7 @@ import petl_core as pc
 from petl_core import vit as vit_source
 from petl_core.report import anatomy, explorer, measure, style
 from petl_core.report.exercises import check, is_right
+from petl_core.report.tables import table
 from petl_core.vit import ViT, ViTConfig
 
 torch.set_grad_enabled(False)  # this chapter trains nothing
@@ -418,7 +419,7 @@ for label_, net in (("mini", model), ("ViT-B/16", base)):
     )
     rows.append({"backbone": label_, **parts, "all": sum(parts.values())})
 counts = pd.DataFrame(rows).set_index("backbone")
-counts.style.format("{:,}")
+table(counts.reset_index())
 
 # %%
 share = 100 * counts.drop(columns="all").div(counts["all"], axis=0)

@@ -30,7 +30,7 @@
 # %% tags=["parameters"]
 import os
 
-PROFILE = os.environ.get("PETL_PROFILE", "quick")
+PROFILE = os.environ.get("PETL_PROFILE", "laptop")
 RESULTS = os.environ.get("PETL_RESULTS", "shipped")
 RUNS = os.environ.get("PETL_RUNS", "")
 
@@ -46,6 +46,7 @@ from matplotlib.lines import Line2D
 import petl_core as pc
 from petl_core.report import anatomy, explorer, measure, style
 from petl_core.report.exercises import check, is_right
+from petl_core.report.tables import table
 from petl_core.vit import ViTConfig
 
 style.apply()
@@ -204,7 +205,8 @@ for name, lr in (("lora", 3e-3), ("full", 1e-3)):
     learned = explorer.update_explorer(tuned[name], task, ranks)
     curves[style.title(name)] = [learned.answer(rank=k).values["accuracy (%)"] for k in ranks]
     print(f"{name}: {run.accuracy:.1f} % on all {len(run.labels)} test images")
-pd.DataFrame(curves, index=pd.Index(ranks, name="directions kept")).T.style.format("{:.1f}")
+kept = pd.DataFrame(curves, index=[f"{k} directions" for k in ranks]).T
+table(kept.reset_index(names="trained with"), "{:.1f}", "Accuracy (%) on 500 test images, by directions kept")
 
 # %%
 fig, ax = plt.subplots(figsize=(style.WIDTH, 3.2))
@@ -354,9 +356,7 @@ for m in methods:
         }
     )
 overview = pd.DataFrame(rows)
-overview.style.format(
-    {"ViT-B/16": "{:,}", "mini": "{:,}", "start gap": "{:.0e}", "merge gap": "{:.0e}"}, na_rep="stays"
-).hide()
+table(overview, {"start gap": "{:.0e}", "merge gap": "{:.0e}"}, "– in the last but one column: does not merge, stays")
 
 # %%
 broken = [e.method for e in examined.values() if not e.kept]
@@ -432,7 +432,7 @@ for m in methods:
 control = pd.DataFrame(control)
 caught = control[(control.intended < 1e-5) & (control.released > 1e-3)]
 assert len(caught) and "LoRA" in set(caught.method)
-display(control.style.format({"intended": "{:.1e}", "released": "{:.1e}"}).hide())
+display(table(control, {"intended": "{:.1e}", "released": "{:.1e}"}, "Largest change of a feature at the start"))
 Markdown(
     f"**{len(caught)} methods that start at the pre-trained function no longer do with the released initialisation** "
     f"(largest change of a feature: {caught.released.max():.2f} for {caught.loc[caught.released.idxmax(), 'method']}). "

@@ -21,6 +21,7 @@ TRIALS = 4  # for each task and method, whatever the method
 SEEDS = (0, 1, 2)
 DROP_PATHS = (0.0, 0.1)  # the first is the default
 DEFAULT_LR = 1e-3  # of the variant "default", the same for all methods
+LONGER = 4  # times the final epochs, in the part "longer"
 HIGH_LRS = (1e-3, 1e-2)  # the published rates for full fine-tuning
 QUICK_METHODS: tuple[str, ...] = ("linear", "full", "bitfit", "ssf", "lora")
 QUICK_METHODS += ("adaptformer", "houlsby_adapter", "repadapter", "vpt_deep", "fact_tk")
@@ -82,7 +83,8 @@ def profile(name: str) -> Profile:
     everything = tuple(embedded_names())
     first = QUICK_TASKS[:1]
     if name == "smoke":
-        parts = tuple(Part(p, SMOKE_METHODS) for p in ("tuned", "default", "drop_path", "trials", "best_on_test"))
+        names = ("tuned", "default", "drop_path", "trials", "best_on_test", "longer")
+        parts = tuple(Part(part, SMOKE_METHODS) for part in names)
         return Profile(
             name,
             "a few steps of three methods on two tasks; its numbers mean nothing (seconds)",
@@ -129,6 +131,7 @@ def profile(name: str) -> Profile:
             parts=(
                 Part("tuned"),
                 *on(QUICK_TASKS),
+                Part("longer", ("linear", *tuned_methods), QUICK_TASKS),
                 Part("scratch"),
                 Part("published", ("linear", "full", "bitfit", "ssf"), QUICK_TASKS),
             ),

@@ -23,6 +23,7 @@ from petl_core.profiles import (
     DEFAULT_LR,
     DROP_PATHS,
     HIGH_LRS,
+    LONGER,
     PUBLISHED_DECAYS,
     PUBLISHED_DROP_PATH,
     PUBLISHED_SEED,
@@ -245,6 +246,14 @@ def _best_on_test(study: Profile, cells: Cells, records: Records) -> list[Planne
     ]
 
 
+def _longer(study: Profile, cells: Cells, records: Records) -> list[Planned]:
+    return [
+        Planned(spec, "longer")
+        for chosen in _chosen(study, cells, records)
+        for spec in final_specs(study, chosen, epochs=LONGER * study.final.epochs)
+    ]
+
+
 def _published(study: Profile, task: str, method: str) -> list[RunSpec]:
     once = dataclasses.replace(study, seeds=(PUBLISHED_SEED,))
     return trial_specs(once, task, method, published_trials(method), decay="all")
@@ -307,6 +316,9 @@ PARTS = {
         only=("bitfit",),
     ),
     "best_on_test": PartPlan("the tuned configuration, with the best epoch on test kept apart", _best_on_test),
+    "longer": PartPlan(
+        f"the tuned configuration trained {LONGER} times as long: the control of the short training", _longer
+    ),
     "scratch": PartPlan(
         "the same network from random weights, trained and tuned in the same way, as the control of pre-training",
         _scratch_finals,
