@@ -118,10 +118,11 @@ def _page(path: Path, results: Results) -> str:
 
 def write(root: Path, results: Results) -> None:
     """Write the picture and the sentences."""
+    pages = {name: _page(root / name, results).encode() for name in PAGES}  # all of them, before anything is written
     (root / PICTURE).parent.mkdir(exist_ok=True)
     write_atomic(root / PICTURE, picture(results).png)
-    for name in PAGES:
-        write_atomic(root / name, _page(root / name, results).encode())
+    for name, text in pages.items():
+        write_atomic(root / name, text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
