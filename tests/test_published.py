@@ -12,6 +12,7 @@ from petl_core import methods
 from petl_core.analysis import published, ranks
 from petl_core.analysis.accuracy import MEAN
 from petl_core.errors import UserError
+from petl_core.vit import ViTConfig
 
 
 def mean(which: str, group: str, method: str) -> float:
@@ -132,3 +133,73 @@ def test_a_caller_cannot_change_what_the_next_one_reads() -> None:
     mine["accuracy"] = 0.0
     assert published.tuning()["val_accuracy"].max() == pd.Series([100.0]).max()
     assert published.final()["accuracy"].mean() > 60
+
+
+# many-shot and CLIP
+
+
+def test_the_sweep_over_sizes_is_whole() -> None:
+    everything, chosen = published.manyshot(reported=False), published.manyshot()
+    assert (len(everything), len(chosen)) == (186, 155)
+    cells = chosen.groupby(["task", "train_images"]).size()
+    assert cells.to_dict() == {
+        ("cifar100", 500): 31,
+        ("cifar100", 50_000): 31,
+        ("clevr_distance", 70_000): 31,
+        ("resisc45", 225): 31,
+        ("resisc45", 25_200): 31,
+    }
+    sizes = chosen[chosen["size"].notna()].groupby("method")["size"].unique()
+    assert {m: sorted(s) for m, s in sizes.items()} == {
+        m: [1, 2, 4, 8, 16, 32, 64, 128, 256] for m in ("fact_tk", "houlsby_adapter", "lora")
+    }
+    assert everything["accuracy"].between(0, 100).all()
+    assert (chosen["best_accuracy"] >= chosen["accuracy"] - 1e-9).all()
+    for method, size in (("lora", 8), ("fact_tk", 64)):
+        counted = chosen[(chosen["method"] == method) & (chosen["size"] == size)]["params"].unique().tolist()
+        assert counted == [methods.get(method, rank=size).count(ViTConfig())]
+    trials = published.manyshot_tuning()
+    assert len(trials) == 2414
+    assert trials["selected"].sum() == 155 and trials["val_accuracy"].between(0, 100).all()
+
+
+@pytest.mark.parametrize(
+    ("task", "images", "method", "size", "accuracy"),
+    [
+        ("cifar100", 500, "lora", 256, 73.91),
+        ("cifar100", 500, "full", None, 34.32),
+        ("cifar100", 50_000, "houlsby_adapter", 128, 93.09),
+        ("resisc45", 225, "ssf", None, 73.57),
+        ("resisc45", 25_200, "fact_tk", 128, 97.60),
+        ("clevr_distance", 70_000, "linear", None, 43.47),
+    ],
+)
+def test_many_shot_headlines(task: str, images: int, method: str, size: int | None, accuracy: float) -> None:
+    frame = published.manyshot()
+    chosen = frame[(frame["task"] == task) & (frame["train_images"] == images) & (frame["method"] == method)]
+    chosen = chosen[chosen["size"].isna() if size is None else chosen["size"] == size]
+    assert chosen["accuracy"].tolist() == [accuracy]
+
+
+def test_clip_and_its_shifts() -> None:
+    table = published.clip().set_index("method")
+    assert len(table) == 13 and set(table.index) - {"zero_shot"} <= set(methods.names())
+    assert table.loc["zero_shot", ["imagenet", "shift"]].tolist() == pytest.approx([67.69, 58.67], abs=0.005)
+    assert table.loc["full", ["imagenet", "shift"]].tolist() == pytest.approx([74.95, 42.50], abs=0.005)
+    assert table["shift"].drop("zero_shot").idxmax() == "houlsby_adapter"
+    tried = published.clip_tuning()
+    assert len(tried) == 24
+    assert all(sorted(rates) == [0, 0.1] for _, rates in tried.groupby("method")["drop_path"])
+    assert (tried.loc[tried["selected"], "drop_path"] == 0).all()
+
+
+def test_interpolations_end_at_both_models() -> None:
+    table, ends = published.interpolation(), published.clip().set_index("method")
+    assert len(table) == 132
+    assert table.groupby(["method", "interpolated"])["alpha"].nunique().eq(11).all()
+    both = table[table["interpolated"] == "backbone and head"]
+    assert (both.loc[both["alpha"] == 0, "shift"] - ends.loc["zero_shot", "shift"]).abs().max() < 0.01
+    tuned = both[both["alpha"] == 1].set_index("method")["shift"]
+    assert (tuned - ends["shift"]).abs().max() < 0.01
+    best = both.loc[both[both["method"] == "lora"]["shift"].idxmax()]
+    assert (best["alpha"], round(best["shift"], 2)) == (0.4, 61.09)

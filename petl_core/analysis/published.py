@@ -1,4 +1,6 @@
-"""The study's published VTAB-1K results (ViT-B/16), as numbers beside ours. ``data/published/README.md`` is their card.
+"""The study's published results (ViT-B/16), as numbers beside ours. ``data/published/README.md`` is their card.
+
+VTAB-1K (``final``, ``tuning``), many-shot (``manyshot``, ``manyshot_tuning``) and CLIP (``clip``, ``interpolation``).
 
 ``accuracy`` is that after the last epoch, ``best_accuracy`` the highest of all epochs *on the test images*. The figures
 of the paper fit the second; what a practitioner would have got is the first. One seed.
@@ -19,6 +21,7 @@ from petl_core.errors import UserError
 from petl_core.paths import PUBLISHED
 
 WHICH = ("accuracy", "best_accuracy")
+SHIFTS = ["v2", "r", "a", "sketch"]  # of ImageNet; "out of distribution" is their unweighted mean
 
 
 def final(tasks19: bool = True, reported: bool = True, folder: Path = PUBLISHED) -> pd.DataFrame:
@@ -34,6 +37,34 @@ def final(tasks19: bool = True, reported: bool = True, folder: Path = PUBLISHED)
 def tuning(folder: Path = PUBLISHED) -> pd.DataFrame:
     """All tuning trials on the 19 tasks, one row each: validation accuracy on 200 images after the last epoch."""
     return _read(folder / "vtab1k_tuning.csv.gz").copy()
+
+
+def manyshot(reported: bool = True, folder: Path = PUBLISHED) -> pd.DataFrame:
+    """Final runs of the sweep over sizes: 31 settings on five pairs of task and number of training images."""
+    frame = _read(folder / "manyshot_final.csv")
+    return (frame[frame["reported"]] if reported else frame).reset_index(drop=True)
+
+
+def manyshot_tuning(folder: Path = PUBLISHED) -> pd.DataFrame:
+    """The tuning trials of the sweep. Those of CLEVR were judged on images that they were trained on."""
+    return _read(folder / "manyshot_tuning.csv.gz").copy()
+
+
+def clip(folder: Path = PUBLISHED) -> pd.DataFrame:
+    """CLIP tuned on 100-shot ImageNet: accuracy on ImageNet and four shifts, and ``shift``, the mean of these."""
+    frame = _read(folder / "clip_imagenet.csv")
+    return frame.assign(shift=frame[SHIFTS].mean(axis=1))
+
+
+def clip_tuning(folder: Path = PUBLISHED) -> pd.DataFrame:
+    """The trials behind ``clip``: drop path 0 and 0.1 for each method."""
+    return _read(folder / "clip_tuning.csv").copy()
+
+
+def interpolation(folder: Path = PUBLISHED) -> pd.DataFrame:
+    """Weight-space ensembles of CLIP: accuracies for alpha from 0 (zero-shot) to 1 (tuned), and ``shift``."""
+    frame = _read(folder / "clip_interpolation.csv")
+    return frame.assign(shift=frame[SHIFTS].mean(axis=1))
 
 
 def by_group(which: str = "accuracy") -> pd.DataFrame:
