@@ -22,6 +22,7 @@ SEEDS = (0, 1, 2)
 DROP_PATHS = (0.0, 0.1)  # the first is the default
 DEFAULT_LR = 1e-3  # of the variant "default", the same for all methods
 LONGER = 4  # times the final epochs, in the part "longer"
+MORE_SEEDS = (0, 1, 2, 3, 4)  # in the part "more_seeds"
 HIGH_LRS = (1e-3, 1e-2)  # the published rates for full fine-tuning
 QUICK_METHODS: tuple[str, ...] = ("linear", "full", "bitfit", "layernorm", "ssf", "lora")
 QUICK_METHODS += ("adaptformer", "houlsby_adapter", "repadapter", "vpt_deep")
@@ -137,6 +138,7 @@ def profile(name: str) -> Profile:
                 *on(QUICK_TASKS),
                 Part("best_on_test", tuned_methods, QUICK_TASKS),
                 Part("longer", ("linear", *tuned_methods), QUICK_TASKS),
+                Part("more_seeds", ("lora", "adaptformer", "ssf"), QUICK_TASKS),
                 Part("scratch"),
                 Part("published", ("linear", "full", "bitfit", "ssf"), QUICK_TASKS),
             ),

@@ -24,6 +24,7 @@ from petl_core.profiles import (
     DROP_PATHS,
     HIGH_LRS,
     LONGER,
+    MORE_SEEDS,
     PUBLISHED_DECAYS,
     PUBLISHED_DROP_PATH,
     PUBLISHED_SEED,
@@ -246,6 +247,15 @@ def _best_on_test(study: Profile, cells: Cells, records: Records) -> list[Planne
     ]
 
 
+def _more_seeds(study: Profile, cells: Cells, records: Records) -> list[Planned]:
+    seeds = sorted({*study.seeds, *MORE_SEEDS})
+    return [
+        Planned(spec, "more_seeds")
+        for chosen in _chosen(study, cells, records)
+        for spec in final_specs(study, chosen, seeds=seeds)
+    ]
+
+
 def _longer(study: Profile, cells: Cells, records: Records) -> list[Planned]:
     return [
         Planned(spec, "longer")
@@ -316,6 +326,10 @@ PARTS = {
         only=("bitfit",),
     ),
     "best_on_test": PartPlan("the tuned configuration, with the best epoch on test kept apart", _best_on_test),
+    "more_seeds": PartPlan(
+        f"the tuned configuration with {len(MORE_SEEDS)} seeds or more: the control of different predictions",
+        _more_seeds,
+    ),
     "longer": PartPlan(
         f"the tuned configuration trained {LONGER} times as long: the control of the short training", _longer
     ),

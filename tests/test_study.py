@@ -20,7 +20,7 @@ from petl_core import methods, study, workers
 from petl_core.backbones import save_backbone
 from petl_core.data import embedded_names
 from petl_core.errors import UserError
-from petl_core.profiles import HIGH_LRS, LONGER, Part, profile, profile_names
+from petl_core.profiles import HIGH_LRS, LONGER, MORE_SEEDS, Part, profile, profile_names
 from petl_core.records import Records, RunSpec, StorageError
 from petl_core.train import Recipe, Run
 from petl_core.vit import ViT, ViTConfig
@@ -181,7 +181,7 @@ def plan_variants(chosen: study.Profile, records: Records) -> dict[str, list[Run
 
 
 def test_the_parts_of_chapter_04(records):
-    names = ("tuned", "default", "drop_path", "trials", "full_low_lr", "bitfit", "best_on_test", "longer")
+    names = ("tuned", "default", "drop_path", "trials", "full_low_lr", "bitfit", "best_on_test", "longer", "more_seeds")
     names += ("published", "scratch")
     chosen = tiny(trials=2, seeds=(0, 1), parts=tuple(Part(n, ("lora",) if n == "published" else None) for n in names))
     assert set(names) == set(study.PARTS)
@@ -193,6 +193,8 @@ def test_the_parts_of_chapter_04(records):
     assert tuned < {s.digest for v in ("drop_path_0", "drop_path_0.1") for s in variants[v]}
     assert {s.digest for s in variants["trials_2"]} == tuned
     assert {(s.recipe.lr, s.recipe.drop_path) for s in variants["default"]} == {(1e-3, 0.0)}
+    assert {s.seed for s in variants["more_seeds"]} == set(MORE_SEEDS)
+    assert tuned < {s.digest for s in variants["more_seeds"]}
     assert {s.recipe.epochs for s in variants["longer"]} == {LONGER * chosen.final.epochs}
     recipes = [dataclasses.replace(s.recipe, epochs=chosen.final.epochs) for s in variants["longer"]]
     pairs = zip(variants["longer"], recipes, strict=True)
