@@ -21,7 +21,7 @@ def pareto(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.nda
         raise UserError(f"a Pareto front needs two equally long lists of finite numbers; got {x.shape} and {y.shape}")
     no_worse = (x[:, None] >= x) & (y[:, None] >= y)
     better = (x[:, None] > x) | (y[:, None] > y)
-    return ~(no_worse & better).any(axis=0)
+    return np.asarray(~(no_worse & better).any(axis=0))
 
 
 def at_target(alphas: Sequence[float], target: Sequence[float], shifted: Sequence[float], level: float) -> float:

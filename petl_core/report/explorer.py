@@ -22,6 +22,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import petl_core as pc
+from petl_core.analysis import ensembles
+from petl_core.analysis.predictions import Predictions
 from petl_core.methods import get, names
 from petl_core.model import Model
 from petl_core.report.anatomy import STATIONS, attachment, part_of, sites_figure
@@ -165,6 +167,34 @@ class LearnedUpdate:
                 delta = (u[:, :rank] * s[:rank]) @ vh[:rank]
             own[name].copy_(self.start[name] + scale * delta)
         return self.model
+
+
+def ensemble_picker(found: Mapping[str, Predictions], methods: Sequence[str]) -> Explorer:
+    """Choose a task, up to three of ``methods``, a seed or all, and how to combine: the ensemble beside its members."""
+    seeds = sorted({int(seed) for part in found.values() for seed in part.runs["seed"]})
+    if not methods:
+        raise pc.UserError("an ensemble needs methods to choose from; give one or more")
+
+    def answer_to(task: str, first: str, second: str, third: str, seed: str, how: str) -> Answer:
+        chosen = [method for method in dict.fromkeys((first, second, third)) if method != "none"]
+        here = [method for method in chosen if method in set(found[task].runs["method"])]
+        if not here:
+            return Answer({"members": 0}, f"{' and '.join(chosen)} diverged on {task}.")
+        part = found[task].of(here, None if seed == "all" else [int(seed)])
+        single = 100 * part.correct.mean(axis=1)
+        together = ensembles.accuracy(ensembles.combine(part.logits, how), part.labels)
+        values = {"members": len(part), "mean member": single.mean(), "best member": single.max(), "ensemble": together}
+        text = (
+            f"{task}: {len(part)} runs of {', '.join(get(m).title for m in here)}: single {single.min():.1f} to "
+            f"{single.max():.1f} %, together **{together:.1f} %** ({together - single.mean():+.1f} on their mean)."
+        )
+        return Answer(values, text)
+
+    some = ["none", *methods]
+    controls: dict[str, Sequence[Any]] = {"task": list(found), "first": list(methods), "second": some, "third": some}
+    controls |= {"seed": [*map(str, seeds), "all"], "how": list(ensembles.HOW)}
+    default = {"task": next(iter(found)), "first": methods[0], "second": methods[-1], "third": "none"}
+    return Explorer(controls, default | {"seed": str(seeds[0]), "how": "logit"}, answer_to)
 
 
 def update_explorer(tuned: Model, task: pc.Task, ranks: Sequence[int], images: int = 500) -> Explorer:
