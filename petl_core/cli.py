@@ -1,4 +1,4 @@
-"""The command line: ``python -m petl_core list | run | study | data``, the same things that the functions do.
+"""The command line: ``python -m petl_core list | run | study | claims | data``, the same things that the functions do.
 
 Bad input ends with one message on stderr and exit code 2; runs that failed, or records that differ, with exit code 1.
 """
@@ -14,6 +14,7 @@ from typing import Any
 
 from petl_core.errors import UserError
 
+LOGITS_OF = ("tuned", "more_seeds")  # variants whose predictions are packed; analyses of predictions read these
 EXAMPLES = """examples:
   python -m petl_core list                        what there is: methods, backbones, tasks, profiles
   python -m petl_core run lora digits             train LoRA on the embedded digits, print the test accuracy
@@ -33,6 +34,10 @@ STUDY_EXAMPLES = """examples:
   python -m petl_core study --profile laptop --results runs --pack results     write the records compactly
 
 Stop it whenever you like (Ctrl-C, or by force): finished runs are kept and are not run again.
+"""
+CLAIMS_EXAMPLES = """examples:
+  python -m petl_core claims                                            on the shipped records
+  python -m petl_core claims --profile quick --results runs/results-quick   on those of make reproduce
 """
 DATA_EXAMPLES = """examples:
   python -m petl_core data build-suite --out suite     draw the embedded tasks anew, bit for bit
@@ -116,10 +121,22 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--device", help="cpu, cuda or mps (default: the profile's)")
     study.add_argument("--plan", action="store_true", help="only count what there is to do")
     study.add_argument(
-        "--pack", metavar="DIR", help="afterwards write the records compactly to DIR (logits of variant tuned)"
+        "--pack", metavar="DIR", help="afterwards write the records compactly to DIR (with the logits of tuned runs)"
     )
     study.add_argument("--compare", metavar="DIR", help="afterwards compare the records with those in DIR")
     study.set_defaults(function=_study)
+
+    claims = commands.add_parser(
+        "claims",
+        help="what each claim of the study comes to",
+        description="Judge the study's claims on its published numbers and on the records of a profile.",
+        epilog=CLAIMS_EXAMPLES,
+        **style,
+    )
+    claims.add_argument("--profile", default="laptop", help="whose records (default: laptop)")
+    claims.add_argument("--results", metavar="DIR", help="records in another folder than the shipped ones")
+    claims.add_argument("--json", action="store_true", help="print JSON")
+    claims.set_defaults(function=_claims)
 
     data = commands.add_parser(
         "data", help="make the embedded data anew", description=_data.__doc__, epilog=DATA_EXAMPLES, **style
@@ -220,13 +237,27 @@ def _study(options: argparse.Namespace, _: list[str]) -> int:
     if options.pack:
         plan = study.plan_trials(profile, options.part) + study.plan_finals(profile, records, options.part)
         digests = {p.spec.digest for p in plan if records.has(p.spec)}
-        print(f"packed {len(digests)} records into {pack(records, options.pack, digests, predictions_of=['tuned'])}")
+        print(f"packed {len(digests)} records into {pack(records, options.pack, digests, predictions_of=LOGITS_OF)}")
     different = 0
     if options.compare:
         comparison = compare(records, Records(options.compare))
         print(comparison.report(records))
         different = len(comparison.outside)
     return 1 if outcome.failures or different else 0
+
+
+def _claims(options: argparse.Namespace, _: list[str]) -> int:
+    from petl_core.profiles import profile
+    from petl_core.records import Records
+    from petl_core.report import claims
+    from petl_core.report.results import Results, open_results
+
+    if options.results:
+        results = Results(profile(options.profile), Records(options.results), fresh=True)
+    else:
+        results = open_results(options.profile)
+    print(claims.as_json(results) if options.json else claims.as_text(results))
+    return 0
 
 
 def _data(options: argparse.Namespace, rest: list[str]) -> int:

@@ -1,0 +1,111 @@
+"""The claims ledger: the rule of a verdict, published verdicts against known figures, ours on the shipped records."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from petl_core import cli
+from petl_core.analysis import published
+from petl_core.analysis.accuracy import Interval
+from petl_core.errors import UserError
+from petl_core.profiles import profile
+from petl_core.records import Records
+from petl_core.report import claims, claims_published
+from petl_core.report.results import Results, open_results
+from petl_core.report.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, UNDECIDED, Verdict, judged
+
+WORDS = {SUPPORTED, CONTRADICTED, UNDECIDED, NOT_RUN, NOT_TESTABLE}
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Results:
+    return open_results("laptop")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "behaves", "margin", "word"),
+    [
+        (0.1, 2.0, True, 0.0, SUPPORTED),
+        (-2.0, -0.1, True, 0.0, CONTRADICTED),
+        (-0.1, 2.0, True, 0.0, UNDECIDED),
+        (0.1, 2.0, False, 0.0, UNDECIDED),  # a control that fails makes any interval worthless
+        (-1.5, -0.5, True, -2.0, SUPPORTED),  # not worse by more than two points
+        (-3.5, -2.5, True, -2.0, CONTRADICTED),
+        (math.nan, math.nan, True, 0.0, UNDECIDED),
+    ],
+)
+def test_the_rule(low: float, high: float, behaves: bool, margin: float, word: str) -> None:
+    assert judged(Interval(0.0, low, high, 5), "points", "a control", behaves, margin=margin).verdict == word
+
+
+def test_a_verdict_reads_well() -> None:
+    verdict = judged(Interval(1.234, 0.5, 2.0, 11), "points", "seeds differ by 0.3", note="small")
+    assert str(verdict) == "supported: +1.23 [+0.50, +2.00] points, 11 tasks; seeds differ by 0.3; small"
+    assert str(Verdict(NOT_RUN, note="no runs")) == "not run: no runs"
+
+
+def test_there_are_fifteen_claims_each_with_all_its_parts() -> None:
+    assert [claim.number for claim in claims.CLAIMS] == [f"C{i}" for i in range(1, 16)]
+    for claim in claims.CLAIMS:
+        assert all((claim.text, claim.published, claim.check, claim.falsifier, claim.chapter, claim.source))
+        assert claim.on_published or claim.why_published
+        assert claim.on_ours or claim.why_ours
+    with pytest.raises(UserError, match="unknown claim 'C16'; the claims are C1, C2"):
+        claims.get("C16")
+
+
+def test_the_published_numbers_judged() -> None:
+    found = {claim.number: claims.on_published(claim) for claim in claims.CLAIMS}
+    assert all(verdict.verdict in WORDS for verdict in found.values())
+    means = published.scores()[published.counted(published.scores().columns)].mean()
+    assert found["C1"].effect == pytest.approx(means.std(ddof=1))
+    assert found["C3"].effect > 10 and found["C3"].verdict == UNDECIDED and "1e-2" in found["C3"].control
+    assert abs(found["C7"].effect) < 0.05  # at chance level
+    assert found["C11"].effect == pytest.approx(13.4, abs=0.5) and not found["C11"].behaves
+    assert found["C12"].verdict == SUPPORTED and found["C12"].low > 1
+    assert found["C13"].high < 0  # below 77 % on ImageNet LoRA's ensemble is ahead
+    for number in ("C6", "C8", "C10", "C14", "C15"):
+        assert found[number].verdict == NOT_TESTABLE and found[number].note
+
+
+def test_the_deviation_between_methods_is_bootstrapped_over_tasks() -> None:
+    scores = published.scores()[["lora", "ssf", "bitfit"]]
+    same = claims_published.bootstrap_deviation(scores.assign(ssf=scores["lora"], bitfit=scores["lora"]))
+    assert same.mean == pytest.approx(0, abs=1e-9) and same.high == pytest.approx(0, abs=1e-9)
+    shifted = scores.assign(ssf=scores["lora"] + 1, bitfit=scores["lora"] - 1)
+    found = claims_published.bootstrap_deviation(shifted)
+    assert (found.low, found.mean, found.high) == pytest.approx((1, 1, 1))
+
+
+def test_our_records_judged(shipped: Results) -> None:
+    table = claims.ledger(shipped).set_index("claim")["ours"]
+    for number in ("C1", "C2", "C3", "C4", "C5", "C6", "C7", "C8"):
+        verdict = table[number]
+        assert verdict.verdict in {SUPPORTED, CONTRADICTED, UNDECIDED}, verdict
+        assert verdict.low <= verdict.effect <= verdict.high and verdict.control and verdict.profile == "laptop"
+    assert table["C9"].verdict == NOT_RUN and table["C15"].verdict == NOT_TESTABLE
+
+
+def test_missing_runs_make_not_run_and_name_the_command(tmp_path) -> None:
+    empty = Results(profile("quick"), Records(tmp_path), fresh=True)
+    for claim in claims.CLAIMS[:8]:
+        verdict = claims.on_ours(claim, empty)
+        assert verdict.verdict == NOT_RUN
+        assert "python -m petl_core study --profile quick" in verdict.note
+
+
+def test_the_command(shipped: Results, capsys: pytest.CaptureFixture) -> None:
+    assert cli.main(["claims", "--json"]) == 0
+    read = json.loads(capsys.readouterr().out)
+    assert [claim["number"] for claim in read["claims"]] == [claim.number for claim in claims.CLAIMS]
+    effect = read["claims"][0]["on_ours"]["effect"]
+    assert np.isfinite(effect) and read["profile"] == "laptop"
+    assert cli.main(["claims"]) == 0
+    text = capsys.readouterr().out
+    assert "C12" in text and "supported" in text
+    assert cli.main(["claims", "--profile", "huge"]) == 2
+    assert "unknown profile 'huge'" in capsys.readouterr().err
