@@ -109,6 +109,7 @@ def test_tables() -> None:
     assert "LoRA" in repr(tables.table(frame))
     assert " at 0x" not in repr(tables.table(frame))
     assert tables.points(1.25, 0.3, 2.1) == "+1.2 points [+0.3, +2.1]"
+    assert tables.points(-0.04, -1.0, 1.0) == "+0.0 points [-1.0, +1.0]"
     assert [tables.direction(*ends) for ends in ((1, 2), (-2, -1), (-1, 1))] == [
         "higher",
         "lower",

@@ -50,8 +50,8 @@ def _plain(value: float) -> str:
 
 def points(value: float, low: float | None = None, high: float | None = None) -> str:
     """A difference in points with its interval, for text: "+1.2 points [+0.3, +2.1]"."""
-    text = f"{value:+.1f} points"
-    return text if low is None or high is None else f"{text} [{low:+.1f}, {high:+.1f}]"
+    value, *ends = (round(v, 1) + 0.0 for v in (value, low, high) if v is not None)  # no "-0.0"
+    return f"{value:+.1f} points" + (f" [{ends[0]:+.1f}, {ends[1]:+.1f}]" if len(ends) == 2 else "")
 
 
 def direction(
