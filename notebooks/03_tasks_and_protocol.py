@@ -57,7 +57,7 @@ from petl_core.report.exercises import check, is_right
 from petl_core.report.tables import points, table
 from petl_core.train import learning_rate
 
-results = open_results(PROFILE, RESULTS, RUNS)
+results = open_results(PROFILE, RESULTS, RUNS, parts=["tuned", "full_low_lr", "bitfit", "best_on_test", "scratch"])
 plan = results.profile
 results.note()
 

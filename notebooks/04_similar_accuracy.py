@@ -52,7 +52,8 @@ from petl_core.report.exercises import check, is_right
 from petl_core.report.style import show, title
 from petl_core.report.tables import direction, names, points, table
 
-results = open_results(PROFILE, RESULTS, RUNS)
+needed = ["tuned", "default", "drop_path", "trials", "full_low_lr", "bitfit", "best_on_test", "published"]
+results = open_results(PROFILE, RESULTS, RUNS, needed)
 plan, every = results.profile, results.table
 results.note()
 
@@ -417,7 +418,9 @@ Markdown(text)
 # alone, so this is the control: the same tuned settings, trained several times as long, nothing tuned again.
 
 # %%
-text = "This profile has no longer runs."
+text = (
+    "No longer runs here: the profile has none, or they were not asked for (`python -m petl_core study --part longer`)."
+)
 if results.has("longer"):
     longer = tuning.paired(every, "longer", "tuned")
     of_method = tuning.by_method(longer)

@@ -49,7 +49,7 @@ from petl_core.report.mistake_figures import Mark
 from petl_core.report.style import GREY, INK, show, title
 from petl_core.report.tables import direction, points, table
 
-results = open_results(PROFILE, RESULTS, RUNS)
+results = open_results(PROFILE, RESULTS, RUNS, parts=["tuned", "more_seeds"])
 plan, every = results.profile, results.table
 results.note()
 

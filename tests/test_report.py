@@ -135,6 +135,8 @@ def test_open_results_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.M
         open_results("quick", "old")
     with pytest.raises(UserError, match="set RESULTS = 'fresh'"):
         open_results("smoke", "shipped")
+    with pytest.raises(UserError, match="unknown part 'tund' of a study; the parts are: tuned, default"):
+        open_results("quick", "fresh", tmp_path, ["tund"])
     monkeypatch.setattr("petl_core.notebooks.RESULTS", tmp_path / "nothing")
     with pytest.raises(UserError, match="holds no records of the profile 'quick'"):
         open_results("quick", "shipped")
@@ -142,6 +144,8 @@ def test_open_results_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.slow
 def test_open_results_runs_what_is_missing_and_no_more(tmp_path: Path) -> None:
+    some = open_results("smoke", "fresh", tmp_path, ["default", "published"], workers=1, progress=False)
+    assert set(some.table["variant"]) == {"default"}  # what the profile does not have is left out
     found = open_results("smoke", "fresh", tmp_path, workers=1, progress=False)
     assert found.has("tuned")
     assert not found.has("published")

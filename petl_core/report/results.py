@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,23 +66,30 @@ def open_results(
     profile_name: str,
     results: str = "shipped",
     runs: str | Path = "",
+    parts: Sequence[str] | None = None,
+    *,
     workers: int | None = None,
     progress: bool = True,
 ) -> Results:
     """The records behind a notebook.
 
     ``results="shipped"`` reads ``data/results``; "fresh" first runs what the profile's study still lacks in ``runs``
-    (default ``runs/results-<profile>``), with ``workers`` processes (default: one per core), and may be interrupted.
-    Raises ``UserError`` for an unknown profile or source, or if nothing is shipped for this profile.
+    (default ``runs/results-<profile>``), with ``workers`` processes (default: one per core), and may be interrupted;
+    ``parts`` are those that the notebook needs (default: all that the profile has; what it has not is left out).
+    Raises ``UserError`` for an unknown profile, source or part, or if nothing is shipped for this profile.
     """
     from petl_core.notebooks import records_folder
-    from petl_core.study import run_study
+    from petl_core.study import PARTS, run_study
 
     chosen = profile(profile_name)
+    for name in parts or ():
+        if name not in PARTS:
+            raise UserError(f"unknown part '{name}' of a study; the parts are: {', '.join(PARTS)}")
+    needed = [part.name for part in chosen.parts if parts is None or part.name in parts]
     folder = records_folder(profile_name, results, runs)
     if results == "fresh":
         records = Records(folder)
-        run_study(chosen, records, workers, progress=progress)
+        run_study(chosen, records, workers, needed, progress=progress)
         return Results(chosen, records, fresh=True)
     if chosen.name == "smoke":
         raise UserError("no records of the smoke profile are shipped, they mean nothing; set RESULTS = 'fresh'")
