@@ -199,9 +199,7 @@ Code(inspect.getsource(agreement.excess), language="python")
 # best on each task.
 
 # %%
-NEAR = 3.0
-near = {task: mistakes.alike(p, NEAR) for task, p in found.items()}
-near = {task: p for task, p in near.items() if p.runs["method"].nunique() > 1}
+NEAR, near = mistakes.NEAR, mistakes.near(found)
 text = "On no task two methods are this close."
 if len(near) > 1:
     close = mistakes.disagreement(near)
@@ -437,7 +435,7 @@ Markdown(
 # methods within a few points of each task's best, that cannot happen:
 
 # %%
-wide = {task: p for task, p in near.items() if p.runs["method"].nunique() >= size}
+wide = mistakes.near(found, size)
 text = "On too few tasks are that many methods this close."
 if len(wide) > 1:
     fair = mistakes.over_tasks(mistakes.equal_sizes(wide, size)["difference"])

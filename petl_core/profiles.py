@@ -129,7 +129,7 @@ def profile(name: str) -> Profile:
     if name == "laptop":
         return Profile(
             name,
-            "all methods on the whole embedded suite; its records are shipped (about 75 minutes on 2 cores)",
+            "all methods on the whole embedded suite; its records are shipped (about an hour and a half on 2 cores)",
             backbone="mini",
             tasks=everything,
             methods=tuple(methods.names()),

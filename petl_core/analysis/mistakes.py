@@ -17,6 +17,7 @@ from petl_core.analysis.predictions import DIFFERENT, SAME, Predictions
 from petl_core.errors import UserError
 from petl_core.records import Records
 
+NEAR = 3.0  # points below a task's best method that count as similar accuracy
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 
 
@@ -52,6 +53,12 @@ def alike(part: Predictions, points: float) -> Predictions:
     """Only the methods whose accuracy (mean over seeds) is within ``points`` of the best one's."""
     means = pd.Series(100 * part.correct.mean(axis=1)).groupby(part.runs["method"].to_numpy()).mean()
     return part.of(list(means[means >= means.max() - points].index))
+
+
+def near(found: Mapping[str, Predictions], methods: int = 2) -> dict[str, Predictions]:
+    """``alike`` within ``NEAR`` points, on the tasks where this leaves so many methods or more."""
+    close = {task: alike(part, NEAR) for task, part in found.items()}
+    return {task: part for task, part in close.items() if part.runs["method"].nunique() >= methods}
 
 
 def overlaps(found: Mapping[str, Predictions], share: float = 0.5) -> pd.DataFrame:

@@ -166,8 +166,7 @@ def paired_differences(
         ax.tick_params(axis="y", length=0)
         ax.set(xlabel=axis, ylim=(-0.6, len(names) - 0.4))
         handles = [
-            Line2D([], [], marker=GROUP_MARKERS[g], ls="", color=GROUPS[g], ms=5, label=f"{g} task, one seed")
-            for g in groups
+            Line2D([], [], marker=GROUP_MARKERS[g], ls="", color=GROUPS[g], ms=5, label=f"{g} task") for g in groups
         ]
         handles.append(
             Line2D([], [], marker="o", color=GREY, ms=6, lw=2.2, label=f"mean, 95 % over {sample(differences)}")
