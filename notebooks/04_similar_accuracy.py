@@ -375,15 +375,9 @@ change = tuning.mean_difference(full)
 low, high = (select.runs(every, variant)["accuracy"].mean() for variant in ("full_low_lr", "full_high_lr"))
 middle = runs[runs["task"].isin(full["task"])].groupby("method")["accuracy"].mean().median()
 rates = [f"{max(lrs):g} to {min(lrs):g}" for lrs in (pc.methods.get("full").lrs, HIGH_LRS)]
-rows = {
-    "learning rates of full fine-tuning": [f"{rates[0]} (ours)", f"{rates[1]} (published)"],
-    "accuracy": [low, high],
-}
-table(
-    pd.DataFrame(rows | {"median PEFT method minus it": [middle - low, middle - high]}),
-    "{:.1f}",
-    "Full fine-tuning, test accuracy (%)",
-)
+rows = pd.DataFrame({"learning rates": [f"{rates[0]} (ours)", f"{rates[1]} (published)"], "accuracy": [low, high]})
+rows["median PEFT method minus it"] = middle - rows["accuracy"]
+table(rows, "{:.1f}", "Full fine-tuning, test accuracy (%)")
 
 # %%
 Markdown(
@@ -419,7 +413,7 @@ Markdown(text)
 
 # %%
 text = (
-    "No longer runs here: the profile has none, or they were not asked for (`python -m petl_core study --part longer`)."
+    "No longer runs here: the profile has none, or nobody asked for them (`python -m petl_core study --part longer`)."
 )
 if results.has("longer"):
     longer = tuning.paired(every, "longer", "tuned")
@@ -429,14 +423,10 @@ if results.has("longer"):
     axis = f"{LONGER * plan.final.epochs} epochs minus {plan.final.epochs} (points of test accuracy)"
     figure = figures.paired_differences(longer, of_method, f"Trained {LONGER} times as long: {least} to {most}", axis)
     display(show(figure, "For each method the gain from longer training on every task and its mean with an interval."))
-    pair = select.common(tuned, select.runs(every, "longer"))
-    tables = [part.groupby("method")["accuracy"].mean().sort_values(ascending=False) for part in pair]
-    text = f"Best first, mean over {longer['task'].nunique()} tasks: " + "; ".join(
-        f"after **{epochs} epochs** " + ", ".join(f"{title(str(m))} {value:.1f}" for m, value in t.items())
-        for epochs, t in zip((plan.final.epochs, LONGER * plan.final.epochs), tables, strict=True)
-    )
-    same = list(tables[0].index) == list(tables[1].index)
-    text += f". The order {'stays the same' if same else 'changes'}; the rates were chosen in trials of {plan.tune.epochs} epochs."
+    lengths = tuning.common_means(every, {"tuned": "as tuned", "longer": f"{LONGER} times as long"})
+    display(table(lengths.reset_index(), "{:.1f}", f"Test accuracy (%), mean over {longer['task'].nunique()} tasks"))
+    same = (lengths.rank().diff(axis=1).iloc[:, 1] == 0).all()
+    text = f"The order {'stays the same' if same else 'changes'}. Rates were chosen in trials of {plan.tune.epochs} epochs; what is right for a short run can be too high for a long one."
 Markdown(text)
 
 # %% [markdown]
@@ -484,9 +474,7 @@ Markdown(
 
 # %%
 verdicts = similar.judge(every, without, with_)
-table(verdicts, caption=f"Profile {plan.name}, backbone {plan.backbone}")
-
-# %%
+display(table(verdicts, caption=f"Profile {plan.name}, backbone {plan.backbone}"))
 count = verdicts["verdict"].value_counts()
 Markdown(
     "Of the parts of the claim, "

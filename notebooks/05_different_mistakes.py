@@ -255,26 +255,19 @@ Markdown(text)
 # %%
 text = "This profile has no runs with more seeds."
 if results.has("more_seeds"):
-    rows = []
-    for task, p in mistakes.load(results.records, select.runs(every, "more_seeds")).items():
-        for method in dict.fromkeys(p.runs["method"]):
-            alone = p.of([method])
-            off_diagonal = ~np.eye(len(alone), dtype=bool)
-            differ = 100 - agreement.agreement(alone.classes)
-            between, within = differ[:2, 2:4].mean(), (differ[0, 1] + differ[2, 3]) / 2  # seeds 0, 1 and seeds 2, 3
-            first = differ[:n_seeds, :n_seeds][off_diagonal[:n_seeds, :n_seeds]].mean()
-            rows.append((task, method, len(alone), first, differ[off_diagonal].mean(), between - within))
-    pretend = "“methods” minus seeds"
-    control = pd.DataFrame(rows, columns=["task", "method", "seeds", f"first {n_seeds} seeds", "all seeds", pretend])
-    forms = {f"first {n_seeds} seeds": "{:.1f}", "all seeds": "{:.1f}", pretend: "{:+.2f}"}
-    display(table(control, forms, "Disagreement between seeds of one method (%), and under two names (points)"))
-    moved = (control["all seeds"] - control[f"first {n_seeds} seeds"]).abs().max()
-    null = mistakes.over_tasks(control.groupby("task")[pretend].mean())
+    control = mistakes.two_names(mistakes.load(results.records, select.runs(every, "more_seeds")), n_seeds)
+    forms = {"first seeds": "{:.1f}", "all seeds": "{:.1f}", "two names": "{:+.2f}"}
+    display(
+        table(
+            control, forms, f"Disagreement between the first {n_seeds} and all seeds (%), and under two names (points)"
+        )
+    )
+    null = mistakes.over_tasks(control.groupby("task")["two names"].mean())
+    verdict = direction(null.low, null.high, "**The control fails.**", "**The control fails.**", "The control behaves.")
+    moved = (control["all seeds"] - control["first seeds"]).abs().max()
     text = (
         f"Under two names: **{points(null.mean, null.low, null.high)}** (interval over {null.n} tasks), where other methods differ by {excess.mean:+.1f}. "
-        + direction(null.low, null.high, "**The control fails.** ", "**The control fails.** ", "The control behaves. ")
-        + "Taking "
-        + f"{control['seeds'].max()} seeds instead of {n_seeds} changes the disagreement of a method by at most {moved:.1f} points."
+        f"{verdict} Taking {control['seeds'].max()} seeds instead of {n_seeds} changes the disagreement of a method by at most {moved:.1f} points."
     )
 Markdown(text)
 
@@ -471,15 +464,11 @@ verdicts = mistakes.judge(found, size)
 table(verdicts, caption=f"Profile {plan.name}, backbone {plan.backbone}")
 
 # %%
-Markdown(
-    "Supported: "
-    + ("; ".join(verdicts.loc[verdicts["verdict"] == "supported", "part"]) or "nothing")
-    + ". Contradicted: "
-    + ("; ".join(verdicts.loc[verdicts["verdict"] == "contradicted", "part"]) or "nothing")
-    + ". Undecided: "
-    + ("; ".join(verdicts.loc[verdicts["verdict"] == "undecided", "part"]) or "nothing")
-    + "."
-)
+grouped = {
+    word: "; ".join(verdicts.loc[verdicts["verdict"] == word, "part"])
+    for word in ("supported", "contradicted", "undecided")
+}
+Markdown("\n\n".join(f"**{word.capitalize()}**: {parts or 'nothing'}." for word, parts in grouped.items()))
 
 # %% [markdown]
 # ## Exercises

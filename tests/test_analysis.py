@@ -490,3 +490,15 @@ def test_common_cells() -> None:
     assert set(one["method"]) == {"lora", "full"} == set(two["method"])
     with pytest.raises(UserError, match="no task in common"):
         select.common(synthetic(tasks=("a",)), synthetic(tasks=("b",)))
+
+
+def test_common_means_are_of_what_all_variants_have() -> None:
+    value = {"lora": 60.0, "full": 50.0, "linear": 40.0, "bitfit": 30.0}
+    short = synthetic(lambda t, m, s: value[m] + (100 if t == "d" else 0))
+    longer = synthetic(lambda t, m, s: value[m] + 2, tasks=("a", "b"), methods=("full", "lora"), variant="longer")
+    found = tuning.common_means(pd.concat([short, longer]), {"tuned": "short", "longer": "long"})
+    assert found.to_dict() == {"short": {"lora": 60, "full": 50}, "long": {"lora": 62, "full": 52}}
+    assert list(found.index) == ["lora", "full"]
+    other = synthetic(tasks=("e",), variant="longer")
+    with pytest.raises(UserError, match="variants tuned, longer have no task in common"):
+        tuning.common_means(pd.concat([short, other]), {"tuned": "short", "longer": "long"})

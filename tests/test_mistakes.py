@@ -78,6 +78,23 @@ def test_methods_of_like_accuracy(matters: dict) -> None:
     assert len(mistakes.alike(unequal, 100)) == len(unequal)
 
 
+def test_one_method_under_two_names(luck: dict) -> None:
+    many = Predictions(
+        "made up",
+        pd.DataFrame({"method": "lora", "seed": range(5), "digest": [f"{i:016x}" for i in range(5)]}),
+        luck["a"].logits[:5].copy(),
+        luck["a"].labels,
+        luck["a"].ids,
+    )
+    row = mistakes.two_names({"a": many}).iloc[0]
+    assert abs(row["two names"]) < 3 and row["seeds"] == 5
+    assert row["first seeds"] == pytest.approx(row["all seeds"], abs=2)
+    many.logits[1], many.logits[3] = many.logits[0], many.logits[2]  # now there are two methods of equal seeds
+    assert mistakes.two_names({"a": many}).iloc[0]["two names"] > 20
+    with pytest.raises(UserError, match="lora on a has 3 seeds; two pretended methods need four or more"):
+        mistakes.two_names({"a": luck["a"].of(["lora"])})
+
+
 def test_load_leaves_out_a_method_that_diverged_on_a_task(tmp_path: Path) -> None:
     from test_predictions import saved
 

@@ -61,6 +61,26 @@ def near(found: Mapping[str, Predictions], methods: int = 2) -> dict[str, Predic
     return {task: part for task, part in close.items() if part.runs["method"].nunique() >= methods}
 
 
+def two_names(found: Mapping[str, Predictions], few: int = 3) -> pd.DataFrame:
+    """A control in which there is nothing to find: one method's first two seeds and its next two, as if two methods.
+
+    Columns task, method, seeds, "first seeds" and "all seeds" (disagreement between the first ``few`` and between all
+    seeds, in per cent) and "two names" (disagreement of the pretended methods minus that within them, in points).
+    """
+    rows = []
+    for task, part in found.items():
+        for method in dict.fromkeys(part.runs["method"]):
+            alone = part.of([method])
+            if len(alone) < 4:
+                raise UserError(f"{method} on {task} has {len(alone)} seeds; two pretended methods need four or more")
+            apart = 100 - agreement.agreement(alone.classes)
+            pairs = apart[np.triu_indices(len(apart), 1)].mean()
+            first = apart[:few, :few][np.triu_indices(few, 1)].mean()
+            names = apart[:2, 2:4].mean() - (apart[0, 1] + apart[2, 3]) / 2
+            rows.append((task, method, len(alone), first, pairs, names))
+    return pd.DataFrame(rows, columns=["task", "method", "seeds", "first seeds", "all seeds", "two names"])
+
+
 def overlaps(found: Mapping[str, Predictions], share: float = 0.5) -> pd.DataFrame:
     """Mean overlap of the confident-correct and the unconfident-wrong sets: of methods, of seeds, and of chance.
 

@@ -149,6 +149,21 @@ def by_method(differences: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["method", "difference", "low", "high", "n"])
 
 
+def common_means(table: pd.DataFrame, variants: dict[str, str]) -> pd.DataFrame:
+    """Mean accuracy of each method (rows) in each variant (columns, named by its value), the first one's best on top.
+
+    Over the tasks and seeds, and for the methods, that all variants have.
+    """
+    found = [runs(table, variant) for variant in variants]
+    for column in ("task", "method", "seed"):
+        shared = set.intersection(*(set(frame[column]) for frame in found))
+        if not shared:
+            raise UserError(f"variants {', '.join(variants)} have no {column} in common, so they cannot be compared")
+        found = [frame[frame[column].isin(shared)] for frame in found]
+    means = {name: f.groupby("method")["accuracy"].mean() for name, f in zip(variants.values(), found, strict=True)}
+    return pd.DataFrame(means).sort_values(next(iter(means)), ascending=False)
+
+
 def ingredients(table: pd.DataFrame, base: str, variants: dict[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The effect of each variant against ``base``: ``variants`` maps names in ``table`` to readable ones.
 
