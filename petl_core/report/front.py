@@ -69,7 +69,8 @@ def sentences(results: Results) -> str:
         f"{means['linear']:.1f} %. PEFT methods differ by {parts.method:.1f} points (standard deviation, seed noise "
         f"removed; {rest.method:.1f} among the {len(counted)} that the study counts), two runs of one method by "
         f"{parts.seed:.1f}. "
-        "Chapter 4 has the tests, the controls and the published numbers beside these."
+        f"Pictures are small and runs short ({plan.final.epochs} epochs): chapter 4 has the tests, longer runs as a "
+        "control, and the published numbers beside these."
     )
     return "\n".join(_wrapped(text))
 
