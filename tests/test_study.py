@@ -235,7 +235,7 @@ def test_profiles():
     assert profile("laptop").methods == tuple(methods.names())
     assert profile("laptop").tasks == tuple(embedded_names())
     assert len(profile("quick").tasks) == 3
-    assert len(profile("quick").methods) == 10
+    assert len(profile("quick").methods) == 8
     for name in profile_names():
         chosen = profile(name)
         assert len(chosen.seeds) >= (2 if name == "smoke" else 3)
