@@ -32,6 +32,7 @@ STUDY_EXAMPLES = """examples:
   python -m petl_core study --profile laptop --part tuned          one part of the study (see list)
   python -m petl_core study --profile quick --compare data/results      and compare with the shipped records
   python -m petl_core study --profile laptop --results runs --pack results     write the records compactly
+  python -m petl_core study --profile laptop --reuse data/results    only what was not shipped
 
 Stop it whenever you like (Ctrl-C, or by force): finished runs are kept and are not run again.
 """
@@ -119,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--part", nargs="+", metavar="NAME", help="only these parts (default: all of the profile)")
     study.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core; 0: none extra)")
     study.add_argument("--device", help="cpu, cuda or mps (default: the profile's)")
+    study.add_argument("--reuse", metavar="DIR", help="first take over what is wanted from the packed records in DIR")
     study.add_argument("--plan", action="store_true", help="only count what there is to do")
     study.add_argument(
         "--pack", metavar="DIR", help="afterwards write the records compactly to DIR (with the logits of tuned runs)"
@@ -218,7 +220,7 @@ def _run(options: argparse.Namespace, _: list[str]) -> int:
 
 def _study(options: argparse.Namespace, _: list[str]) -> int:
     from petl_core import study
-    from petl_core.records import Records, compare, pack
+    from petl_core.records import Records, compare, pack, unpack
 
     profile = study.profile(options.profile)
     if options.backbone:
@@ -226,6 +228,13 @@ def _study(options: argparse.Namespace, _: list[str]) -> int:
     records = Records(options.results)
     if options.compare and not Records(options.compare).digests():
         raise UserError(f"there are no records in {options.compare} to compare with; give --compare another folder")
+    if options.reuse:
+        shipped = Records(options.reuse)
+        if not shipped.digests():
+            raise UserError(f"there are no records in {options.reuse} to reuse; give --reuse another folder")
+        plan = study.plan_trials(profile, options.part) + study.plan_finals(profile, shipped, options.part)
+        records.check_writable()
+        print(f"took over {unpack(shipped, records, dict.fromkeys(p.spec.digest for p in plan))} records")
     if options.plan:
         trials = {p.spec.digest for p in study.plan_trials(profile, options.part)}
         finals = {p.spec.digest for p in study.plan_finals(profile, records, options.part)}

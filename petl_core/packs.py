@@ -113,6 +113,20 @@ def pack(
     return out
 
 
+def unpack(shipped: Records, out: Records, digests: Iterable[str]) -> int:
+    """Copy packed records into a folder of records, so that a study there does not repeat them; returns how many.
+
+    Those that ``out`` has already are left alone. A record whose logits were not packed has none there either.
+    """
+    count = 0
+    for digest in digests:
+        if shipped.has(digest) and not out.has(digest):
+            record = shipped.get(digest)
+            out.add(record, shipped.predictions(digest) if record["predictions"] else None)
+            count += 1
+    return count
+
+
 def _write_predictions(records: Records, path: Path, task: str, digests: list[str]) -> None:
     _, labels, ids = records.predictions(digests[0])
     logits = []

@@ -23,6 +23,12 @@ DROP_PATHS = (0.0, 0.1)  # the first is the default
 DEFAULT_LR = 1e-3  # of the variant "default", the same for all methods
 LONGER = 4  # times the final epochs, in the part "longer"
 MORE_SEEDS = (0, 1, 2, 3, 4)  # in the part "more_seeds"
+SIZES = (1, 8, 64)  # ranks and bottlenecks of the sweep in the part "many_shot"
+SWEPT = ("lora", "houlsby_adapter", "fact_tk")
+MANY_SHOT_TASKS = ("orientation", "textures")  # features must move; features are good already
+MANY_SHOT_EPOCHS = ((200, 20), (2000, 6), (20_000, 2))  # up to so many images, so many epochs
+MANY_SHOT_TUNE_IMAGES = 2500  # at most, in a trial
+HELD_BACK = {"l2_sp": (3.0, 30.0), "layer_decay": (0.8, 0.5)}  # strengths tried in the part "mechanism"
 HIGH_LRS = (1e-3, 1e-2)  # the published rates for full fine-tuning
 QUICK_METHODS = ("linear", "full", "bitfit", "ssf", "lora", "adaptformer", "repadapter", "vpt_deep")
 QUICK_TASKS = ("photo_scenes", "land_cover", "count")  # one of each group
@@ -59,6 +65,7 @@ class Profile:
     tune: Recipe = TUNE
     final: Recipe = FINAL
     drop_paths: tuple[float, ...] = DROP_PATHS
+    sizes: tuple[int, ...] = SIZES
     max_train: int | None = None
     max_evaluate: int | None = None
     pretrained: bool = True
@@ -85,15 +92,21 @@ def profile(name: str) -> Profile:
     if name == "smoke":
         names = ("tuned", "default", "drop_path", "trials", "best_on_test", "longer")
         parts = tuple(Part(part, SMOKE_METHODS) for part in names)
+        small = ("orientation@100", "orientation")
         return Profile(
             name,
             "a few steps of three methods on two tasks; its numbers mean nothing (seconds)",
             backbone="mini",
             tasks=QUICK_TASKS[:2],
             methods=SMOKE_METHODS,
-            parts=(*parts, Part("bitfit"), Part("full_low_lr"), Part("scratch", tasks=first)),
+            parts=(
+                *(*parts, Part("bitfit"), Part("full_low_lr"), Part("scratch", tasks=first)),
+                Part("many_shot", ("linear", "full", "lora"), small),
+                Part("mechanism", ("linear", "full", "lora"), small),
+            ),
             seeds=(0, 1),
             trials=2,
+            sizes=SIZES[:2],
             tune=SMOKE,
             final=SMOKE,
             max_train=64,
@@ -119,9 +132,14 @@ def profile(name: str) -> Profile:
                 Part("tuned"),
                 *closer(first, ("full", "lora", "bitfit"), ("full", "lora")),
                 Part("scratch", tasks=first),
+                Part("many_shot", ("linear", "full", "lora"), ("orientation@100", "orientation")),
+                Part("mechanism", ("linear", "full", "lora"), ("orientation@100",)),
             ),
+            sizes=SIZES[1:2],
         )
     if name == "laptop":
+        few = tuple(f"{task}{count}" for task in MANY_SHOT_TASKS for count in ("@100", ""))
+        many = tuple(f"{task}@10000" for task in MANY_SHOT_TASKS)
         return Profile(
             name,
             "all methods on the whole embedded suite; its records are shipped (about an hour and a half on 2 cores)",
@@ -135,6 +153,8 @@ def profile(name: str) -> Profile:
                 Part("more_seeds", ("lora", "adaptformer", "ssf"), QUICK_TASKS),
                 Part("scratch"),
                 Part("published", ("linear", "full", "bitfit", "ssf"), QUICK_TASKS),
+                Part("many_shot", ("linear", *tuned_methods, *(m for m in SWEPT if m != "lora")), (*few, *many)),
+                Part("mechanism", ("linear", *tuned_methods), few),
             ),
         )
     raise UserError(f"unknown profile '{name}'; the profiles are: {', '.join(profile_names())}")

@@ -28,18 +28,20 @@ import torch
 from petl_core import methods
 from petl_core.errors import UserError
 from petl_core.files import write_atomic
-from petl_core.packs import Pack, compare, pack
+from petl_core.packs import Pack, compare, pack, unpack
 from petl_core.train import Recipe, Run
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["CODE_VERSION", "COLUMNS", "Records", "RunSpec", "StorageError", "compare", "pack"]
+__all__ = ["CODE_VERSION", "COLUMNS", "Records", "RunSpec", "StorageError", "compare", "pack", "unpack"]
 CODE_VERSION = 1  # raise it by hand whenever a change of the code changes results: older records are then not reused
+LATER: dict[str, Any] = {"head": "random", "measure": []}
+LATER_IN_RECIPE: dict[str, Any] = {"l2_sp": 0.0, "layer_decay": 1.0}
 COLUMNS = ["digest", "backbone", "method", "hyper", "size", "task", "group", "lr", "weight_decay", "drop_path"]
 COLUMNS += ["epochs", "seed", "stage", "accuracy", "best_accuracy", "best_epoch", "train_accuracy", "params"]
 COLUMNS += ["seconds", "diverged", "variant", "normalise", "decay", "batch_size", "train_on", "evaluate_on"]
-COLUMNS += ["max_train", "classes", "steps", "peak_memory_mb"]
+COLUMNS += ["max_train", "classes", "steps", "peak_memory_mb", *LATER_IN_RECIPE]
 
 
 class StorageError(UserError):
@@ -51,6 +53,7 @@ class RunSpec:
     """Everything that decides a run's result. ``weights`` and ``task_digest`` are digests of the bytes used.
 
     ``hyper`` is completed with the method's defaults, so that a spec says all. ``image_size`` None: the backbone's own.
+    ``LATER`` are fields that came after the first records: they are written, and count, where they are not the default.
     """
 
     backbone: str
@@ -67,6 +70,8 @@ class RunSpec:
     max_train: int | None = None
     max_evaluate: int | None = None
     image_size: int | None = None
+    head: str = "random"  # or "zero_shot": what the head starts from
+    measure: tuple[str, ...] = ()  # what to measure of the trained model: names of petl_core.measures
 
     def __post_init__(self) -> None:
         hyper = {key: tuple(v) if isinstance(v, list) else v for key, v in self.hyper.items()}
@@ -89,12 +94,18 @@ class RunSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as plain JSON values."""
-        return json.loads(json.dumps(dataclasses.asdict(self), allow_nan=False))
+        values = json.loads(json.dumps(dataclasses.asdict(self), allow_nan=False))
+        for part, names in ((values, LATER), (values["recipe"], LATER_IN_RECIPE)):
+            for name, default in names.items():
+                if part[name] == default:
+                    del part[name]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RunSpec:
         """The spec that ``to_dict`` gave."""
-        return cls(**{**values, "recipe": Recipe(**values["recipe"])})
+        measure = tuple(values.get("measure", ()))
+        return cls(**{**values, "recipe": Recipe(**values["recipe"]), "measure": measure})
 
     def __hash__(self) -> int:
         return hash(self.digest)
@@ -119,8 +130,7 @@ class Records:
 
     def check_writable(self) -> None:
         """Make the folder and try to write in it; ``StorageError`` if that is impossible, before any run is begun."""
-        if self.pack is not None:
-            raise StorageError(f"{self.root} holds packed records, which are read-only; choose another folder")
+        self._check_unpacked()
         probe = self.root / f".tmp-probe-{os.getpid()}"
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -128,6 +138,10 @@ class Records:
             probe.unlink()
         except OSError as error:
             raise _storage_error(self.root, error) from error
+
+    def _check_unpacked(self) -> None:
+        if self.pack is not None:
+            raise StorageError(f"{self.root} holds packed records, which are read-only; choose another folder")
 
     def clean(self) -> None:
         """Remove what killed processes of this machine have left half-written."""
@@ -169,7 +183,10 @@ class Records:
         if self.pack is not None:
             return self.pack.predictions(digest)
         if not self.get(digest).get("predictions"):
-            raise UserError(f"record {digest} in {self.root} is a trial and keeps no predictions; choose a final run")
+            raise UserError(
+                f"record {digest} in {self.root} keeps no predictions (it is a trial, or its logits were not packed); "
+                "choose another run"
+            )
         path = self.root / digest / "predictions.npz"
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -182,8 +199,7 @@ class Records:
 
     def save(self, spec: RunSpec, run: Run, variant: str = "", environment: dict[str, Any] | None = None) -> None:
         """Write the record of a finished run; all or nothing. A record that exists is kept as it is."""
-        if self.pack is not None:
-            raise StorageError(f"{self.root} holds packed records, which are read-only; choose another folder")
+        self._check_unpacked()
         keep = spec.stage == "final" and not run.diverged
         record = {
             "digest": spec.digest,
@@ -208,18 +224,25 @@ class Records:
             "predictions": keep,
             "seconds": round(run.seconds, 3),
             "peak_memory_mb": _number(run.peak_memory_mb, 6),
+            **({"measures": run.measures} if run.measures else {}),
             "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "environment": environment or describe_environment("cpu"),
         }
-        target = self.root / spec.digest
-        temporary = self.root / f".tmp-{spec.digest}-{os.getpid()}"
+        self.add(record, (run.logits, run.labels, run.ids) if keep else None)
+
+    def add(self, record: dict[str, Any], predictions: tuple[np.ndarray, np.ndarray, tuple[str, ...]] | None) -> None:
+        """Write a record as ``save`` makes it, with logits, labels and ids; all or nothing. One that exists stays."""
+        self._check_unpacked()
+        digest = record["digest"]
+        target = self.root / digest
+        temporary = self.root / f".tmp-{digest}-{os.getpid()}"
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
-            if keep:
+            if predictions is not None:
+                logits, labels, ids = predictions
                 with open(temporary / "predictions.npz", "wb") as file:
-                    labels = run.labels.astype(np.int32)
-                    np.savez_compressed(file, logits=run.logits, labels=labels, ids=np.array(run.ids))
+                    np.savez_compressed(file, logits=logits, labels=labels.astype(np.int32), ids=np.array(ids))
                     _sync(file)
             with open(temporary / "record.json", "w", encoding="utf-8") as file:
                 json.dump(record, file, indent=1, allow_nan=False)
@@ -228,7 +251,7 @@ class Records:
             try:
                 os.rename(temporary, target)
             except OSError:
-                if not self.has(spec):
+                if not self.has(digest):
                     raise
             _sync_folder(self.root)
         except OSError as error:
@@ -276,6 +299,7 @@ def table_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
         **{key: spec[key] for key in ("backbone", "method", "task", "seed", "train_on", "evaluate_on", "max_train")},
         **{key: spec["recipe"][key] for key in ("lr", "weight_decay", "drop_path", "epochs", "normalise", "decay")},
         "batch_size": spec["recipe"]["batch_size"],
+        **{key: spec["recipe"].get(key, default) for key, default in LATER_IN_RECIPE.items()},
         **{key: math.nan if metrics[key] is None else metrics[key] for key in ("accuracy", "train_accuracy")},
         **{key: metrics[key] for key in ("params", "diverged", "steps")},
     }

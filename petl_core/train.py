@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -40,6 +40,11 @@ class Recipe:
 
     ``decay="matrices"`` spares biases, norms, scales, shifts, prompts and tokens from weight decay; "all" spares
     nothing that trains, as the study's released code does. ``normalise="none"`` feeds images in [0, 1].
+
+    Two ways to hold full fine-tuning near its start, both off by default. ``l2_sp`` = beta pulls each unfrozen backbone
+    parameter w towards its pre-trained value w0, after each step of rate lr: w <- w + lr beta (w0 - w). This is L2-SP
+    (Li, Grandvalet and Davoine, 2018, arXiv 1802.01483) decoupled from Adam's scaling, as AdamW's decay is.
+    ``layer_decay`` = d gives block l of L the rate lr d^(L + 1 - l), the embeddings lr d^(L + 1), the head lr.
     """
 
     lr: float = 1e-3
@@ -53,11 +58,13 @@ class Recipe:
     normalise: str = "backbone"
     precision: str = "auto"
     decay: str = "matrices"
+    l2_sp: float = 0.0
+    layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise UserError(f"Recipe.lr is {self.lr}; it must be greater than 0, for example 1e-3")
-        for field in ("weight_decay", "final_lr"):
+        for field in ("weight_decay", "final_lr", "l2_sp"):
             value = getattr(self, field)
             if not (math.isfinite(value) and value >= 0):
                 raise UserError(f"Recipe.{field} is {value}; it must be 0 or greater")
@@ -70,6 +77,10 @@ class Recipe:
         for field in ("warmup", "drop_path"):
             if not 0.0 <= getattr(self, field) < 1.0:
                 raise UserError(f"Recipe.{field} is {getattr(self, field)}; it must lie in [0, 1)")
+        if not 0.0 < self.layer_decay <= 1.0:
+            raise UserError(
+                f"Recipe.layer_decay is {self.layer_decay}; it must lie in (0, 1]: 1 is the same rate for all"
+            )
         for field, allowed in CHOICES.items():
             if getattr(self, field) not in allowed:
                 raise UserError(f"Recipe.{field} is {getattr(self, field)!r}; allowed: {', '.join(allowed)}")
@@ -94,6 +105,7 @@ class Run:
     peak_memory_mb: float  # of the GPU for this run; on CPU the largest so far of this whole process
     best_accuracy: float | None = None  # track=True: best epoch ON THE EVALUATION SPLIT, so too good; chooses nothing
     best_epoch: int | None = None
+    measures: dict[str, Any] | None = None  # of the trained model, where the spec asks for some (petl_core.measures)
 
     @property
     def test_accuracy(self) -> float | None:
@@ -169,7 +181,8 @@ def train(
         model.set_drop_path(recipe.drop_path)
         try:
             groups = parameter_groups(model, recipe)
-            for entry in _epochs(network, groups, images, labels, prepare, recipe, seed, progress):
+            anchors = _anchors(model, recipe)
+            for entry in _epochs(network, groups, anchors, images, labels, prepare, recipe, seed, progress):
                 steps += int(entry.pop("steps"))
                 history.append(entry)
                 diverged = not math.isfinite(entry["loss"])
@@ -213,21 +226,65 @@ def predict(model: ViT, images: Tensor, recipe: Recipe = Recipe()) -> Tensor:
     """Logits (n, C), float32 on the CPU, of uint8 images (n, 3, S, S), in evaluation mode (put back afterwards)."""
     mode = model.training
     model.eval()
-    device = next(model.parameters()).device
-    logits = _forward(model, images.to(device), _Normaliser(model, recipe), recipe).cpu()
+    logits = forward(model, model, images, recipe).cpu()
     model.train(mode)
     return logits
 
 
+def forward(model: ViT, function: Callable[[Tensor], Tensor], images: Tensor, recipe: Recipe) -> Tensor:
+    """``function`` (the model or a part of it) of uint8 images (n, 3, S, S), normalised as ``recipe`` says."""
+    return _forward(function, images.to(next(model.parameters()).device), _Normaliser(model, recipe), recipe)
+
+
+def evaluation_images(task: Task, split: str, count: int, most: int | None = None) -> Tensor:
+    """``count`` (or ``most``, if fewer) evenly spaced images of a split, uint8 (n, 3, S, S)."""
+    return _take(task, split, min(count, most or count))[0]
+
+
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """AdamW's groups: with ``decay="matrices"`` only trainable tensors that map vectors to vectors decay."""
+    """AdamW's groups: with ``decay="matrices"`` only trainable tensors that map vectors to vectors decay; with a
+    ``layer_decay``, a group for each depth, whose rate is multiplied by its ``factor``."""
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    if recipe.layer_decay < 1.0:
+        depth = len(cast("nn.Sequential", model.blocks))
+        levels: dict[tuple[int, bool], list[nn.Parameter]] = {}
+        for name, parameter in named:
+            levels.setdefault((layer_of(name, depth), is_matrix(name, parameter)), []).append(parameter)
+        return [
+            {
+                "params": parameters,
+                "weight_decay": recipe.weight_decay if matrix or recipe.decay == "all" else 0.0,
+                "factor": recipe.layer_decay ** (depth + 1 - level),
+            }
+            for (level, matrix), parameters in levels.items()
+        ]
     if recipe.decay == "all":
         return [{"params": [p for _, p in named], "weight_decay": recipe.weight_decay}]
     decayed = [p for n, p in named if is_matrix(n, p)]
     spared = [p for n, p in named if not is_matrix(n, p)]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": spared, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
+
+
+def layer_of(name: str, depth: int) -> int:
+    """How deep a parameter lies: 0 the embeddings, l the l-th of ``depth`` blocks, ``depth`` + 1 all behind them and
+    whatever a method adds."""
+    if name.startswith("blocks."):
+        return int(name.split(".")[1]) + 1
+    return 0 if name.startswith(("patch_embed.", "pos_embed", "cls_token", "norm_pre.")) else depth + 1
+
+
+def _anchors(model: nn.Module, recipe: Recipe) -> list[tuple[nn.Parameter, Tensor]]:
+    """With ``l2_sp``, the unfrozen backbone parameters and copies of what they are now, before training."""
+    if recipe.l2_sp == 0.0:
+        return []
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad and not n.startswith(("head.", "methods."))]
+    if not named:
+        raise UserError(
+            f"Recipe.l2_sp is {recipe.l2_sp}, but no parameter of the backbone is unfrozen; use it with full or with "
+            "another method that edits the backbone's own weights"
+        )
+    return [(parameter, parameter.detach().clone()) for _, parameter in named]
 
 
 def is_matrix(name: str, parameter: Tensor) -> bool:
@@ -254,6 +311,7 @@ class _Normaliser:
 def _epochs(
     network: nn.Module,
     groups: list[dict[str, Any]],
+    anchors: list[tuple[nn.Parameter, Tensor]],
     images: Tensor,
     labels: Tensor,
     prepare: Callable[[Tensor], Tensor],
@@ -281,13 +339,15 @@ def _epochs(
                     x = torch.where(flipped.to(device).view(-1, 1, 1, 1), x.flip(-1), x)
                 rate = learning_rate(step, total, recipe)
                 for group in optimiser.param_groups:
-                    group["lr"] = rate
+                    group["lr"] = rate * group.get("factor", 1.0)
                 optimiser.zero_grad(set_to_none=True)
                 with _autocast(device, recipe):
                     logits = network(prepare(x))  # (B, C)
                     loss = F.cross_entropy(logits.float(), y)
                 loss.backward()
                 optimiser.step()
+                for parameter, start in anchors:
+                    parameter.data.lerp_(start, min(1.0, rate * recipe.l2_sp))
                 step += 1
                 losses.append(loss.detach() * len(batch))
                 right += (logits.detach().argmax(1) == y).sum()

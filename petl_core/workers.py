@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from petl_core import methods
+from petl_core import measures, methods
 from petl_core.data import load_task
 from petl_core.errors import UserError
 from petl_core.model import create_model
@@ -107,7 +107,7 @@ def execute(spec: RunSpec, device: str = "cpu", progress: bool = False) -> Run:
     if task.digest != spec.task_digest:
         raise UserError(f"task '{spec.task}' has data {task.digest} here, the spec asks for {spec.task_digest}")
     model = build(spec, device)
-    return train(
+    run = train(
         model,
         task,
         spec.recipe,
@@ -119,11 +119,15 @@ def execute(spec: RunSpec, device: str = "cpu", progress: bool = False) -> Run:
         track=spec.track,
         progress=progress,
     )
+    if spec.measure and not run.diverged:
+        run.measures = {name: measures.get(name)(model, task, spec) for name in spec.measure}
+    return run
 
 
 def cost(spec: RunSpec) -> float:
     """Work of a run in forward passes of one image, roughly: for the order of runs and the time left."""
-    count = spec.max_train or int("".join(c for c in spec.train_on if c.isdigit()) or 1000)
+    _, many, size = spec.task.partition("@")
+    count = spec.max_train or (int(size) if many else 1000)
     held = spec.max_evaluate or (200 if spec.evaluate_on == "val200" else 1000)
     if spec.method == "linear" and spec.recipe.drop_path == 0.0 and not spec.recipe.flip:
         return count + held + 0.02 * count * spec.recipe.epochs
@@ -174,6 +178,8 @@ class Runner:
         bar = _Progress(jobs, self.progress)
         results = self._inline(jobs, variants) if inline else self._spread(jobs, variants)
         for spec, reply in results:
+            if not reply["ok"] and self.records.has(spec):  # its worker died after the record and before the answer
+                reply = {"ok": True, **self.records.get(spec)["metrics"]}
             if reply["ok"]:
                 outcome.done += 1
             elif reply["storage"]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from petl_core.errors import UserError
-from petl_core.records import COLUMNS, Records, RunSpec, StorageError, compare, pack
+from petl_core.records import COLUMNS, Records, RunSpec, StorageError, compare, pack, unpack
 from petl_core.train import Recipe, Run
 
 
@@ -50,6 +50,22 @@ def test_the_digest_names_everything_that_decides_a_result():
 
 def test_defaults_written_out_or_left_out_give_the_same_digest():
     assert make_spec(hyper={}).digest == make_spec(hyper={"rank": 8, "dropout": 0.1}).digest
+
+
+def test_fields_that_came_later_are_not_written_at_their_default_and_count_otherwise():
+    """So that older records keep their digests."""
+    base = make_spec()
+    values = base.to_dict()
+    assert not {"head", "measure"} & values.keys() and not {"l2_sp", "layer_decay"} & values["recipe"].keys()
+    changed = [
+        make_spec(head="zero_shot"),
+        make_spec(measure=("displacement",)),
+        make_spec(recipe=Recipe(lr=1e-3, epochs=2, l2_sp=1.0)),
+        make_spec(recipe=Recipe(lr=1e-3, epochs=2, layer_decay=0.5)),
+    ]
+    assert len({spec.digest for spec in changed} | {base.digest}) == 5
+    for spec in changed:
+        assert RunSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
 
 
 def test_the_code_version_is_part_of_the_digest(monkeypatch):
@@ -317,3 +333,23 @@ def test_diverging_here_and_not_there_is_outside(tmp_path):
     shipped.save(make_spec(), with_accuracy(80.0))
     fresh.save(make_spec(), make_run(diverged=True))
     assert compare(fresh, shipped).outside == [make_spec().digest]
+
+
+def test_packed_records_can_be_taken_over_and_added_to(records, tmp_path):
+    trial, final, bare = make_spec(evaluate_on="val200"), make_spec(), make_spec(seed=1)
+    records.save(trial, make_run(evaluated_on="val200"), "trial")
+    records.save(final, make_run(), "tuned")
+    records.save(bare, make_run(1), "default")
+    shipped = Records(pack(records, tmp_path / "shipped", predictions_of=["tuned"]))
+    again = Records(tmp_path / "again")
+    again.save(trial, make_run(2, evaluated_on="val200"), "mine")
+    assert unpack(shipped, again, [trial.digest, final.digest, bare.digest, "not shipped"]) == 2
+    assert again.get(trial)["variants"] == ["mine"]
+    assert again.get(final) == records.get(final)
+    assert again.predictions(final)[0].tobytes() == records.predictions(final)[0].tobytes()
+    assert again.get(bare)["metrics"] == records.get(bare)["metrics"]
+    with pytest.raises(UserError, match="keeps no predictions"):
+        again.predictions(bare)
+    again.save(make_spec(seed=2), make_run(3), "mine")
+    with pytest.raises(StorageError, match="read-only"):
+        unpack(again, shipped, again.digests())

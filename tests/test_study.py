@@ -20,7 +20,8 @@ from petl_core import methods, study, workers
 from petl_core.backbones import save_backbone
 from petl_core.data import embedded_names
 from petl_core.errors import UserError
-from petl_core.profiles import HIGH_LRS, LONGER, MORE_SEEDS, Part, profile, profile_names
+from petl_core.parts import low_shot, many_shot, mechanism
+from petl_core.profiles import HELD_BACK, HIGH_LRS, LONGER, MORE_SEEDS, Part, profile, profile_names
 from petl_core.records import Records, RunSpec, StorageError
 from petl_core.train import Recipe, Run
 from petl_core.vit import ViT, ViTConfig
@@ -183,8 +184,8 @@ def plan_variants(chosen: study.Profile, records: Records) -> dict[str, list[Run
 def test_the_parts_of_chapter_04(records):
     names = ("tuned", "default", "drop_path", "trials", "full_low_lr", "bitfit", "best_on_test", "longer", "more_seeds")
     names += ("published", "scratch")
+    assert set(names) == set(low_shot.PARTS)
     chosen = tiny(trials=2, seeds=(0, 1), parts=tuple(Part(n, ("lora",) if n == "published" else None) for n in names))
-    assert set(names) == set(study.PARTS)
     finish_trials(chosen, records)
     variants = plan_variants(chosen, records)
     tuned = {s.digest for s in variants["tuned"]}
@@ -212,6 +213,63 @@ def test_the_parts_of_chapter_04(records):
         assert [f for f in ("lr", "drop_path", "normalise") if getattr(recipe, f) != getattr(base, f)] == [name]
 
 
+def test_the_sweep_over_sizes_and_amounts(records):
+    tasks, some = ("orientation@100", "orientation"), ("linear", "lora", "full")
+    part = Part("many_shot", some, tasks)
+    chosen = tiny(trials=4, seeds=(0, 1), parts=(part,), max_train=None, sizes=(1, 8))
+    trials = [p.spec for p in study.plan_trials(chosen)]
+    assert len(trials) == len({s.digest for s in trials}) == len(tasks) * (1 + 2 + 1) * 4
+    for spec in trials:
+        other = dataclasses.replace(spec, recipe=Recipe(), hyper={"rank": 1} if spec.method == "lora" else {})
+        assert spec.hyper == {**other.hyper, **({"rank": spec.hyper["rank"]} if spec.method == "lora" else {})}
+    finish_trials(chosen, records)
+    finals = plan_variants(chosen, records)["many_shot"]
+    cells = {(s.task, s.method, s.hyper.get("rank"), s.seed) for s in finals}
+    sized = [("linear", None), ("full", None), ("lora", 1), ("lora", 8)]
+    assert cells == {(task, *pair, seed) for task in tasks for pair in sized for seed in (0, 1)}
+    assert len(finals) == len(cells)
+    epochs = {s.task: s.recipe.epochs for s in finals}
+    assert epochs == {"orientation@100": 20, "orientation": 6}
+
+
+def test_a_trial_of_many_images_uses_some_of_them(monkeypatch):
+    monkeypatch.setattr(many_shot, "MANY_SHOT_TUNE_IMAGES", 500)
+    chosen = tiny(trials=2, max_train=None)
+    (spec, _) = many_shot.sweep_trials(chosen, "orientation", "linear", {})
+    assert (spec.max_train, spec.train_on) == (500, "train800")
+    (spec, _) = many_shot.sweep_trials(chosen, "orientation@100", "linear", {})
+    assert spec.max_train is None
+
+
+def test_full_fine_tuning_is_held_back_in_each_way_with_equal_trials(records):
+    part = Part("mechanism", ("full", "lora"), ("orientation",))
+    chosen = tiny(trials=4, seeds=(0, 1), parts=(part,), max_train=None)
+    for how, strengths in HELD_BACK.items():
+        specs = mechanism.held_trials(chosen, "orientation", "full", how)
+        assert len({s.digest for s in specs}) == 4
+        assert {getattr(s.recipe, how) for s in specs} == set(strengths)
+        assert {s.recipe.drop_path for s in specs} == {0.0}
+    finish_trials(chosen, records)
+    variants = plan_variants(chosen, records)
+    assert set(variants) == {"mechanism", "mechanism_l2_sp", "mechanism_layer_decay"}
+    assert {s.measure for specs in variants.values() for s in specs} == {("displacement",)}
+    for how in HELD_BACK:
+        assert {s.method for s in variants[f"mechanism_{how}"]} == {"full"}
+        assert all(getattr(s.recipe, how) in HELD_BACK[how] for s in variants[f"mechanism_{how}"])
+
+
+def test_what_a_spec_asks_to_measure_is_in_the_record(records):
+    (plan,) = study.plan_trials(tiny(trials=1, methods=("lora",)))
+    spec = dataclasses.replace(plan.spec, evaluate_on="test", train_on="train1000", measure=("displacement",))
+    plain = dataclasses.replace(spec, measure=())
+    assert study.run_plan([workers.Planned(s, "x") for s in (spec, plain)], records, 1, progress=False).done == 2
+    got = records.get(spec)["measures"]["displacement"]
+    assert len(got["features"]) == 3 and len(got["weights"]) == 2
+    assert all(0 < value < 10 for value in [*got["features"], *got["weights"]])
+    assert "measures" not in records.get(plain)
+    assert records.get(spec)["logits_sha256"] == records.get(plain)["logits_sha256"]  # measuring changes nothing
+
+
 def test_a_part_of_a_plan_can_be_asked_for(records):
     chosen = tiny(parts=(Part("tuned"), Part("bitfit")))
     assert {p.spec.method for p in study.plan_trials(chosen, ["bitfit"])} == {"bitfit"}
@@ -222,6 +280,11 @@ def test_a_part_of_a_plan_can_be_asked_for(records):
 
 def test_quick_is_inside_laptop(records):
     quick, laptop = (dataclasses.replace(profile(name), backbone=str(BACKBONE)) for name in ("quick", "laptop"))
+    few = [  # the largest tasks would have to be drawn first
+        dataclasses.replace(part, tasks=part.tasks and tuple(task for task in part.tasks if "@10000" not in task))
+        for part in laptop.parts
+    ]
+    laptop = dataclasses.replace(laptop, parts=tuple(few))
     assert {p.spec.digest for p in study.plan_trials(quick)} < {p.spec.digest for p in study.plan_trials(laptop)}
     finish_trials(dataclasses.replace(laptop, tasks=quick.tasks), records)
     ours = {(p.spec.digest, p.variant) for p in study.plan_finals(quick, records)}
@@ -337,6 +400,18 @@ def test_a_worker_that_dies_costs_one_run(records, monkeypatch):
     assert outcome.done == len(plan) - len(outcome.failures)
     assert all("ended with code -9" in reason for _, reason in outcome.failures)
     assert study.run_plan(plan, records, workers=0, progress=False).done == len(outcome.failures)
+
+
+def test_a_worker_that_dies_after_its_record_costs_nothing(records, monkeypatch):
+    plan = study.plan_trials(tiny())
+
+    def ask(child, job):
+        records.save(RunSpec.from_dict(job["spec"]), fake_run(), job["variant"])
+        return {"ok": False, "storage": False, "error": "ended with code -9"}
+
+    monkeypatch.setattr(workers._Child, "ask", ask)
+    outcome = study.run_plan(plan, records, workers=2, progress=False)
+    assert (outcome.done, outcome.failures) == (len(plan), [])
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")

@@ -1,5 +1,6 @@
 """The trainer: the schedule, the seed, what decays, what is evaluated and when, and what a run does that diverges."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -261,6 +262,63 @@ def test_what_counts_as_a_matrix(name, shape, decays):
     assert is_matrix(name, torch.zeros(shape)) is decays
 
 
+def moved(before: dict[str, torch.Tensor], model: ViT) -> float:
+    """How far the backbone has moved."""
+    squares = [
+        (p.detach() - before[n]).square().sum() for n, p in model.named_parameters() if not n.startswith("head.")
+    ]
+    return float(torch.stack(squares).sum().sqrt())
+
+
+def test_l2_sp_is_its_update_rule_and_holds_the_backbone():
+    distances = {}
+    for strength in (0.0, 3.0, 300.0):
+        model = tiny_model("full")
+        before = {n: p.detach().clone() for n, p in model.named_parameters()}
+        train(model, easy_task(), Recipe(lr=1e-2, epochs=2, batch_size=16, l2_sp=strength))
+        distances[strength] = moved(before, model)
+    assert 0 < distances[300.0] < 0.3 * distances[3.0] < 0.3 * distances[0.0]
+    # one step by hand: AdamW's, then w + lr beta (w0 - w), the head left alone
+    free, held = tiny_model("full"), tiny_model("full")
+    start = {n: p.detach().clone() for n, p in free.named_parameters()}
+    for model, strength in ((free, 0.0), (held, 20.0)):
+        train(model, easy_task(), Recipe(lr=1e-2, epochs=1, batch_size=80, warmup=0.0, l2_sp=strength))
+    for (name, one), two in zip(free.named_parameters(), held.parameters(), strict=True):
+        pull = 0.0 if name.startswith("head.") else 1e-2 * 20.0
+        torch.testing.assert_close(two, one + pull * (start[name] - one), msg=name)
+
+
+def test_l2_sp_needs_unfrozen_backbone_parameters():
+    with pytest.raises(UserError, match="no parameter of the backbone is unfrozen"):
+        train(tiny_model("lora"), easy_task(), Recipe(l2_sp=1.0))
+
+
+def test_layer_decay_gives_each_depth_its_rate(monkeypatch):
+    rates = []
+    step = torch.optim.AdamW.step
+
+    def spy(self, *args, **kwargs):
+        rates.append({id(p): group["lr"] for group in self.param_groups for p in group["params"]})
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
+    model = tiny_model("full")
+    recipe = Recipe(lr=1e-3, epochs=1, batch_size=32, layer_decay=0.5)
+    train(model, easy_task(), recipe)
+    wanted = {"patch_embed.proj.weight": 3, "cls_token": 3, "pos_embed": 3, "blocks.0.mlp.fc1.bias": 2}
+    wanted |= {"blocks.1.attn.qkv.weight": 1, "norm.weight": 0, "head.weight": 0}
+    for s, at in enumerate(rates):
+        assert len(at) == len(list(model.parameters()))
+        for name, below in wanted.items():
+            rate = learning_rate(s, len(rates), recipe) * 0.5**below
+            assert at[id(dict(model.named_parameters())[name])] == pytest.approx(rate, rel=1e-12), name
+    groups = parameter_groups(model, dataclasses.replace(recipe, weight_decay=0.1))
+    decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    assert {n: decays[id(p)] for n, p in model.named_parameters()} == {
+        n: 0.1 if is_matrix(n, p) else 0.0 for n, p in model.named_parameters()
+    }
+
+
 def test_fewer_images_can_be_asked_for():
     run = train(tiny_model(), easy_task(), Recipe(epochs=1, batch_size=8), max_train=20, max_evaluate=10)
     assert run.steps == 3
@@ -281,6 +339,9 @@ def test_fewer_images_can_be_asked_for():
         ({"normalise": "imagenet"}, "allowed: backbone, none"),
         ({"precision": "fp16"}, "allowed: auto, fp32, bf16"),
         ({"decay": "none"}, "allowed: matrices, all"),
+        ({"l2_sp": -1.0}, "0 or greater"),
+        ({"layer_decay": 0.0}, r"\(0, 1\]"),
+        ({"layer_decay": 1.5}, r"\(0, 1\]"),
     ],
 )
 def test_a_recipe_says_what_is_wrong_with_it(values, message):

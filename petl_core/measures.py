@@ -1,0 +1,79 @@
+"""What a study measures of a trained model besides its accuracy: one function a measurement, kept in the run's record.
+
+A function takes the model, in evaluation mode, its task and the run's spec, leaves the model as it is and returns plain
+JSON values. ``RunSpec.measure`` names those that a run is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from petl_core.errors import UserError
+from petl_core.model import Model, interpolate, merge
+from petl_core.train import Recipe, evaluation_images, forward
+
+if TYPE_CHECKING:
+    from petl_core.data.task import Task
+    from petl_core.records import RunSpec
+
+Measure = Callable[[Model, "Task", "RunSpec"], dict[str, Any]]
+FEATURE_IMAGES = 500  # of the test split, for the displacement of features
+
+
+def displacement(model: Model, task: Task, spec: RunSpec) -> dict[str, Any]:
+    """How far tuning has moved the backbone, head excluded.
+
+    ``features``: for the class token after each block and after the last norm, the mean over test images of
+    |f1 - f0| / |f0|, f0 the pre-trained model's. ``weights``: for each block |W1 - W0| / |W0| over all its parameters,
+    with what the method added folded in, or None for a method that cannot be folded.
+    """
+    start = interpolate(model, 0.0)
+    images = evaluation_images(task, "test", FEATURE_IMAGES, spec.max_evaluate)
+    tuned, initial = (_class_tokens(m, images, spec.recipe) for m in (model, start))
+    moved = [float(((t - i).norm(dim=1) / i.norm(dim=1)).mean()) for t, i in zip(tuned, initial, strict=True)]
+    return {"features": [round(x, 5) for x in moved], "weights": _weights_moved(model, start)}
+
+
+def _class_tokens(model: Model, images: Tensor, recipe: Recipe) -> list[Tensor]:
+    """The class token (n, D) after each block, and what the head reads."""
+    kept: list[list[Tensor]] = [[] for _ in model.blocks]
+    hooks = [
+        block.register_forward_hook(lambda _, __, output, into=into: into.append(output[:, 0].detach().cpu()))
+        for block, into in zip(model.blocks, kept, strict=True)
+    ]
+    try:
+        last = forward(model, model.forward_features, images, recipe)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [*(torch.cat(tokens) for tokens in kept), last.cpu()]
+
+
+def _weights_moved(model: Model, start: Model) -> list[float] | None:
+    try:
+        tuned, initial = merge(model), merge(start)
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        return None
+    moved = []
+    for block, before in zip(tuned.blocks, initial.blocks, strict=True):
+        own, old = dict(block.named_parameters()), dict(before.named_parameters())
+        squares = sum(float((own[n] - old.get(n, torch.zeros_like(own[n]))).square().sum()) for n in own)
+        size = sum(float(p.square().sum()) for p in old.values())
+        moved.append(round((squares / size) ** 0.5, 6))
+    return moved
+
+
+MEASURES: dict[str, Measure] = {"displacement": displacement}
+
+
+def get(name: str) -> Measure:
+    """The measurement called ``name``. ``UserError`` listing the names if there is none."""
+    if name not in MEASURES:
+        raise UserError(f"unknown measurement {name!r}; there are: {', '.join(MEASURES)}")
+    return MEASURES[name]

@@ -1,0 +1,72 @@
+"""The part of chapter 06: methods at fixed sizes, from a hundred to ten thousand training images.
+
+The tasks of this part are named with their number of images ("orientation@10000"; without one, the suite's thousand).
+Each cell is tuned as everywhere, with equal trials, but over learning rates and drop path alone, because the size is
+what is swept. Larger sets are trained for fewer epochs and more steps (``budget``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from petl_core import methods
+from petl_core.parts.plan import Cells, PartPlan
+from petl_core.profiles import MANY_SHOT_EPOCHS, MANY_SHOT_TUNE_IMAGES, Profile
+from petl_core.protocol import choose, final_specs, trial_specs, trials
+from petl_core.records import Records, RunSpec
+from petl_core.workers import Planned
+
+
+def images_of(task: str) -> int:
+    """How many training images a task's name means."""
+    return int(task.partition("@")[2] or 1000)
+
+
+def budget(study: Profile, task: str) -> Profile:
+    """The profile with the recipes of this part for that many images. At most ``MANY_SHOT_TUNE_IMAGES`` are used in a
+    trial. A profile that takes few images of everything (smoke) keeps its own recipes."""
+    if study.max_train is not None:
+        return study
+    epochs = next(epochs for most, epochs in MANY_SHOT_EPOCHS if images_of(task) <= most)
+    tune = study.tune if images_of(task) == 1000 else dataclasses.replace(study.tune, epochs=epochs)
+    return dataclasses.replace(study, tune=tune, final=dataclasses.replace(study.final, epochs=epochs))
+
+
+def sizes_of(study: Profile, method: str) -> list[dict[str, Any]]:
+    """A method's hyper-parameters in the sweep: each of the profile's sizes, or none for a method without a size."""
+    field = type(methods.get(method)).size_field
+    return [{field: size} for size in study.sizes] if field else [{}]
+
+
+def sweep_trials(study: Profile, task: str, method: str, fixed: dict[str, Any]) -> list[RunSpec]:
+    """The tuning runs of one cell of the sweep."""
+    study = budget(study, task)
+    points = trials(method, study.trials, study.drop_paths, fixed=fixed)
+    if study.max_train is None and images_of(task) > MANY_SHOT_TUNE_IMAGES:
+        study = dataclasses.replace(study, max_train=MANY_SHOT_TUNE_IMAGES)
+    return trial_specs(study, task, method, points)
+
+
+def _trials(study: Profile, cells: Cells) -> list[Planned]:
+    return [
+        Planned(spec, "many_shot_trial")
+        for task, method in cells
+        for fixed in sizes_of(study, method)
+        for spec in sweep_trials(study, task, method, fixed)
+    ]
+
+
+def _finals(study: Profile, cells: Cells, records: Records) -> list[Planned]:
+    plan = []
+    for task, method in cells:
+        for fixed in sizes_of(study, method):
+            chosen = choose(sweep_trials(study, task, method, fixed), records)
+            if chosen is not None:
+                plan += [Planned(spec, "many_shot") for spec in final_specs(budget(study, task), chosen)]
+    return plan
+
+
+PARTS = {
+    "many_shot": PartPlan("methods at fixed sizes, tuned, with 100 to 10,000 training images", _finals, _trials),
+}

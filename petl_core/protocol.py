@@ -1,0 +1,152 @@
+"""The protocol "tuned" (ours): which trials, which choice, which final runs; beside it the grid of the published one.
+
+Every method has the same number of trials on train800, judged on val200 after the last epoch, ties to the smaller model
+and then the smaller learning rate; the choice is trained again on train1000 with every seed, and the test images are
+looked at once. These functions turn that into specs; ``petl_core.parts`` says which, ``petl_core.study`` runs them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from petl_core import backbones, methods
+from petl_core.data import load_task
+from petl_core.errors import UserError
+from petl_core.profiles import DROP_PATHS, HIGH_LRS, PUBLISHED_DECAYS, PUBLISHED_DROP_PATH, Profile
+from petl_core.records import Records, RunSpec
+from petl_core.train import Recipe
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point of a method's grid."""
+
+    hyper: dict[str, Any]
+    lr: float
+    drop_path: float = 0.0
+    weight_decay: float | None = None  # None: the recipe's
+
+
+def trials(
+    method: str,
+    k: int,
+    drop_paths: Iterable[float] = DROP_PATHS,
+    lrs: Iterable[float] = (),
+    fixed: dict[str, Any] | None = None,
+) -> list[Trial]:
+    """The first ``k`` points of the method's grid, ``lrs`` x ``space`` x drop path, in an order that never changes.
+
+    First every learning rate, all else at its default; then the points with one other value changed, at the first
+    rate before the others; then those with two changed; and so on. ``lrs`` replaces the method's own rates.
+    Raises ``UserError`` if the grid has fewer than ``k`` points, because every method gets the same number of trials.
+    """
+    cls = type(methods.get(method))
+    rates = tuple(lrs) or tuple(cls.lrs)
+    default = methods.get(method, **(fixed or {})).hyper()
+    space = cls.space if fixed is None else {}
+    axes = [[(name, value) for value in _default_first(default[name], values)] for name, values in space.items()]
+    axes.append([("drop_path", value) for value in drop_paths])
+    points = []
+    for index, rate in enumerate(rates):
+        for places in itertools.product(*(range(len(axis)) for axis in axes)):
+            changed = sum(place > 0 for place in places)
+            chosen = dict(axis[place] for axis, place in zip(axes, places, strict=True))
+            drop_path = chosen.pop("drop_path")
+            points.append(((changed, index, sum(places), places[::-1]), Trial({**default, **chosen}, rate, drop_path)))
+    points.sort(key=lambda point: point[0])
+    if k < 1 or k > len(points):
+        raise UserError(f"method '{method}' has {len(points)} points, not {k} to try; choose 1 to {len(points)} trials")
+    return [trial for _, trial in points[:k]]
+
+
+def _default_first(default: Any, values: Iterable[Any]) -> list[Any]:
+    return [default, *(value for value in values if value != default)]
+
+
+def published_trials(method: str) -> list[Trial]:
+    """The published grid: as large as the study made it, so from 4 points for BitFit to 80 for ConvPass."""
+    cls, default = type(methods.get(method)), methods.get(method).hyper()
+    names = list(cls.published_space)
+    return [
+        Trial({**default, **dict(zip(names, values, strict=True))}, lr, PUBLISHED_DROP_PATH, decay)
+        for values in itertools.product(*cls.published_space.values())
+        for lr in HIGH_LRS
+        for decay in PUBLISHED_DECAYS
+    ]
+
+
+def choose(specs: list[RunSpec], records: Records, ties: str = "smaller") -> RunSpec | None:
+    """The trial with the highest validation accuracy after the last epoch; a diverged one never wins.
+
+    ``ties="smaller"``: to the smaller model, then the smaller learning rate, then the smaller drop path, then the
+    earlier; "latest": to the later point, as in the released code. None if a record is missing or all have diverged.
+    """
+    if not all(records.has(spec) for spec in specs):
+        return None
+    best: tuple[Any, RunSpec] | None = None
+    for index, spec in enumerate(specs):
+        metrics = records.get(spec)["metrics"]
+        if metrics["diverged"] or metrics["accuracy"] is None:
+            continue
+        tie = (-metrics["params"], -spec.recipe.lr, -spec.recipe.drop_path, -index) if ties == "smaller" else (index,)
+        if best is None or (metrics["accuracy"], *tie) > best[0]:
+            best = ((metrics["accuracy"], *tie), spec)
+    return best[1] if best else None
+
+
+def trial_specs(study: Profile, task: str, method: str, points: list[Trial], **recipe: Any) -> list[RunSpec]:
+    """The tuning runs of these points: train800 -> val200, first seed of the profile."""
+    fixed = (study.tune, study.seeds[0], "train800", "val200")
+    return [make_spec(study, task, method, point, *fixed, **recipe) for point in points]
+
+
+def final_specs(study: Profile, trial: RunSpec, seeds: Iterable[int] | None = None, **changes: Any) -> list[RunSpec]:
+    """The final runs of a chosen trial: train1000 -> test, with the profile's final recipe and every seed.
+
+    ``changes`` replace fields of the spec (``track``, ``measure``) or of the recipe (``drop_path`` ...).
+    """
+    outer = {key: changes.pop(key) for key in list(changes) if key in ("track", "measure")}
+    chosen = ("lr", "weight_decay", "drop_path", "normalise", "decay", "l2_sp", "layer_decay")
+    recipe = dataclasses.replace(study.final, **{key: getattr(trial.recipe, key) for key in chosen} | changes)
+    where: dict[str, Any] = {"train_on": "train1000", "evaluate_on": "test", "recipe": recipe}
+    where["max_train"] = study.max_train
+    return [dataclasses.replace(trial, seed=seed, **where, **outer) for seed in (seeds or study.seeds)]
+
+
+def make_spec(
+    study: Profile, task: str, method: str, point: Trial, recipe: Recipe, seed: int, train_on: str, on: str, **more: Any
+) -> RunSpec:
+    decay = recipe.weight_decay if point.weight_decay is None else point.weight_decay
+    values = {"lr": point.lr, "drop_path": point.drop_path, "weight_decay": decay, **more}
+    weights = weights_digest(study.backbone) if study.pretrained else "random"
+    return RunSpec(
+        backbone=study.backbone,
+        weights=weights,
+        method=method,
+        hyper=point.hyper,
+        task=task,
+        task_digest=task_digest(task),
+        recipe=dataclasses.replace(recipe, **values),
+        seed=seed,
+        train_on=train_on,
+        evaluate_on=on,
+        max_train=study.max_train,
+        max_evaluate=study.max_evaluate,
+    )
+
+
+@functools.cache
+def task_digest(name: str) -> str:
+    """The digest of an embedded task's data."""
+    return load_task(name).digest
+
+
+@functools.cache
+def weights_digest(backbone: str) -> str:
+    """The digest of a backbone's weights."""
+    return backbones.digest(backbone)
