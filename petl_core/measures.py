@@ -1,7 +1,7 @@
 """What a study measures of a trained model besides its accuracy: one function a measurement, kept in the run's record.
 
-A function takes the model, in evaluation mode, its task and the run's spec, leaves the model as it is and returns plain
-JSON values. ``RunSpec.measure`` names those that a run is asked for.
+A function takes the model, in evaluation mode, its task, the recipe (for the normalisation) and how many test images to
+use at most; it leaves the model as it is and returns plain JSON values. ``RunSpec.measure`` names those of a run.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from petl_core.train import Recipe, evaluation_images, forward
 
 if TYPE_CHECKING:
     from petl_core.data.task import Task
-    from petl_core.records import RunSpec
 
-Measure = Callable[[Model, "Task", "RunSpec"], dict[str, Any]]
+Measure = Callable[[Model, "Task", Recipe, int | None], dict[str, Any]]
 FEATURE_IMAGES = 500  # of the test split, for the displacement of features
 
 
-def displacement(model: Model, task: Task, spec: RunSpec) -> dict[str, Any]:
+def displacement(model: Model, task: Task, recipe: Recipe, most: int | None = None) -> dict[str, Any]:
     """How far tuning has moved the backbone, head excluded.
 
     ``features``: for the class token after each block and after the last norm, the mean over test images of
@@ -32,8 +31,8 @@ def displacement(model: Model, task: Task, spec: RunSpec) -> dict[str, Any]:
     with what the method added folded in, or None for a method that cannot be folded.
     """
     start = interpolate(model, 0.0)
-    images = evaluation_images(task, "test", FEATURE_IMAGES, spec.max_evaluate)
-    tuned, initial = (_class_tokens(m, images, spec.recipe) for m in (model, start))
+    images = evaluation_images(task, "test", FEATURE_IMAGES, most)
+    tuned, initial = (_class_tokens(m, images, recipe) for m in (model, start))
     moved = [float(((t - i).norm(dim=1) / i.norm(dim=1)).mean()) for t, i in zip(tuned, initial, strict=True)]
     return {"features": [round(x, 5) for x in moved], "weights": _weights_moved(model, start)}
 

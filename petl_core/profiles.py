@@ -102,11 +102,11 @@ def profile(name: str) -> Profile:
             parts=(
                 *(*parts, Part("bitfit"), Part("full_low_lr"), Part("scratch", tasks=first)),
                 Part("many_shot", ("linear", "full", "lora"), small),
-                Part("mechanism", ("linear", "full", "lora"), small),
+                Part("mechanism", ("linear", "full", "lora"), small[:1]),
             ),
             seeds=(0, 1),
             trials=2,
-            sizes=SIZES[:2],
+            sizes=SIZES[1:2],
             tune=SMOKE,
             final=SMOKE,
             max_train=64,

@@ -120,7 +120,7 @@ def execute(spec: RunSpec, device: str = "cpu", progress: bool = False) -> Run:
         progress=progress,
     )
     if spec.measure and not run.diverged:
-        run.measures = {name: measures.get(name)(model, task, spec) for name in spec.measure}
+        run.measures = {name: measures.get(name)(model, task, spec.recipe, spec.max_evaluate) for name in spec.measure}
     return run
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from petl_core import methods
-from petl_core.analysis import mistakes, published, select, tuning
+from petl_core.analysis import mechanism, mistakes, published, select, sweep, tuning
 from petl_core.analysis import similar as similarity
 from petl_core.analysis.accuracy import scores
 from petl_core.analysis.predictions import Predictions
@@ -13,7 +13,7 @@ from petl_core.errors import UserError
 from petl_core.profiles import LONGER
 from petl_core.report.claims_published import MARGIN, baseline_gap, bitfit_gap, trend_of_size, trend_verdict
 from petl_core.report.results import Results
-from petl_core.report.verdict import Verdict, judged
+from petl_core.report.verdict import UNDECIDED, Verdict, judged
 
 FEWEST_TASKS = 2  # for an interval over tasks
 EQUAL = "every method has the same number of trials"
@@ -114,3 +114,38 @@ def ensembles(results: Results) -> Verdict:
         fair = mistakes.equal_sizes(near, size)["difference"]
         note = f"among methods within {mistakes.NEAR:g} points of the best {fair.mean():+.2f} ({len(fair)} tasks)"
     return judged(mistakes.over_tasks(table["difference"]), f"points more by {size} methods", control, note=note)
+
+
+LEVEL = 1.0  # points below full fine-tuning that still count as matching it, for C9 and C10
+
+
+def many_shot(results: Results) -> Verdict:
+    """C9: with the most images, the small method that validation chooses minus full fine-tuning."""
+    found = sweep.runs(results.table)
+    most = sweep.most_images(found)
+    linear = sweep.gap(found, most, methods=["linear"])
+    effect = sweep.gap(found, most)
+    few = sweep.gap(found, int(found["images"].min()))
+    control = f"linear probing in their place {linear.mean:+.1f}; {EQUAL}"
+    note = (
+        f"with {most:,} images, mean of {found['task'].nunique()} tasks; with {found['images'].min():,} {few.mean:+.1f}"
+    )
+    unit = "points above full"
+    return judged(effect, unit, control, linear.high < -LEVEL, margin=-LEVEL, note=note, sample="seeds")
+
+
+def regulariser(results: Results) -> Verdict:
+    """C10: where PEFT is ahead of full fine-tuning, full fine-tuning that is held back explicitly minus PEFT."""
+    found = mechanism.runs(results.table, results.records)
+    ahead = mechanism.ahead(found)
+    spared = mechanism.train_gap(found)
+    note = f"gap of training and test accuracy, PEFT minus full: {spared.mean:+.1f} points"
+    if ahead.empty:
+        worst = mechanism.lead(found)
+        control = (
+            f"PEFT is ahead of full fine-tuning in none of {len(worst)} settings (at best {worst.max():+.1f} points)"
+        )
+        return Verdict(UNDECIDED, control=f"{control}, so there is no advantage to explain", behaves=False, note=note)
+    effect = mechanism.closed(found, ahead)
+    control = f"in the {len(ahead)} settings where PEFT is ahead, by {ahead.mean():.1f} points on average; {EQUAL}"
+    return judged(effect, "points, held-back full minus PEFT", control, margin=-LEVEL, note=note, sample="seeds")

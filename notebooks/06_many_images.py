@@ -1,0 +1,375 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 6 · Many images
+#
+# **Claim** (the study's third finding). With tens of thousands of training images too, where full fine-tuning should come into
+# its own, methods that train 2 to 5 % of the parameters reach the same accuracy.
+#
+# **What would refute it.** Full fine-tuning, tuned with the same care and down to small learning rates, is clearly ahead of every
+# small method once there are many images.
+#
+# **Control.** What is compared with full fine-tuning is chosen on validation images: the best of many settings *on the test images*
+# is ahead of anything by luck alone. And the check must be able to fail: linear probing, put in the place of the small methods, must
+# fall behind where features have to move.
+#
+# You need: chapters 2 and 4 (sizes of methods, tuning, seeds). Time: 40 minutes with the exercises.
+
+# %% tags=["parameters"]
+import os
+
+PROFILE = os.environ.get("PETL_PROFILE", "laptop")
+RESULTS = os.environ.get("PETL_RESULTS", "shipped")
+RUNS = os.environ.get("PETL_RUNS", "")
+
+# %%
+import inspect
+
+import numpy as np
+import pandas as pd
+from IPython.display import Code, Markdown, display
+
+import petl_core as pc
+from petl_core import methods
+from petl_core.analysis import published, sweep
+from petl_core.data.many import load_many
+from petl_core.parts import many_shot
+from petl_core.report import claims, open_results, sweep_figures
+from petl_core.report.exercises import check, is_right
+from petl_core.report.style import show, title
+from petl_core.report.tables import direction, points, table
+
+results = open_results(PROFILE, RESULTS, RUNS, parts=["many_shot"])
+plan = results.profile
+results.note()
+
+# %%
+found = sweep.runs(results.table)
+cells = sweep.cells(found)
+tasks = {task: f"{task} ({group})" for task, group in zip(found["task"], found["group"], strict=True)}
+amounts = sorted(set(found["images"]))
+most = amounts[-1]
+Markdown(
+    f"This chapter reads {len(found)} final runs: {len(cells)} cells of task, number of images, method and size, with {cells['n'].min()} seeds each, on "
+    f"{' and '.join(tasks)}, with {', '.join(f'{n:,}' for n in amounts)} training images."
+)
+
+# %% [markdown]
+# ## 6.1 The same task with more images
+#
+# An embedded task has a thousand training images, the many-shot study up to 70,000. The same code draws more of the same kind: the name
+# says how many, and the test images stay those of the thousand.
+
+# %%
+small, large = (load_many(f"{next(iter(tasks))}@{n}") for n in (100, 200))
+shared = set(small.split("train1000")[2]) <= set(large.split("train1000")[2]) | set(large.split("val200")[2])
+same_test = small.split("test")[2] == large.split("test")[2]
+Markdown(
+    f"`{small.name}`: {len(small.splits['train1000'])} images for training and choosing, {len(small.splits['test']):,} for the test. Are its training images among those of "
+    f"`{large.name}`? {'Yes' if shared else 'Not all'}. The same test images? {'Yes' if same_test else 'No'}."
+)
+
+# %% [markdown]
+# Two tasks, because the answer depends on what the backbone already knows. On one, a linear classifier on frozen features is good already;
+# on the other, features must move. How far apart linear probing and full fine-tuning are says which is which:
+
+# %%
+ends = cells[cells["method"].isin(["linear", "full"])].pivot(index=["task", "images"], columns="method", values="mean")
+ends["full minus linear"] = ends["full"] - ends["linear"]
+table(ends.reset_index(), "{:.1f}", "Test accuracy (%), mean over seeds")
+
+# %% [markdown]
+# ## 6.2 Equal trials at every size
+#
+# In chapter 4 the size was one of the things tuned. Here it is what we look at, so it is fixed, and each cell of task, number of images,
+# method and size gets the same number of trials over learning rate and drop path. With more images fewer epochs are enough:
+
+# %%
+budgets = [many_shot.budget(plan, f"{next(iter(tasks))}@{n}" if n != 1000 else next(iter(tasks))) for n in amounts]
+table(
+    pd.DataFrame(
+        {
+            "training images": amounts,
+            "trials for a cell": plan.trials,
+            "epochs of a trial": [b.tune.epochs for b in budgets],
+            "epochs of a final run": [b.final.epochs for b in budgets],
+            "steps of a final run": [
+                found.loc[(found["images"] == n) & (found["method"] == "full"), "steps"].max() for n in amounts
+            ],
+        }
+    )
+)
+
+# %%
+rates = (
+    found[found["images"] == most].groupby("method")["lr"].agg(lambda s: ", ".join(f"{x:g}" for x in sorted(set(s))))
+)
+lowest = min(methods.get("full").lrs)
+display(table(rates.rename("chosen rates").reset_index(), caption=f"Learning rates chosen with {most:,} images"))
+Markdown(
+    f"Full fine-tuning was tried down to {lowest:g}. In the study it had 5e-4 and 1e-3 only; here the smallest rate chosen for it with {most:,} images is "
+    f"{found.loc[(found['images'] == most) & (found['method'] == 'full'), 'lr'].min():g}."
+)
+
+# %% [markdown]
+# The plan of the sweep is short:
+
+# %%
+Code(inspect.getsource(many_shot.sweep_trials), language="python")
+
+# %% [markdown]
+# ## 6.3 Accuracy against size
+
+# %%
+picks = sweep.chosen(found)
+gaps = {n: sweep.gap(found, n) for n in amounts}
+ahead = direction(
+    gaps[most].low,
+    gaps[most].high,
+    "small methods are ahead of",
+    "full fine-tuning is ahead of",
+    "no clear difference to",
+)
+message = {
+    "small methods are ahead of": f"With {most:,} images, methods of at most {sweep.SMALL:g} % are ahead of full fine-tuning",
+    "full fine-tuning is ahead of": f"With {most:,} images, full fine-tuning is {-gaps[most].mean:.1f} points ahead of methods of at most {sweep.SMALL:g} %",
+    "no clear difference to": f"With {most:,} images, methods of at most {sweep.SMALL:g} % and full fine-tuning are not clearly apart",
+}[ahead]
+show(
+    sweep_figures.size_curves(cells, message, tasks),
+    "Panels of test accuracy against the share of trained parameters: a row for each task, a column for each number of training images; "
+    "lines for methods with a size, a dashed line for full fine-tuning and a dotted one for linear probing.",
+)
+
+# %%
+shown = picks.assign(full=[ends.loc[(p.task, p.images), "full"] for p in picks.itertuples()])
+display(
+    table(
+        shown[["task", "images", "method", "size", "percent", "mean", "full"]],
+        {"percent": "{:.2f}", "mean": "{:.1f}", "full": "{:.1f}"},
+        f"What validation chooses among PEFT methods of at most {sweep.SMALL:g} % of the parameters, beside full fine-tuning (test accuracy, %)",
+    )
+)
+Markdown(
+    "Chosen small method minus full fine-tuning, mean of the tasks, with intervals over seeds: "
+    + "; ".join(f"{n:,} images: **{points(g.mean, g.low, g.high)}**" for n, g in gaps.items())
+    + "."
+)
+
+# %% [markdown]
+# ### How the difference goes with the number of images
+
+# %%
+by_task = pd.DataFrame(
+    [
+        (task, n, *(lambda i: (i.mean, i.low, i.high))(sweep.over_seeds(part)))
+        for (task, n), part in sweep.against_full(found, picks).groupby(["task", "images"])
+    ],
+    columns=["task", "images", "mean", "low", "high"],
+)
+first, last = gaps[amounts[0]], gaps[most]
+trend = "shrinks" if abs(last.mean) < abs(first.mean) else "grows"
+show(
+    sweep_figures.gap_by_images(
+        by_task,
+        f"From {amounts[0]:,} to {most:,} images the distance to full fine-tuning {trend}: {first.mean:+.1f} to {last.mean:+.1f} points",
+        tasks,
+    ),
+    "Difference between the chosen small method and full fine-tuning against the number of training images, a line for each task.",
+)
+
+# %% [markdown]
+# ### Does size matter more with more images?
+#
+# Points of accuracy for ten times the size, fitted through the sizes of one method, with intervals over seeds:
+
+# %%
+slopes = [sweep.slope(found, n).assign(images=n) for n in amounts]
+slopes = pd.concat([part for part in slopes if len(part)], ignore_index=True) if any(map(len, slopes)) else None
+if slopes is not None:
+    display(
+        table(
+            slopes[["images", "task", "method", "slope", "low", "high"]],
+            dict.fromkeys(("slope", "low", "high"), "{:+.1f}"),
+            "Points for a tenfold size",
+        )
+    )
+    means = slopes.groupby("images")["slope"].mean()
+    text = (
+        "Mean over methods and tasks: "
+        + ", ".join(f"{value:+.1f} with {n:,} images" for n, value in means.items())
+        + "."
+    )
+else:
+    text = f"The profile {plan.name} has one size only; the profile laptop has more."
+Markdown(text)
+
+# %% [markdown]
+# ## 6.4 The negative control: the check can fail
+#
+# The same comparison with linear probing in the place of the small methods. It trains nothing but the head, so where features must move it
+# has to lose, and to lose more with more images. If it did not, the check would be worth nothing.
+
+# %%
+control = {n: sweep.gap(found, n, methods=["linear"]) for n in amounts}
+fails = control[most].high < 0
+Markdown(
+    "**The claim fails for linear probing, as it must.** " * fails
+    + "**The control does not behave: linear probing is not clearly behind.** " * (not fails)
+    + "Linear minus full: "
+    + "; ".join(f"{n:,} images {points(g.mean, g.low, g.high)}" for n, g in control.items())
+    + "."
+)
+
+# %% [markdown]
+# ### What choosing on the test images would have shown
+#
+# Among many cells, the best one on the test images looks better than the one that validation chooses.
+
+# %%
+few = cells[~cells["method"].isin(["full", "linear"]) & (cells["percent"] <= sweep.SMALL)]
+best = few.loc[few.groupby(["task", "images"])["mean"].idxmax()].set_index(["task", "images"])["mean"]
+optimism = best - picks.set_index(["task", "images"])["mean"]
+Markdown(
+    f"Best of {few.groupby(['task', 'images']).size().max()} small cells on test minus the chosen one: {optimism.mean():+.1f} points on average, at most {optimism.max():+.1f}. "
+    "A verdict that turns on less than that is a verdict about luck."
+)
+
+# %% [markdown]
+# ## 6.5 What was published
+#
+# CIFAR-100, RESISC45 and CLEVR-distance, at full size and (the first two) with five images a class. 31 settings, one seed each.
+
+# %%
+theirs = sweep.published_gaps()
+table(
+    theirs[
+        ["task", "images", "full", "best", "best_on_test", "chosen", "chosen_on_val", "gap_best", "gap_chosen"]
+    ].assign(best_on_test=theirs["best_on_test"].map(title), chosen_on_val=theirs["chosen_on_val"].map(title)),
+    dict.fromkeys(("full", "best", "chosen"), "{:.1f}") | dict.fromkeys(("gap_best", "gap_chosen"), "{:+.1f}"),
+    f"Published: small PEFT runs (at most {sweep.SMALL:g} %) against full fine-tuning, chosen on test and on validation",
+)
+
+# %%
+whole = theirs[theirs["images"] > sweep.MANY]
+edge = published.manyshot_tuning()
+edge = sorted(set(edge.loc[edge["method"] == "full", "lr"]))
+lost = whole.loc[whole["gap_best"].idxmax()]
+Markdown(
+    f"At full size the best small run is {points(whole['gap_best'].min())} to {points(whole['gap_best'].max())} from full fine-tuning, the one that validation chooses "
+    f"{points(whole['gap_chosen'].min())} to {points(whole['gap_chosen'].max())}. The large gap, on {lost['task']}, is with a full fine-tuning that was tried at the rates "
+    f"{' and '.join(f'{x:g}' for x in edge)} only, and the validation images of CLEVR lay within its training images. The verdict on the published numbers is therefore: "
+    f"**{claims.on_published(claims.get('C9')).verdict}** ({claims.on_published(claims.get('C9')).control})."
+)
+
+# %% [markdown]
+# ## 6.6 The claim, judged
+#
+# The rule was fixed before the numbers: the chosen method of at most 5 % against full fine-tuning, with the largest number of images; level or
+# ahead (within a point) supports the claim.
+
+# %%
+verdict = claims.on_ours(claims.get("C9"), results)
+Markdown(f"**C9, {claims.get('C9').text}** Here: {verdict}. *Profile {plan.name}.*")
+
+# %% [markdown]
+# ## Exercises
+#
+# **Exercise 1** (●○○, 5 minutes). LoRA of rank r on the fused qkv of a ViT of width D and depth L trains L·(D·r + r·3D) parameters. Which rank is the
+# first with at least 2 % of the parameters of ViT-B/16 (85.8 million; D = 768, L = 12)?
+
+# %%
+answer_1 = None  # a whole number
+
+# %%
+truth_1 = int(np.ceil(0.02 * 85.8e6 / (12 * 4 * 768)))
+check(answer_1, lambda v: v == truth_1, "a rank costs L · 4D parameters; divide")
+
+# %% tags=["hide-cell", "solution"]
+model = pc.create_model("vit_base_patch16_224", "lora", num_classes=10, pretrained=False, rank=8)
+solution_1 = int(np.ceil(0.02 * 85.8e6 / (pc.count_trainable(model) / 8)))
+assert is_right(solution_1, lambda v: v == truth_1)
+Markdown(
+    f"Rank 8 counts {pc.count_trainable(model):,}, so a rank costs {pc.count_trainable(model) // 8:,}, and 2 % need rank **{solution_1}**."
+)
+
+# %% [markdown]
+# **Exercise 2** (●●○, 10 minutes). Of twelve settings that are all equally good, each measured with a standard error of 0.7 points, how many points above
+# their common accuracy is the best one expected to look? (Simulate.)
+
+# %%
+answer_2 = None  # points
+
+# %%
+truth_2 = 0.7 * np.random.default_rng(0).normal(size=(200_000, 12)).max(axis=1).mean()
+check(answer_2, lambda v: abs(v - truth_2) < 0.05, "the mean of the maximum of twelve normal values, times 0.7")
+
+# %% tags=["hide-cell", "solution"]
+solution_2 = float(np.mean([np.random.default_rng(s).normal(scale=0.7, size=12).max() for s in range(20_000)]))
+assert is_right(solution_2, lambda v: abs(v - truth_2) < 0.05)
+Markdown(f"About **{solution_2:.2f} points**: for nothing but looking twelve times.")
+
+# %% [markdown]
+# **Exercise 3** (●●○, 10 minutes). Using `cells`, find the smallest share of parameters (per cent) with which any PEFT method comes within one point of full
+# fine-tuning's mean on the task `next(iter(tasks))` with the largest number of images. `None` if there is none is written as `float("inf")`.
+
+# %%
+answer_3 = None  # per cent
+
+
+# %%
+def smallest_share(frame: pd.DataFrame) -> float:
+    part = frame[(frame["task"] == next(iter(tasks))) & (frame["images"] == most)]
+    level = part.loc[part["method"] == "full", "mean"].iloc[0] - 1
+    near = part[~part["method"].isin(["full", "linear"]) & (part["mean"] >= level)]
+    return float(near["percent"].min()) if len(near) else float("inf")
+
+
+check(
+    answer_3,
+    lambda v: v == smallest_share(cells) or abs(v - smallest_share(cells)) < 0.01,
+    "filter, then take the smallest `percent`",
+)
+
+# %% tags=["hide-cell", "solution"]
+solution_3 = smallest_share(cells)
+assert is_right(solution_3, lambda v: v == smallest_share(cells))
+assert smallest_share(cells.assign(mean=np.where(cells["method"] == "full", 1000.0, cells["mean"]))) == float("inf")
+Markdown(f"**{solution_3:.2f} %**." if np.isfinite(solution_3) else "None of them comes that near: **infinity**.")
+
+# %% [markdown]
+# ## Common mistakes
+#
+# - **One learning rate for all.** Small methods want rates ten times those of full fine-tuning. One shared grid decides the comparison before it begins.
+# - **The best of many on test.** A sweep over sizes has dozens of cells; its maximum on the test images is not a result.
+# - **Counting the head.** With many classes the head outweighs a small method. Shares here leave it out, as the study's do.
+# - **Equal epochs as equal effort.** Ten times the images at equal epochs are ten times the steps; say which of both is held.
+#
+# ## Limits
+#
+# - Two tasks, rendered and small; one backbone of 0.8 million parameters, of which 5 % are few in absolute numbers.
+# - A trial with many images sees a part of them, so that rates are chosen for somewhat shorter runs than the final ones.
+# - Intervals are over three seeds with the tasks fixed: they say nothing about other tasks.
+
+# %%
+wide = slopes is not None
+Markdown(
+    f"""## Summary in five lines
+
+1. With {most:,} images, the small method that validation chooses is {points(last.mean, last.low, last.high)} from full fine-tuning.
+2. With {amounts[0]:,} images it is {points(first.mean, first.low, first.high)}: the distance {trend} with more images.
+3. Linear probing, put through the same check, is {points(control[most].mean, control[most].low, control[most].high)}: the check can fail.
+4. {"A tenfold size is worth " + ", ".join(f"{v:+.1f} points with {n:,} images" for n, v in means.items()) if wide else "Sizes are compared at the profile laptop"}.
+5. Choosing on the test images would have added {optimism.mean():+.1f} points on average: the claim on ours is {verdict.verdict}."""
+)

@@ -1,0 +1,144 @@
+"""Size and amount of data: accuracy of methods at fixed sizes with 100 to 10,000 training images, ours and published.
+
+A *cell* is one method at one size on one task with one number of images; it has one run for each seed. What is compared
+with full fine-tuning is chosen on validation images, because the best of many cells on the test images is too good.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from petl_core.analysis import published
+from petl_core.analysis.accuracy import Interval, interval
+from petl_core.errors import UserError
+
+CELL = ["task", "images", "method", "size"]
+SMALL = 5.0  # per cent of the parameters of full fine-tuning: what the study calls enough
+MANY = 1000  # images that are no longer "few": the claim is about tasks with at least that many
+
+
+def runs(table: pd.DataFrame) -> pd.DataFrame:
+    """The final runs of the sweep, one row a cell and seed: task, group, images, method, size, percent (of full's
+    parameters), val (of the chosen trial), accuracy, train_accuracy, seed, lr. A diverged run counts at chance.
+
+    Raises ``UserError`` if there are none, full fine-tuning is missing, or a cell lacks a seed.
+    """
+    mine = table[(table["variant"] == "many_shot") & (table["stage"] == "final")].copy()
+    if mine.empty:
+        raise UserError("there are no runs of the part 'many_shot'; run it: python -m petl_core study --part many_shot")
+    mine["images"] = mine["task"].map(lambda name: int(name.partition("@")[2] or 1000))
+    mine["spec"] = mine["task"]
+    mine["task"] = mine["task"].map(lambda name: name.partition("@")[0])
+    mine["size"] = mine["size"].fillna(0).astype(int)
+    diverged = mine["diverged"].astype(bool)
+    mine.loc[diverged, "accuracy"] = 100.0 / mine.loc[diverged, "classes"]
+    seeds = sorted(set(mine["seed"]))
+    counts = mine.groupby(CELL)["seed"].agg(lambda s: sorted(s) == seeds)
+    if not counts.all():
+        task, images, method, size = counts[~counts].index[0]
+        raise UserError(f"{method} of size {size} on {task} with {images} images lacks seeds of {seeds}; run the study")
+    whole = mine[mine["method"] == "full"].groupby("task")["params"].max()
+    absent = sorted(set(mine["task"]) - set(whole.index))
+    if absent:
+        raise UserError(f"full fine-tuning, with which all is compared, has no run on {', '.join(absent)}")
+    mine["percent"] = 100.0 * mine["params"] / mine["task"].map(whole)
+    return mine.merge(_validation(table, mine), on=["spec", "method", "hyper"], how="left").reset_index(drop=True)
+
+
+def _validation(table: pd.DataFrame, mine: pd.DataFrame) -> pd.DataFrame:
+    """The best validation accuracy over the trials of each cell."""
+    trials = table[(table["variant"] == "many_shot_trial") & (table["stage"] == "trial")]
+    best = trials.groupby(["task", "method", "hyper"])["accuracy"].max().rename("val").reset_index()
+    best = best.rename(columns={"task": "spec"})
+    if len(best) < mine.groupby(["spec", "method", "hyper"]).ngroups:
+        raise UserError("some trials of the sweep are missing, by which the compared methods are chosen; run the study")
+    return best
+
+
+def cells(found: pd.DataFrame) -> pd.DataFrame:
+    """A row for each cell: group, percent, val, mean, low and high (t interval over seeds), train (mean), n."""
+    rows = []
+    for key, cell in found.groupby(CELL):
+        one, ends = cell.iloc[0], interval(cell["accuracy"].to_numpy())
+        train = float(cell["train_accuracy"].mean())
+        rows.append((*key, one["group"], one["percent"], one["val"], ends.mean, ends.low, ends.high, train, ends.n))
+    return pd.DataFrame(rows, columns=[*CELL, "group", "percent", "val", "mean", "low", "high", "train", "n"])
+
+
+def chosen(found: pd.DataFrame, most: float = SMALL, methods: list[str] | None = None) -> pd.DataFrame:
+    """For each task and number of images, the cell of highest validation accuracy among PEFT methods (or ``methods``)
+    with at most ``most`` per cent of the parameters; ties to fewer parameters. One row each of ``cells``."""
+    table = cells(found)
+    peft = ~table["method"].isin(["full", "linear"]) if methods is None else table["method"].isin(methods)
+    few = table[peft & (table["percent"] <= most)]
+    if few.empty:
+        raise UserError(f"no method has at most {most:g} % of the parameters of full fine-tuning in these runs")
+    few = few.sort_values(["val", "percent"], ascending=[False, True])
+    return few.groupby(["task", "images"], sort=True).head(1).sort_values(["task", "images"]).reset_index(drop=True)
+
+
+def against_full(found: pd.DataFrame, picks: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy of the picked cells minus full fine-tuning's with the same seed: task, images, seed, difference."""
+    keyed = found.set_index([*CELL, "seed"])["accuracy"]
+    full = found[found["method"] == "full"].set_index(["task", "images", "seed"])["accuracy"]
+    rows = [
+        (pick.task, pick.images, seed, keyed[pick.task, pick.images, pick.method, pick.size_, seed] - value)
+        for pick in picks.rename(columns={"size": "size_"}).itertuples()
+        for (task, images, seed), value in full.items()
+        if (task, images) == (pick.task, pick.images)
+    ]
+    return pd.DataFrame(rows, columns=["task", "images", "seed", "difference"])
+
+
+def over_seeds(differences: pd.DataFrame) -> Interval:
+    """The mean difference over tasks, with an interval over seeds (each seed's mean over the same tasks)."""
+    return interval(differences.groupby("seed")["difference"].mean().to_numpy())
+
+
+def gap(found: pd.DataFrame, images: int, methods: list[str] | None = None, most: float = SMALL) -> Interval:
+    """Chosen small method minus full fine-tuning with that many images, mean of the tasks."""
+    part = found[found["images"] == images]
+    if part.empty:
+        raise UserError(f"there are no runs with {images} images; there are: {sorted(set(found['images']))}")
+    return over_seeds(against_full(part, chosen(part, most, methods)))
+
+
+def most_images(found: pd.DataFrame) -> int:
+    """The largest number of images in the sweep. ``UserError`` if it is not more than ``MANY``."""
+    most = int(found["images"].max())
+    if most <= MANY:
+        raise UserError(f"the claim is about more than {MANY:,} images; these runs have at most {most:,}")
+    return most
+
+
+def published_gaps() -> pd.DataFrame:
+    """The published sweep, each task at each number of images: full, the best small PEFT run on the test images (as
+    the study reads it), and the one that validation chooses; the gaps are theirs minus full's."""
+    frame = published.manyshot()
+    whole = float(frame.loc[frame["method"] == "full", "params"].iloc[0])
+    rows = []
+    for (task, images), part in frame.groupby(["task", "train_images"]):
+        full = float(part.loc[part["method"] == "full", "accuracy"].iloc[0])
+        peft = part[~part["method"].isin(["full", "linear"]) & (part["params"] <= SMALL / 100 * whole)]
+        best, picked = peft.loc[peft["accuracy"].idxmax()], peft.loc[peft["val_accuracy"].idxmax()]
+        rows.append((task, images, full, best["method"], best["accuracy"], picked["method"], picked["accuracy"]))
+    names = ["task", "images", "full", "best_on_test", "best", "chosen_on_val", "chosen"]
+    table = pd.DataFrame(rows, columns=names)
+    return table.assign(gap_best=table["best"] - table["full"], gap_chosen=table["chosen"] - table["full"])
+
+
+def slope(found: pd.DataFrame, images: int) -> pd.DataFrame:
+    """For each task and sized method: points of accuracy gained by a tenfold larger size (least squares, by seed)."""
+    part = found[(found["images"] == images) & (found["size"] > 0)]
+    rows = []
+    for (task, method), cell in part.groupby(["task", "method"]):
+        if cell["size"].nunique() < 2:
+            continue
+        slopes = [
+            float(np.polyfit(np.log10(one["size"].astype(float)), one["accuracy"], 1)[0])
+            for _, one in cell.groupby("seed")
+        ]
+        ends = interval(slopes)
+        rows.append((task, method, ends.mean, ends.low, ends.high))
+    return pd.DataFrame(rows, columns=["task", "method", "slope", "low", "high"])
