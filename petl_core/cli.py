@@ -144,7 +144,9 @@ def _parser() -> argparse.ArgumentParser:
     data = commands.add_parser(
         "data", help="make the embedded data anew", description=_data.__doc__, epilog=DATA_EXAMPLES, **style
     )
-    data.add_argument("what", choices=["build-suite", "build-world", "pretrain-mini", "pretrain-mini-clip"], help="see the examples")
+    data.add_argument(
+        "what", choices=["build-suite", "build-world", "pretrain-mini", "pretrain-mini-clip"], help="see the examples"
+    )
     data.add_argument("options", nargs=argparse.REMAINDER, help="options of that command; try --help")
     data.set_defaults(function=_data)
     return parser

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from petl_core import pretrain
-from petl_core.backbones import save_backbone
+from petl_core.backbones import load_weights, save_backbone, weights_of
 from petl_core.clip import TextConfig, TextTower, class_embeddings, save_text_tower
 from petl_core.data import codec
 from petl_core.data.suite.draw import Draw
@@ -36,14 +36,16 @@ from petl_core.vit import ViT
 class ClipRecipe(pretrain.Shape):
     """Everything that decides the result: the network, the optimisers, and how pictures and captions are drawn."""
 
-    epochs: int = 12
+    epochs: int = 10
     lr: float = 3e-3
     shift: int = 2
     out: int = 64  # width of the space that both towers map to
-    images: int = 60_000
-    photos: float = 0.04  # share of pictures in the target's style; the other styles have equal shares of the rest
+    images: int = 40_000
+    photos: float = 0.05  # share of pictures in the target's style; the other styles have equal shares of the rest
     wrong: float = 0.15  # share of captions that name another thing
     beside: float = 0.1  # share of captions that name no thing
+    held: int = 2000  # further pictures, to measure on after each epoch
+    start: str = "mini"  # backbone whose weights the image tower starts from; "" for random ones
 
 
 POSE = Pose(small=7.0, large=14.0, turn=0.6)
@@ -72,6 +74,8 @@ class Towers(nn.Module):
         super().__init__()
         self.image = ViT(recipe.config(), recipe.out)
         self.image.head.bias.requires_grad_(False)
+        if recipe.start:
+            load_weights(self.image, weights_of(recipe.start))
         nn.init.normal_(self.image.head.weight, std=recipe.width**-0.5)
         self.text = TextTower(TextConfig(VOCABULARY, out=recipe.out))
 
@@ -100,7 +104,7 @@ def pretrain_clip(out: Path, recipe: ClipRecipe, threads: int) -> None:
     """Draw, train, and write both towers; continue from the last epoch if there is one."""
     torch.set_num_threads(threads)
     images, captions, _, _ = draw_pairs(recipe, "train", recipe.images)
-    held, _, labels, styles = draw_pairs(recipe, "val", 2000)
+    held, _, labels, styles = draw_pairs(recipe, "val", recipe.held)
     photo = torch.tensor([style == "photo" for style in styles])
     torch.manual_seed(recipe.seed)
     towers = Towers(recipe)

@@ -72,7 +72,9 @@ def labels_of(part: str, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
     """The labels of a part's samples. Every class equally often; candidates for ``hard`` have the classes in turn."""
     at = np.asarray(numbers)
     if part in COUNTS and part != "hard":
-        return (np.arange(COUNTS[part]) % len(CLASSES))[Draw(f"{WORLD} {part} labels", "test", 0, 0).order(COUNTS[part])][at]
+        return (np.arange(COUNTS[part]) % len(CLASSES))[
+            Draw(f"{WORLD} {part} labels", "test", 0, 0).order(COUNTS[part])
+        ][at]
     return at % len(CLASSES)
 
 
@@ -158,7 +160,9 @@ def hard_numbers(images: int = FILTER_IMAGES, candidates: int = CANDIDATES, each
 
 def build(out: Path, check: bool = False, progress: Callable[[str], None] | None = print) -> list[str]:
     """Draw the world. With ``check``, return the parts that differ from ``out``/world.json; else choose the hard
-    pictures anew and write that file."""
+    pictures anew, and write that file and world.png."""
+    from petl_core.data import card
+
     say = progress or (lambda _: None)
     old = read_card(out) if check else None
     hard = old["hard"] if old else hard_numbers()
@@ -172,4 +176,5 @@ def build(out: Path, check: bool = False, progress: Callable[[str], None] | None
     if old is None:
         text = json.dumps({"format": FORMAT, "digests": digests, "hard": hard}, sort_keys=True)
         codec.write_file(Path(out) / "world.json", (text + "\n").encode())
+        card.write_world(Path(out))
     return different

@@ -97,7 +97,9 @@ def boat(p: Pen, d: Draw) -> list[Part]:
     if d.chance(0.65):
         mast = d.uniform(-0.2, 0.15)
         parts.append((p.bar(mast, -0.9, mast, deck, 0.05), 2))
-        parts.append((p.polygon((mast + 0.06, -0.85), (mast + d.uniform(0.5, 0.75), deck - 0.1), (mast + 0.06, deck - 0.1)), 1))
+        parts.append(
+            (p.polygon((mast + 0.06, -0.85), (mast + d.uniform(0.5, 0.75), deck - 0.1), (mast + 0.06, deck - 0.1)), 1)
+        )
         if d.chance(0.5):
             parts.append((p.polygon((mast - 0.06, -0.6), (mast - 0.06, deck - 0.1), (mast - 0.55, deck - 0.1)), 1))
     else:
@@ -112,7 +114,14 @@ def car(p: Pen, d: Draw) -> list[Part]:
     roof, front = d.uniform(-0.5, -0.3), d.uniform(0.35, 0.7)
     back = d.uniform(0.4, 0.85)
     parts = [(p.polygon((-back + 0.2, roof), (front - 0.3, roof), (front, 0.0), (-back, 0.0)), 1)]
-    parts.append((p.polygon((-back + 0.3, roof + 0.1), (front - 0.37, roof + 0.1), (front - 0.18, -0.02), (-back + 0.18, -0.02)), 2))
+    parts.append(
+        (
+            p.polygon(
+                (-back + 0.3, roof + 0.1), (front - 0.37, roof + 0.1), (front - 0.18, -0.02), (-back + 0.18, -0.02)
+            ),
+            2,
+        )
+    )
     parts.append((p.box(-0.92, -0.05, 0.92, 0.4), 0))
     wheel = d.uniform(0.18, 0.26)
     parts.append((_both([p.ellipse(x, 0.42, wheel, wheel) for x in (-0.5, 0.5)]), 2))
@@ -203,7 +212,10 @@ def mushroom(p: Pen, d: Draw) -> list[Part]:
     cap = p.ellipse(0, rim, wide, d.uniform(0.65, 0.9)) & (p.v < rim)
     parts.append((cap, 0))
     if d.chance(0.65):
-        spots = [p.ellipse(x + d.uniform(-0.08, 0.08), rim + y, 0.12, 0.11) for x, y in ((-0.4, -0.22), (0.05, -0.42), (0.42, -0.2))]
+        spots = [
+            p.ellipse(x + d.uniform(-0.08, 0.08), rim + y, 0.12, 0.11)
+            for x, y in ((-0.4, -0.22), (0.05, -0.42), (0.42, -0.2))
+        ]
         parts.append((_both(spots) & cap, 2))
     return parts
 
@@ -273,7 +285,9 @@ def cup(p: Pen, d: Draw) -> list[Part]:
 def bottle(p: Pen, d: Draw) -> list[Part]:
     wide, neck, shoulder = d.uniform(0.26, 0.4), d.uniform(0.09, 0.15), d.uniform(-0.35, -0.1)
     parts = [(p.box(-neck, -0.85, neck, shoulder), 0)]
-    parts.append((p.polygon((-neck, shoulder - 0.2), (neck, shoulder - 0.2), (wide, shoulder + 0.1), (-wide, shoulder + 0.1)), 0))
+    parts.append(
+        (p.polygon((-neck, shoulder - 0.2), (neck, shoulder - 0.2), (wide, shoulder + 0.1), (-wide, shoulder + 0.1)), 0)
+    )
     parts.append((p.box(-wide, shoulder + 0.05, wide, 0.92), 0))
     parts.append((p.box(-neck - 0.03, -0.97, neck + 0.03, -0.8), 2))
     if d.chance(0.6):
@@ -286,7 +300,9 @@ def key(p: Pen, d: Draw) -> list[Part]:
     size, thick = d.uniform(0.3, 0.4), d.uniform(0.07, 0.1)
     ring = p.ellipse(-0.58, 0, size, size) & ~p.ellipse(-0.58, 0, size * 0.5, size * 0.5)
     shaft = p.bar(-0.58 + size, 0, 0.9, 0, thick)
-    teeth = [p.box(x, 0, x + 0.12, d.uniform(0.25, 0.42)) for x in ((0.45, 0.72) if d.chance(0.6) else (0.4, 0.58, 0.78))]
+    teeth = [
+        p.box(x, 0, x + 0.12, d.uniform(0.25, 0.42)) for x in ((0.45, 0.72) if d.chance(0.6) else (0.4, 0.58, 0.78))
+    ]
     return [(shaft, 0), (_both(teeth), 0), (ring, 1)]
 
 

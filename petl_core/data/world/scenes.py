@@ -7,15 +7,26 @@ the class, lighter or darker than the background by chance, so that no colour te
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from petl_core.data.suite.draw import (
-    FINE, SIZE, Array, Draw, background, colour, contrasting, disc, grid, over, shade_of, shrink,
-    smooth_noise, turned,
+    FINE,
+    SIZE,
+    Array,
+    Draw,
+    background,
+    colour,
+    contrasting,
+    disc,
+    grid,
+    over,
+    shade_of,
+    shrink,
+    smooth_noise,
+    turned,
 )
 from petl_core.data.world.objects import THINGS, Pen
 
@@ -151,7 +162,9 @@ def photo(draw: Draw, at: Scene) -> Array:
     image = _filled(draw, at, ground, _paints(draw, colours, draw.uniform(0.18, 0.4)))
     x, y = grid()
     u, _ = turned(x, y, SIZE / 2, SIZE / 2, draw.angle())
-    light = 1 + draw.uniform(0.1, 0.45) * u / 12 + draw.uniform(0.1, 0.5) * (smooth_noise(draw, draw.uniform(4, 12)) - 0.5)
+    light = (
+        1 + draw.uniform(0.1, 0.45) * u / 12 + draw.uniform(0.1, 0.5) * (smooth_noise(draw, draw.uniform(4, 12)) - 0.5)
+    )
     image = np.where(at.thing[..., None], image * light[..., None], image)
     if draw.chance(0.35):  # something in front
         u, v = turned(x, y, draw.uniform(6, 26), draw.uniform(6, 26), draw.angle())
@@ -203,7 +216,9 @@ def painting(draw: Draw, at: Scene) -> Array:
     x, y = grid()
     reach = draw.uniform(2.0, 4.5)
     ways = [(smooth_noise(draw, 11) - 0.5) * 2 * reach for _ in (0, 1)]
-    rows, columns = (np.clip(np.floor((c * FINE) + w), 0, SIZE * FINE - 1).astype(int) for c, w in zip((y, x), ways))
+    rows, columns = (
+        np.clip(np.floor((c * FINE) + w), 0, SIZE * FINE - 1).astype(int) for c, w in zip((y, x), ways, strict=True)
+    )
     strokes = 0.22 * (smooth_noise(draw, draw.uniform(10, 16)) - 0.5)
     return shrink(image[rows, columns] + strokes[..., None])
 
