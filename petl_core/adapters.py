@@ -74,6 +74,7 @@ def load_adapter(path: str | Path, backbone_weights: str | Path | None = None) -
         keep_head=spec.keep_head,
         image_size=spec.image_size,
         seed=spec.seed,
+        head=spec.head,
     )
     _check_backbone(path, model, spec, fields)
     own = _trained(model)

@@ -42,7 +42,9 @@ CLAIMS_EXAMPLES = """examples:
 """
 DATA_EXAMPLES = """examples:
   python -m petl_core data build-suite --out suite     draw the embedded tasks anew, bit for bit
+  python -m petl_core data build-world --out data/embedded --check     draw the rendered world, compare digests
   python -m petl_core data pretrain-mini --help        how the small backbone was trained
+  python -m petl_core data pretrain-mini-clip --help   how the small CLIP was trained
 """
 
 
@@ -85,10 +87,11 @@ def _parser() -> argparse.ArgumentParser:
         **style,
     )
     run.add_argument("method", help="a method, or several joined by + (see: list methods)")
-    run.add_argument("task", help="an embedded task, folder:PATH, vtab:FOLDER/NAME or vtab1k/NAME")
+    run.add_argument("task", help="an embedded task, world, folder:PATH, vtab:FOLDER/NAME or vtab1k/NAME")
     run.add_argument("--backbone", default="mini", help="mini, mini_clip or a timm ViT name (default: mini)")
     run.add_argument("--weights", metavar="FILE", help="weights of the backbone; 'none' for random ones")
     run.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="hyper-parameters, such as rank=4")
+    run.add_argument("--head", default="new", help="new, or zero_shot (mini_clip on world; default: new)")
     run.add_argument("--image-size", type=int, help="side of the images in pixels (default: the backbone's)")
     for name, kind, text in (
         ("lr", float, "base learning rate"),
@@ -143,7 +146,9 @@ def _parser() -> argparse.ArgumentParser:
     data = commands.add_parser(
         "data", help="make the embedded data anew", description=_data.__doc__, epilog=DATA_EXAMPLES, **style
     )
-    data.add_argument("what", choices=["build-suite", "pretrain-mini"], help="see the examples")
+    data.add_argument(
+        "what", choices=["build-suite", "build-world", "pretrain-mini", "pretrain-mini-clip"], help="see the examples"
+    )
     data.add_argument("options", nargs=argparse.REMAINDER, help="options of that command; try --help")
     data.set_defaults(function=_data)
     return parser
@@ -153,6 +158,7 @@ def _list(options: argparse.Namespace, _: list[str]) -> int:
     from petl_core import methods, study
     from petl_core.data import embedded_names
     from petl_core.data.task import GROUPS
+    from petl_core.data.world import SHIFTS, WORLD
     from petl_core.profiles import profile, profile_names
 
     if options.what in (None, "methods"):
@@ -167,6 +173,7 @@ def _list(options: argparse.Namespace, _: list[str]) -> int:
         for group in GROUPS:
             if names := embedded_names(group):
                 print(f"  {group:<18}{', '.join(names)}")
+        print(f"  {WORLD:<18}rendered, for robustness; further splits: {', '.join(SHIFTS)}")
         print("  your own          folder:PATH, vtab:FOLDER/NAME, vtab1k/NAME (below the folder PETL_DATA)")
     if options.what in (None, "profiles"):
         print("profiles (of study)")
@@ -184,7 +191,7 @@ def _list(options: argparse.Namespace, _: list[str]) -> int:
 def _run(options: argparse.Namespace, _: list[str]) -> int:
     from petl_core.adapters import save_adapter
     from petl_core.backbones import config_of
-    from petl_core.data import embedded_names, load_task
+    from petl_core.data import WORLD, embedded_names, load_task
     from petl_core.model import create_model
     from petl_core.train import Recipe, train
 
@@ -194,12 +201,13 @@ def _run(options: argparse.Namespace, _: list[str]) -> int:
         _check_target(Path(options.save))
     device = _device(options.device)
     size = options.image_size
-    if size is None and options.task not in embedded_names():
+    if size is None and options.task not in (*embedded_names(), WORLD):
         size = config_of(options.backbone).image_size
     task = load_task(options.task, size=size)
     hyper = dict(_setting(text) for text in options.set)
     source = {None: True, "none": False}.get(options.weights, options.weights)
-    made = {"num_classes": task.num_classes, "image_size": task.image_size, "seed": options.seed, **hyper}
+    made = {"num_classes": task.num_classes, "image_size": task.image_size, "seed": options.seed, "head": options.head}
+    made |= hyper
     try:
         model = create_model(options.backbone, options.method, pretrained=source, **made).to(device)
     except ValueError as error:  # a method or hyper-parameter that does not exist or cannot be
@@ -270,15 +278,27 @@ def _claims(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _data(options: argparse.Namespace, rest: list[str]) -> int:
-    """Make the shipped data again: the images of the embedded tasks, or the small backbone."""
+    """Make the shipped data again: the images of the embedded tasks and the world, or the small backbones."""
     arguments = [*options.options, *rest]
+    if options.what == "pretrain-mini-clip":
+        from petl_core import pretrain_clip
+
+        pretrain_clip.main(arguments)
+        return 0
     if options.what == "pretrain-mini":
         from petl_core import pretrain
 
         pretrain.main(arguments)
         return 0
-    from petl_core.data.embedded import build
+    from petl_core.data import embedded, world
 
+    if options.what == "build-world":
+        parser = argparse.ArgumentParser(prog="python -m petl_core data build-world", description=world.build.__doc__)
+        parser.add_argument("--out", type=Path, required=True, help="the folder of world.json")
+        parser.add_argument("--check", action="store_true", help="write nothing; draw and compare the digests")
+        chosen = parser.parse_args(arguments)
+        return 1 if world.build(chosen.out, check=chosen.check) else 0
+    build = embedded.build
     parser = argparse.ArgumentParser(prog="python -m petl_core data build-suite", description=build.__doc__)
     parser.add_argument("--out", type=Path, required=True, help="the folder for the .npz files")
     parser.add_argument(

@@ -34,6 +34,7 @@ class ModelSpec:
     image_size: int
     keep_head: bool = False
     seed: int = 0
+    head: str = "new"
 
     def plain(self) -> dict[str, Any]:
         """As JSON values; ``adapters.read_spec`` is the inverse."""
@@ -58,6 +59,7 @@ def create_model(
     keep_head: bool = False,
     image_size: int | None = None,
     seed: int = 0,
+    head: str = "new",
     **hyper: Any,
 ) -> Model:
     """A model, images (B, 3, S, S) to logits (B, C), in which exactly the head and what the methods train is trainable.
@@ -66,11 +68,13 @@ def create_model(
         backbone: "mini", "mini_clip", a timm ViT, or a file of ``save_backbone``.
         method: a name, names joined by "+" ("lora+ssf"), a ``Method``, or a sequence of these; ``hyper`` are the
             hyper-parameters of a single name.
-        num_classes: C; may be left out with ``keep_head``.
+        num_classes: C; may be left out with ``keep_head`` and with a zero-shot head.
         pretrained: True for the backbone's own weights, False for random ones, or a weights file.
         keep_head: start from the head of the weights instead of a new one.
         image_size: S in pixels, if not the backbone's own; the position embedding is resized.
         seed: fixes random weights, the new head and what the method draws. The global generator is left alone.
+        head: "new", or "zero_shot": the head of the task "world" that the backbone's text tower writes
+            (``clip.zero_shot_head``); then ``interpolate(model, 0)`` is the zero-shot model.
 
     Raises ``UserError`` (a ``ValueError``) that says what is wrong, what is allowed and what to do.
     """
@@ -79,6 +83,9 @@ def create_model(
         raise UserError(f"seed is {seed!r}; it must be a whole number, 0 or more")
     config = backbones.config_of(backbone, image_size)
     weights = None if pretrained is False else backbones.weights_of(backbone, pretrained)
+    written = _zero_shot(backbone, pretrained, keep_head, num_classes, head)
+    if written is not None:
+        num_classes = len(written[0])
     classes = _classes(num_classes, keep_head, weights)
     source = ("default" if pretrained else "random") if isinstance(pretrained, bool) else str(pretrained)
     spec = ModelSpec(
@@ -90,10 +97,14 @@ def create_model(
         image_size=config.image_size,
         keep_head=keep_head,
         seed=seed,
+        head=head,
     )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return _attach(_built(config, classes, weights, keep_head), spec)
+        model = _built(config, classes, weights, keep_head)
+        if written is not None:
+            model.head.load_state_dict({"weight": written[0], "bias": written[1]})
+        return _attach(model, spec)
 
 
 def _methods(method: str | Method | Sequence[str | Method], hyper: dict[str, Any]) -> tuple[Method, ...]:
@@ -113,6 +124,27 @@ def _methods(method: str | Method | Sequence[str | Method], hyper: dict[str, Any
     if not names or len(set(names)) != len(names):
         raise UserError(f"methods are {names}; give one or more, each once")
     return chosen
+
+
+def _zero_shot(
+    backbone: str, pretrained: bool | str | Path, keep_head: bool, num_classes: int | None, head: str
+) -> tuple[Tensor, Tensor] | None:
+    """Weight (C, D) and bias (C,) of the zero-shot head, if that is asked for."""
+    if head == "new":
+        return None
+    if head != "zero_shot":
+        raise UserError(f"head is {head!r}; allowed: 'new', 'zero_shot'")
+    if keep_head or pretrained is not True:
+        raise UserError("head='zero_shot' needs the backbone's own weights: leave pretrained and keep_head out")
+    from petl_core.clip import zero_shot_head
+
+    weight, bias = zero_shot_head(str(backbone))
+    if num_classes not in (None, len(weight)):
+        raise UserError(
+            f"the zero-shot head names the {len(weight)} classes of the task 'world', num_classes is {num_classes}; "
+            "leave num_classes out, or write a head for other classes with petl_core.clip.zero_shot_head"
+        )
+    return weight, bias
 
 
 def _classes(num_classes: int | None, keep_head: bool, weights: backbones.Weights | None) -> int:

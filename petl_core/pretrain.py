@@ -26,9 +26,10 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,8 +47,8 @@ MEAN, STD = (0.480, 0.448, 0.398), (0.277, 0.269, 0.282)  # of Tiny-ImageNet's t
 
 
 @dataclass(frozen=True)
-class PretrainRecipe:
-    """Everything that decides the result, given the images."""
+class Shape:
+    """What the two embedded backbones have in common: the network's shape, and the optimiser's settings."""
 
     width: int = 128
     depth: int = 4
@@ -58,12 +59,18 @@ class PretrainRecipe:
     lr: float = 6e-3
     weight_decay: float = 0.05
     warmup: float = 0.05  # fraction of the steps
-    label_smoothing: float = 0.1
     shift: int = 4  # pixels, in each direction, by reflection
     seed: int = 0
 
     def config(self) -> ViTConfig:
         return ViTConfig(32, self.patch_size, self.width, self.depth, self.heads, mean=MEAN, std=STD)
+
+
+@dataclass(frozen=True)
+class PretrainRecipe(Shape):
+    """Everything that decides the result, given the images."""
+
+    label_smoothing: float = 0.1
 
 
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
@@ -165,21 +172,21 @@ def normalise(images: Tensor) -> Tensor:
     return (images.float() - mean) / std
 
 
-def optimisers(vit: ViT, recipe: PretrainRecipe) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the blocks; AdamW for the rest, without decay on vectors."""
-    matrices = [p for p in vit.blocks.parameters() if p.ndim == 2]
+def optimisers(model: nn.Module, blocks: Iterable[nn.Module], recipe: Shape) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of ``blocks``; AdamW for the rest of what trains, without decay on vectors."""
+    matrices = [p for block in blocks for p in block.parameters() if p.ndim == 2]
     taken = {id(p) for p in matrices}
-    rest = [p for p in vit.parameters() if id(p) not in taken]
+    rest = [p for p in model.parameters() if p.requires_grad and id(p) not in taken]
     groups = [
         {"params": [p for p in rest if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in rest if p.ndim == 1], "weight_decay": 0.0},
+        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return [Muon(matrices, recipe.lr, recipe.weight_decay), torch.optim.AdamW(groups, lr=recipe.lr, fused=True)]
 
 
-def snapshot(path: Path, vit: ViT, opts: list[torch.optim.Optimizer], epoch: int) -> None:
+def snapshot(path: Path, model: nn.Module, opts: list[torch.optim.Optimizer], epoch: int) -> None:
     """Everything needed to continue after ``epoch`` finished epochs."""
-    tensors = {f"vit.{name}": tensor for name, tensor in vit.state_dict().items()}
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for i, opt in enumerate(opts):
         for j, state in opt.state_dict()["state"].items():
             tensors |= {f"opt.{i}.{j}.{key}": value for key, value in state.items()}
@@ -188,12 +195,12 @@ def snapshot(path: Path, vit: ViT, opts: list[torch.optim.Optimizer], epoch: int
     os.replace(temporary, path)
 
 
-def restore(path: Path, vit: ViT, opts: list[torch.optim.Optimizer]) -> int:
+def restore(path: Path, model: nn.Module, opts: list[torch.optim.Optimizer]) -> int:
     """Load what ``snapshot`` wrote into the model and the optimisers; returns the number of finished epochs."""
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         epoch = int(file.metadata()["epoch"])
-    vit.load_state_dict({name[4:]: tensor for name, tensor in tensors.items() if name.startswith("vit.")})
+    model.load_state_dict({name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")})
     for i, opt in enumerate(opts):
         whole = opt.state_dict()
         for name in tensors:
@@ -204,59 +211,83 @@ def restore(path: Path, vit: ViT, opts: list[torch.optim.Optimizer]) -> int:
     return epoch
 
 
-def pretrain(folder: Path, out: Path, recipe: PretrainRecipe, threads: int) -> None:
-    """Train, writing ``out`` and the log beside it after every epoch; continue from the last epoch if there is one."""
-    torch.set_num_threads(threads)
-    data = read_images(folder)
-    images, labels = data["train"]
-    classes = int(labels.max()) + 1
-    torch.manual_seed(recipe.seed)
-    vit = ViT(recipe.config(), classes)
-    opts = optimisers(vit, recipe)
-    per_epoch = len(images) // recipe.batch_size
+def fit(
+    model: nn.Module,
+    opts: list[torch.optim.Optimizer],
+    recipe: Shape,
+    out: Path,
+    count: int,
+    loss_of: Callable[[Tensor, torch.Generator], Tensor],
+    score: Callable[[], dict[str, float]],
+) -> None:
+    """Train on ``count`` samples, writing the log beside ``out`` after every epoch and what is needed to continue.
+
+    ``loss_of(batch, generator)`` is the loss of the samples with these indices; ``score`` measures, after an epoch.
+    Linear warm-up, then a cosine to zero; the last incomplete batch of an epoch is left out.
+    """
+    per_epoch = count // recipe.batch_size
     total, warm = recipe.epochs * per_epoch, max(1, int(recipe.warmup * recipe.epochs * per_epoch))
-    log_path, state_path = out.with_name(out.stem + "_log.jsonl"), out.with_name(out.stem + ".resume")
+    log_path, state_path = log_of(out), out.with_name(out.stem + ".resume")
     first = 0
     if state_path.exists():
-        first = restore(state_path, vit, opts)
-        with log_path.open("a") as log:
-            log.write(json.dumps({"resumed_after_epoch": first, "epochs": recipe.epochs}) + "\n")
+        first = restore(state_path, model, opts)
+        _write(log_path, {"resumed_after_epoch": first, "epochs": recipe.epochs})
     else:
-        log_path.write_text(
-            json.dumps({"recipe": asdict(recipe), "threads": threads, "torch": torch.__version__}) + "\n"
-        )
+        log_path.unlink(missing_ok=True)
+        about = {"recipe": asdict(recipe), "threads": torch.get_num_threads(), "torch": torch.__version__}
+        _write(log_path, about)
     for epoch in range(first, recipe.epochs):
         start, losses = time.perf_counter(), []
         generator = torch.Generator().manual_seed(1000 * recipe.seed + epoch)
-        order = torch.randperm(len(images), generator=generator)
+        order = torch.randperm(count, generator=generator)
         for i in range(per_epoch):
             step = epoch * per_epoch + i
             rise, fall = (step + 1) / warm, 0.5 * (1 + math.cos(math.pi * max(0, step - warm) / (total - warm)))
             for opt in opts:
                 for group in opt.param_groups:
                     group["lr"] = recipe.lr * min(rise, fall)
-            batch = order[i * recipe.batch_size : (i + 1) * recipe.batch_size]
-            logits = vit(normalise(augment(images[batch], recipe.shift, generator)))
-            loss = F.cross_entropy(logits, labels[batch], label_smoothing=recipe.label_smoothing)
-            vit.zero_grad()
+            loss = loss_of(order[i * recipe.batch_size : (i + 1) * recipe.batch_size], generator)
+            model.zero_grad()
             loss.backward()
             for opt in opts:
                 opt.step()
             losses.append(loss.item())
-        row = {
-            "epoch": epoch + 1,
-            "train_loss": round(float(np.mean(losses)), 4),
-            "val_accuracy": round(evaluate(vit, *data["val"]), 2),
-            "seconds": round(time.perf_counter() - start, 1),
-        }
-        with log_path.open("a") as log:
-            log.write(json.dumps(row) + "\n")
+        row = {"epoch": epoch + 1, "train_loss": round(float(np.mean(losses)), 4)}
+        row |= {name: round(value, 2) for name, value in score().items()}
+        row["seconds"] = round(time.perf_counter() - start, 1)
+        _write(log_path, row)
         print(row, flush=True)
-        snapshot(state_path, vit, opts, epoch + 1)
+        snapshot(state_path, model, opts, epoch + 1)
+
+
+def log_of(out: Path) -> Path:
+    """Where the log of a weights file lies."""
+    return out.with_name(out.stem + "_log.jsonl")
+
+
+def _write(path: Path, row: dict[str, Any]) -> None:
+    with path.open("a") as log:
+        log.write(json.dumps(row) + "\n")
+
+
+def pretrain(folder: Path, out: Path, recipe: PretrainRecipe, threads: int) -> None:
+    """Train, writing ``out`` at the end; continue from the last epoch if there is one."""
+    torch.set_num_threads(threads)
+    data = read_images(folder)
+    images, labels = data["train"]
+    torch.manual_seed(recipe.seed)
+    vit = ViT(recipe.config(), int(labels.max()) + 1)
+
+    def loss_of(batch: Tensor, generator: torch.Generator) -> Tensor:
+        logits = vit(normalise(augment(images[batch], recipe.shift, generator)))
+        return F.cross_entropy(logits, labels[batch], label_smoothing=recipe.label_smoothing)
+
+    opts = optimisers(vit, vit.blocks, recipe)
+    fit(vit, opts, recipe, out, len(images), loss_of, lambda: {"val_accuracy": evaluate(vit, *data["val"])})
     vit.half().float()  # the file holds float16: what is measured here is what is shipped
     score = f"{evaluate(vit, *data['val']):.2f}"
     save_backbone(vit, out, {"pretraining": json.dumps(asdict(recipe)), "val_accuracy": score}, half=True)
-    state_path.unlink()
+    out.with_name(out.stem + ".resume").unlink()
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -44,3 +45,14 @@ def petl_data() -> Path:
     if not Path(folder).is_dir():
         pytest.skip(f"PETL_DATA is {folder}, which is not a folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def world_task(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The task "world", drawn once for all tests into a cache of its own; a warning that it differs is an error."""
+    from petl_core.data import load_task
+
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        patch.setenv("PETL_CACHE", str(tmp_path_factory.mktemp("world")))
+        warnings.simplefilter("error")
+        return load_task("world")

@@ -1,4 +1,4 @@
-"""Tasks by name: the embedded suite, image folders, and folders in the study's VTAB-1K format."""
+"""Tasks by name: the embedded suite, the rendered world, image folders, and folders in the study's VTAB-1K format."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from petl_core.data.embedded import embedded_names, find_embedded, load_embedded
 from petl_core.data.many import load_many
 from petl_core.data.suite import SIZE
 from petl_core.data.task import GROUPS, SPLITS, Task, make_task
+from petl_core.data.world import WORLD, load_world
 from petl_core.errors import UserError
 
-__all__ = ["GROUPS", "SPLITS", "Task", "embedded_names", "load_task", "make_task"]
+__all__ = ["GROUPS", "SPLITS", "WORLD", "Task", "embedded_names", "load_task", "make_task"]
 
 DEFAULT_SIZE = 224
 
@@ -17,7 +18,8 @@ def load_task(name: str, *, size: int | None = None) -> Task:
     """Load a task into memory.
 
     ``name`` is one of: a task of the embedded suite ("digits"; 32 px, ``size`` must be 32 or None), perhaps with
-    another number of training images ("orientation@10000", see ``petl_core.data.many``); "folder:<path>", one
+    another number of training images ("orientation@10000", see ``petl_core.data.many``); "world", the rendered world
+    with its shifted test sets (32 px, see ``petl_core.data.world``); "folder:<path>", one
     sub-folder per class; "vtab:<folder>/<name>", a folder in the study's processed VTAB-1K format; "vtab1k/<name>",
     the same under the folder that the environment variable PETL_DATA names. Images of folders are resized to ``size``
     pixels (224 unless told). Raises UserError where the name, the folder or an image is wrong.
@@ -34,7 +36,10 @@ def load_task(name: str, *, size: int | None = None) -> Task:
         return folders.load_vtab(name.removeprefix("vtab:"), size or DEFAULT_SIZE)
     if name.startswith("vtab1k/"):
         return folders.load_vtab1k(name.removeprefix("vtab1k/"), size or DEFAULT_SIZE)
-    find_embedded(name.partition("@")[0])
+    if name != WORLD:
+        find_embedded(name.partition("@")[0])
     if size not in (None, SIZE):
         raise UserError(f"the embedded task {name!r} exists at {SIZE} pixels only; size is {size}, leave it out")
+    if name == WORLD:
+        return load_world()
     return load_many(name) if "@" in name else load_embedded(name)

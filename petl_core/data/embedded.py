@@ -41,7 +41,7 @@ def find_embedded(name: str) -> EmbeddedTask:
     close = difflib.get_close_matches(name, tasks, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
     raise UserError(
-        f"unknown task {name!r}.{hint} Embedded tasks: {', '.join(tasks)}. "
+        f"unknown task {name!r}.{hint} Embedded tasks: {', '.join(tasks)}; and world. "
         "Your own images: folder:<path>, vtab:<folder>/<name>, or vtab1k/<name> with PETL_DATA set."
     )
 

@@ -23,7 +23,8 @@ class Task:
 
     ``images`` uint8 (M, 3, S, S); ``labels`` int64 (M,), in [0, C); ``ids`` M unique sample names; ``splits`` maps
     each name of ``SPLITS`` to int64 indices into the M samples. ``train1000`` is ``train800`` followed by ``val200``;
-    the other three never overlap. ``digest`` changes whenever a pixel, a label, a class name or a split changes.
+    the others never overlap. A task may have further splits, which are only evaluated on (``data.world``). ``digest``
+    changes whenever a pixel, a label, a class name or a split changes.
     """
 
     name: str
@@ -66,27 +67,30 @@ def make_task(
     train: np.ndarray,
     val: np.ndarray,
     test: np.ndarray,
+    **more: np.ndarray,
 ) -> Task:
-    """A Task from arrays: images uint8 (M, 3, S, S), labels (M,), and the sample indices of the three parts."""
+    """A Task from arrays: images uint8 (M, 3, S, S), labels (M,), and the sample indices of the three parts and of any
+    further splits, by name."""
     if group not in GROUPS:
         raise ValueError(f"task {name!r}: group is {group!r}; the groups are {', '.join(GROUPS)}")
     if len(images) != len(labels) or len(labels) != len(ids):
         raise ValueError(f"task {name!r}: {len(images)} images, {len(labels)} labels and {len(ids)} ids")
-    parts = [np.asarray(part, dtype=np.int64) for part in (train, val, test)]
+    parts = [np.asarray(part, dtype=np.int64) for part in (train, val, test, *more.values())]
     used = np.concatenate(parts)
     if len(np.unique(used)) != len(used):
         raise ValueError(f"task {name!r}: a sample is in two splits")
     images, labels = np.ascontiguousarray(images, dtype=np.uint8), np.asarray(labels, dtype=np.int64)
 
     hasher = hashlib.blake2b(digest_size=16)
-    for text in (*classes, *ids):
+    for text in (*classes, *ids, *more):
         hasher.update(text.encode() + b"\0")
     hasher.update(repr(images.shape).encode())
     for array in (images, labels.astype("<i8"), *(part.astype("<i8") for part in parts)):
         hasher.update(array.data)
         hasher.update(b"|")
 
-    splits = dict(zip(SPLITS, (parts[0], parts[1], np.concatenate(parts[:2]), parts[2]), strict=True))
+    held = (parts[0], parts[1], np.concatenate(parts[:2]), *parts[2:])
+    splits = dict(zip((*SPLITS, *more), held, strict=True))
     return Task(
         name=name,
         group=group,

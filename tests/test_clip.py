@@ -1,0 +1,159 @@
+"""The two towers of mini_clip: the loss, pre-training that resumes, the zero-shot head, how good the shipped one is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+
+import petl_core as pc
+from petl_core import clip, pretrain, pretrain_clip
+from petl_core.backbones import weights_of
+from petl_core.data import Task
+from petl_core.data.world import SHIFTS
+from petl_core.data.world.captions import PROMPTS
+from petl_core.errors import UserError
+from petl_core.pretrain_clip import ClipRecipe, Towers
+from petl_core.train import predict
+
+TINY = ClipRecipe(
+    width=16, depth=1, heads=1, patch_size=16, epochs=2, batch_size=32, out=8, images=96, held=40, start="", photos=0.2
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The image tower's file of a tiny pre-training."""
+    out = tmp_path_factory.mktemp("clip") / "tiny.safetensors"
+    pretrain_clip.pretrain_clip(out, TINY, threads=1)
+    return out
+
+
+def test_the_loss_is_the_mean_of_both_directions() -> None:
+    torch.manual_seed(0)
+    towers = Towers(TINY).eval()
+    images, numbers = (
+        torch.randn(5, 3, 32, 32),
+        towers.text.numbers(["a boat", "a key", "my cup", "the car", "for sale"]),
+    )
+    a, b = F.normalize(towers.image(images), dim=1), towers.text(numbers)
+    cosines = torch.tensor([[float(x @ y) for y in b] for x in a]) / 0.07
+    one = -sum(torch.log_softmax(cosines[i], 0)[i] for i in range(5)) / 5
+    other = -sum(torch.log_softmax(cosines[:, i], 0)[i] for i in range(5)) / 5
+    torch.testing.assert_close(towers.loss(images, numbers), (one + other) / 2, rtol=1e-4, atol=1e-4)
+
+
+def test_words_beyond_the_caption_change_nothing_but_order_does() -> None:
+    torch.manual_seed(0)
+    tower = clip.TextTower(clip.TextConfig(("a", "boat", "of", "photo"))).eval()
+    torch.testing.assert_close(tower.encode(["a boat"]), tower.encode(["a boat", "a photo of a boat"])[:1])
+    torch.testing.assert_close(tower.encode(["a boat"]).norm(), torch.tensor(1.0))
+    assert not torch.allclose(tower.encode(["boat of photo"]), tower.encode(["photo of boat"]), atol=1e-6)
+
+
+def test_pretraining_leaves_files_and_a_log(made: Path) -> None:
+    rows = [json.loads(line) for line in pretrain.log_of(made).read_text().splitlines()]
+    assert rows[0]["recipe"]["images"] == 96 and [row["epoch"] for row in rows[1:]] == [1, 2]
+    assert {"train_loss", "val_accuracy", "val_photos", "logit_scale", "seconds"} <= set(rows[1])
+    assert sorted(path.name for path in made.parent.iterdir()) == [
+        "tiny.safetensors", "tiny_log.jsonl", "tiny_text.safetensors",
+    ]  # fmt: skip
+    assert not load_file(made)["head.bias"].any()
+
+
+def test_an_interrupted_pretraining_continues_to_the_same_weights(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, snapshot = tmp_path / "tiny.safetensors", pretrain.snapshot
+
+    def stop(*arguments: object) -> None:
+        snapshot(*arguments)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pretrain, "snapshot", stop)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain_clip.pretrain_clip(out, TINY, threads=1)
+    monkeypatch.setattr(pretrain, "snapshot", snapshot)
+    pretrain_clip.pretrain_clip(out, TINY, threads=1)
+    assert '"resumed_after_epoch": 1' in pretrain.log_of(out).read_text()
+    for name in ("tiny.safetensors", "tiny_text.safetensors"):
+        one, other = load_file(made.with_name(name)), load_file(out.with_name(name))
+        assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one), name
+
+
+def test_the_head_is_clip_up_to_the_length_of_the_feature(world_task: Task) -> None:
+    model = pc.create_model("mini_clip", "linear", head="zero_shot").eval()
+    images = world_task.split("renditions")[0][:100]
+    tower, projection = (
+        clip.load_text_tower(clip.text_file("mini_clip")),
+        weights_of("mini_clip").tensors["head.weight"],
+    )
+    with torch.no_grad():
+        vectors = []
+        for name in world_task.classes:
+            rows = [tower.encode([text.format(thing=name)])[0] for text in PROMPTS]
+            mean = torch.stack([row / row.norm() for row in rows]).mean(0)
+            vectors.append(mean / mean.norm())
+        features = model.forward_features(pretrain.normalise(images)) @ projection.T  # (100, E)
+        cosines = F.normalize(features, dim=1) @ torch.stack(vectors).T
+        expected = tower.logit_scale.exp() * cosines * features.norm(dim=1, keepdim=True) / tower.feature_norm
+    logits = predict(model, images)
+    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
+    assert torch.equal(logits.argmax(1), cosines.argmax(1))
+    assert 0.5 < float((features.norm(dim=1) / tower.feature_norm).mean()) < 2
+
+
+@pytest.mark.parametrize("method", ["lora", "full", "bitfit"])
+def test_a_saved_model_still_knows_its_zero_shot_start(made: Path, method: str, tmp_path: Path) -> None:
+    images = torch.randn(4, 3, 32, 32)
+    zero_shot = pc.create_model(str(made), "linear", head="zero_shot").eval()
+    model = pc.create_model(str(made), method, head="zero_shot").eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter += 0.1 * torch.randn_like(parameter)
+        again = pc.load_adapter(pc.save_adapter(model, tmp_path / "a.safetensors")).eval()
+        assert again.spec.head == "zero_shot"
+        assert torch.equal(again(images), model(images)) and not torch.equal(model(images), zero_shot(images))
+        for tuned in (model, again):
+            assert torch.equal(pc.interpolate(tuned, 0.0)(images), zero_shot(images))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"head": "zero-shot"}, "head is 'zero-shot'; allowed: 'new', 'zero_shot'"),
+        ({"head": "zero_shot", "num_classes": 10}, "names the 20 classes of the task 'world', num_classes is 10"),
+        ({"head": "zero_shot", "pretrained": False}, "needs the backbone's own weights"),
+        ({"head": "zero_shot", "keep_head": True}, "needs the backbone's own weights"),
+        ({"head": "zero_shot", "backbone": "mini"}, "backbone 'mini' has no text tower"),
+    ],
+)
+def test_a_head_that_cannot_be_is_refused(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        pc.create_model(**{"backbone": "mini_clip", "method": "lora", **arguments})
+
+
+def test_words_and_templates_that_cannot_be(made: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"'a zebra'.*does not know zebra; it knows: a, "):
+        clip.zero_shot_head(str(made), ("zebra",), ("a {thing}",))
+    with pytest.raises(UserError, match=r"templates that each contain \{thing\}"):
+        clip.zero_shot_head(str(made), ("boat",), ("a boat",))
+    with pytest.raises(UserError, match="takes 1 to 12 words"):
+        clip.zero_shot_head(str(made), ("boat",), ("a " * 12 + "{thing}",))
+    with pytest.raises(UserError, match="is no text tower"):
+        clip.load_text_tower(made)
+    weight, bias = clip.zero_shot_head(str(made), ("boat", "key"), ("a {thing}",))
+    assert weight.shape == (2, 16) and not bias.any()
+
+
+def test_the_shipped_model_names_things_it_was_shown_no_labels_of(world_task: Task) -> None:
+    model = pc.create_model("mini_clip", "linear", head="zero_shot")
+    for split in ("test", *SHIFTS):
+        images, labels, _ = world_task.split(split)
+        accuracy = 100 * float((predict(model, images).argmax(1) == labels).float().mean())
+        assert accuracy > 20, split  # chance: 5

@@ -1,0 +1,145 @@
+"""The rendered world: its splits, that it is drawn the same each time and says where it is not, and its captions."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from petl_core.cli import main
+from petl_core.data import Task, codec, load_task, world
+from petl_core.data.suite.draw import Draw
+from petl_core.data.world import CLASSES, COUNTS, SHIFTS, captions
+from petl_core.data.world.scenes import RENDITIONS, STYLES, picture, scene
+from petl_core.errors import UserError
+from petl_core.paths import EMBEDDED
+
+PARTS = ("train800", "val200", "test", *SHIFTS)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A world of 20 pictures a part, with a folder, a card and a cache of its own."""
+    monkeypatch.setattr(world, "COUNTS", dict.fromkeys(COUNTS, 20))
+    monkeypatch.setenv("PETL_CACHE", str(tmp_path / "cache"))
+    hard = list(range(100, 120))
+    digests = {part: world.digest_of(levels) for part, levels in world.draw_world(hard).items()}
+    (tmp_path / "world.json").write_text(json.dumps({"format": world.FORMAT, "digests": digests, "hard": hard}))
+    return tmp_path
+
+
+def pixels(task: Task, split: str) -> set[bytes]:
+    return {image.numpy().tobytes() for image in task.split(split)[0]}
+
+
+def test_splits_are_balanced_disjoint_and_of_the_stated_size(world_task: Task) -> None:
+    assert world_task.num_classes == 20 and world_task.image_size == 32
+    assert set(world_task.splits) == {*PARTS, "train1000"}
+    assert [len(world_task.splits[part]) for part in PARTS] == list(COUNTS.values())
+    for part in PARTS:
+        assert torch.bincount(world_task.split(part)[1]).tolist() == [len(world_task.splits[part]) // 20] * 20
+    assert len({name for part in PARTS for name in world_task.split(part)[2]}) == sum(COUNTS.values())
+    assert len(set.union(*(pixels(world_task, part) for part in PARTS))) == sum(COUNTS.values())
+
+
+def test_pictures_are_those_of_the_shipped_digests_and_of_their_own_numbers(world_task: Task) -> None:
+    card = world.read_card(EMBEDDED)
+    for part, split in zip(COUNTS, PARTS, strict=True):
+        numbers = card["hard"][3:5] if part == "hard" else [3, 4]
+        again = torch.from_numpy(codec.intensities(world.draw_part(part, numbers)))
+        assert torch.equal(again, world_task.split(split)[0][3:5]), part
+        assert np.array_equal(world.labels_of(part, numbers), world_task.split(split)[1][3:5])
+    assert "hard/" in world_task.split("hard")[2][0]
+
+
+def test_drawn_once_and_again_where_damaged(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first = world.load_world(small)
+    (file,) = (small / "cache").iterdir()
+    stamp = file.stat().st_mtime_ns
+    assert world.load_world(small).digest == first.digest and file.stat().st_mtime_ns == stamp
+    file.write_bytes(file.read_bytes()[:2000])
+    assert world.load_world(small).digest == first.digest and file.stat().st_mtime_ns != stamp
+
+
+def test_a_machine_that_draws_other_bits_says_so(small: Path) -> None:
+    card = json.loads((small / "world.json").read_text())
+    card["digests"]["sketch"] = "0" * 16
+    (small / "world.json").write_text(json.dumps(card))
+    with pytest.warns(UserWarning, match="draws sketch of the task 'world' differently"):
+        world.load_world(small)
+    said: list[str] = []
+    assert world.build(small, check=True, progress=said.append) == ["sketch"]
+    assert [line.split()[-1] for line in said] == ["identical"] * 5 + ["different", "identical"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": 0, "digests": {}, "hard": []}'])
+def test_a_damaged_card_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "world.json").write_text(text)
+    with pytest.raises(UserError, match=r"world\.json .*git checkout"):
+        world.load_world(tmp_path)
+
+
+def test_names_that_are_no_task() -> None:
+    with pytest.raises(UserError, match="and world"):
+        load_task("wrld")
+    with pytest.raises(UserError, match="unknown task 'world@500'"):
+        load_task("world@500")
+    with pytest.raises(UserError, match="32 pixels only"):
+        load_task("world", size=64)
+
+
+def test_hard_pictures_are_chosen_evenly_or_not_at_all() -> None:
+    numbers = world.hard_numbers(images=60, candidates=80, each=1)
+    assert len(numbers) == 20 and sorted(world.labels_of("hard", numbers)) == list(range(20))
+    assert numbers == world.hard_numbers(images=60, candidates=80, each=1)
+    with pytest.raises(UserError, match=r"too few hard pictures of .* among 40 candidates"):
+        world.hard_numbers(images=60, candidates=40, each=3)
+
+
+def test_neither_pixels_nor_colours_settle_the_class(world_task: Task) -> None:
+    (train, labels, _), (test, truth, _) = world_task.split("train1000"), world_task.split("test")
+    for look in (lambda x: x.flatten(1), lambda x: torch.cat([x.mean((2, 3)), x.std((2, 3))], dim=1)):
+        x, y = look(train / 255.0).numpy(), look(test / 255.0).numpy()
+        assert LogisticRegression(C=0.05, max_iter=200).fit(x, labels).score(y, truth) < 0.15  # chance: 0.05
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_a_style_shows_every_thing(name: str) -> None:
+    for label in range(len(CLASSES)):
+        draw = Draw("test", "test", label, 0)
+        at = scene(draw, label)
+        assert 40 < at.thing.sum() < 0.8 * at.thing.size, CLASSES[label]
+        image = picture(Draw("test", "test", label, 0), label, name)
+        assert image.shape == (32, 32, 3) and image.min() >= 0 and image.max() <= 1
+        assert image.std() > 0.02
+    assert set(RENDITIONS) < set(STYLES) - {"photo", "sketch"}
+
+
+def test_captions_are_of_known_words_and_as_wrong_as_asked() -> None:
+    named = {name: thing for thing, names in captions.NAMES.items() for name in names}
+    assert tuple(captions.NAMES) == CLASSES and set(captions.STYLE_WORDS) == set(STYLES)
+    assert len(named) == 2 * len(CLASSES)
+    right = none = 0
+    for i in range(1500):
+        draw = Draw("captions", "test", i, i)
+        at = scene(draw, i % 20)
+        words = captions.caption(draw, i % 20, "neon", at, wrong=0.2, beside=0.1).split()
+        assert set(words) <= set(captions.VOCABULARY) and len(words) <= 12
+        things = [named[word] for word in words if word in named]
+        none += not things
+        right += things == [CLASSES[i % 20]]
+    assert abs(none / 1500 - 0.1) < 0.03 and abs(right / 1500 - 0.9 * 0.8) < 0.04
+
+
+def test_the_command_line_knows_the_world(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "tasks"]) == 0
+    assert "further splits: v2, renditions, sketch, hard" in capsys.readouterr().out
+    assert main(["data", "build-world", "--out", str(small), "--check"]) == 0
+    assert "renditions      20 pictures" in capsys.readouterr().out
