@@ -6,6 +6,7 @@ use at most; it leaves the model as it is and returns plain JSON values. ``RunSp
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,14 @@ from torch import Tensor
 
 from petl_core.errors import UserError
 from petl_core.model import Model, interpolate, merge
-from petl_core.train import Recipe, evaluation_images, forward
+from petl_core.train import Recipe, forward, predict, take
 
 if TYPE_CHECKING:
     from petl_core.data.task import Task
 
 Measure = Callable[[Model, "Task", Recipe, int | None], dict[str, Any]]
+ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+HALFWAY = 0.5  # the alpha that a check uses which may not choose one on the test images
 FEATURE_IMAGES = 500  # of the test split, for the displacement of features
 
 
@@ -31,7 +34,7 @@ def displacement(model: Model, task: Task, recipe: Recipe, most: int | None = No
     with what the method added folded in, or None for a method that cannot be folded.
     """
     start = interpolate(model, 0.0)
-    images = evaluation_images(task, "test", FEATURE_IMAGES, most)
+    images = take(task, "test", min(FEATURE_IMAGES, most or FEATURE_IMAGES))[0]
     tuned, initial = (_class_tokens(m, images, recipe) for m in (model, start))
     moved = [float(((t - i).norm(dim=1) / i.norm(dim=1)).mean()) for t, i in zip(tuned, initial, strict=True)]
     return {"features": [round(x, 5) for x in moved], "weights": _weights_moved(model, start)}
@@ -68,7 +71,28 @@ def _weights_moved(model: Model, start: Model) -> list[float] | None:
     return moved
 
 
-MEASURES: dict[str, Measure] = {"displacement": displacement}
+def interpolation(model: Model, task: Task, recipe: Recipe, most: int | None = None) -> dict[str, Any]:
+    """Accuracy of weight-space ensembles of the tuned and the pre-trained model, on every split not trained on.
+
+    ``alphas``; ``both``: for each split the accuracies (percent) at those alphas, backbone and head interpolated;
+    ``head``: the same of ensembles of the heads alone, on the tuned backbone, at ``HALFWAY``.
+    """
+    held = {name: take(task, name, most) for name in task.splits if name not in ("train800", "val200", "train1000")}
+
+    def scores(network: Model) -> dict[str, float]:
+        right = {n: predict(network, images, recipe).argmax(1).eq(labels) for n, (images, labels, _) in held.items()}
+        return {name: round(100.0 * float(of.double().mean()), 4) for name, of in right.items()}
+
+    curve = [scores(interpolate(model, alpha)) for alpha in ALPHAS]
+    head_only = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, parameter in head_only.head.named_parameters():
+            parameter.lerp_(model.initial[f"head.{name}"].to(parameter), 1.0 - HALFWAY)
+    both = {name: [point[name] for point in curve] for name in held}
+    return {"alphas": list(ALPHAS), "both": both, "head": scores(head_only)}
+
+
+MEASURES: dict[str, Measure] = {"displacement": displacement, "interpolation": interpolation}
 
 
 def get(name: str) -> Measure:

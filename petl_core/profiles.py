@@ -29,6 +29,9 @@ MANY_SHOT_TASKS = ("orientation", "textures")  # features must move; features ar
 MANY_SHOT_EPOCHS = ((200, 20), (2000, 6), (20_000, 2))  # up to so many images, so many epochs
 MANY_SHOT_TUNE_IMAGES = 2500  # at most, in a trial
 HELD_BACK = {"l2_sp": (3.0, 30.0), "layer_decay": (0.8, 0.5)}  # strengths tried in the part "mechanism"
+ROBUST_BACKBONE, ROBUST_TASKS = "mini_clip", ("world",)
+ROBUST_LRS = {"full": (1e-3, 3e-4, 1e-4), "others": (1e-2, 3e-3, 1e-3)}  # of the part "robustness"
+ROBUST_METHODS = ("linear", "full", "bitfit", "ssf", "lora", "adaptformer", "repadapter", "vpt_deep")
 HIGH_LRS = (1e-3, 1e-2)  # the published rates for full fine-tuning
 QUICK_METHODS = ("linear", "full", "bitfit", "ssf", "lora", "adaptformer", "repadapter", "vpt_deep")
 QUICK_TASKS = ("photo_scenes", "land_cover", "count")  # one of each group
@@ -66,6 +69,7 @@ class Profile:
     final: Recipe = FINAL
     drop_paths: tuple[float, ...] = DROP_PATHS
     sizes: tuple[int, ...] = SIZES
+    rates: int = 3  # of the part "robustness"
     max_train: int | None = None
     max_evaluate: int | None = None
     pretrained: bool = True
@@ -103,10 +107,12 @@ def profile(name: str) -> Profile:
                 *(*parts, Part("bitfit"), Part("full_low_lr"), Part("scratch", tasks=first)),
                 Part("many_shot", ("linear", "full", "lora"), small),
                 Part("mechanism", ("linear", "full", "lora"), small[:1]),
+                Part("robustness", ("linear", "full", "lora"), ROBUST_TASKS),
             ),
             seeds=(0, 1),
             trials=2,
             sizes=SIZES[1:2],
+            rates=1,
             tune=SMOKE,
             final=SMOKE,
             max_train=64,
@@ -134,8 +140,10 @@ def profile(name: str) -> Profile:
                 Part("scratch", tasks=first),
                 Part("many_shot", ("linear", "full", "lora"), ("orientation@100", "orientation")),
                 Part("mechanism", ("linear", "full", "lora"), ("orientation@100",)),
+                Part("robustness", ("linear", "full", "lora"), ROBUST_TASKS),
             ),
             sizes=SIZES[1:2],
+            rates=1,
         )
     if name == "laptop":
         few = tuple(f"{task}{count}" for task in MANY_SHOT_TASKS for count in ("@100", ""))
@@ -155,6 +163,7 @@ def profile(name: str) -> Profile:
                 Part("published", ("linear", "full", "bitfit", "ssf"), QUICK_TASKS),
                 Part("many_shot", ("linear", *tuned_methods, *(m for m in SWEPT if m != "lora")), (*few, *many)),
                 Part("mechanism", ("linear", *tuned_methods), few),
+                Part("robustness", ROBUST_METHODS, ROBUST_TASKS),
             ),
         )
     raise UserError(f"unknown profile '{name}'; the profiles are: {', '.join(profile_names())}")

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CODE_VERSION", "COLUMNS", "Records", "RunSpec", "StorageError", "compare", "pack", "unpack"]
 CODE_VERSION = 1  # raise it by hand whenever a change of the code changes results: older records are then not reused
-LATER: dict[str, Any] = {"head": "random", "measure": []}
+LATER: dict[str, Any] = {"head": "new", "measure": []}
 LATER_IN_RECIPE: dict[str, Any] = {"l2_sp": 0.0, "layer_decay": 1.0}
 COLUMNS = ["digest", "backbone", "method", "hyper", "size", "task", "group", "lr", "weight_decay", "drop_path"]
 COLUMNS += ["epochs", "seed", "stage", "accuracy", "best_accuracy", "best_epoch", "train_accuracy", "params"]
@@ -70,7 +70,7 @@ class RunSpec:
     max_train: int | None = None
     max_evaluate: int | None = None
     image_size: int | None = None
-    head: str = "random"  # or "zero_shot": what the head starts from
+    head: str = "new"  # or "zero_shot": what the head starts from
     measure: tuple[str, ...] = ()  # what to measure of the trained model: names of petl_core.measures
 
     def __post_init__(self) -> None:

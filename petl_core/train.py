@@ -153,9 +153,9 @@ def train(
     start = time.perf_counter()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    images, labels, _ = _take(task, train_on, max_train)
+    images, labels, _ = take(task, train_on, max_train)
     images, labels = images.to(device), labels.to(device)
-    held_images, held_labels, held_ids = _take(task, evaluate_on, max_evaluate)
+    held_images, held_labels, held_ids = take(task, evaluate_on, max_evaluate)
     held_images = held_images.to(device)
 
     network: nn.Module = model
@@ -234,11 +234,6 @@ def predict(model: ViT, images: Tensor, recipe: Recipe = Recipe()) -> Tensor:
 def forward(model: ViT, function: Callable[[Tensor], Tensor], images: Tensor, recipe: Recipe) -> Tensor:
     """``function`` (the model or a part of it) of uint8 images (n, 3, S, S), normalised as ``recipe`` says."""
     return _forward(function, images.to(next(model.parameters()).device), _Normaliser(model, recipe), recipe)
-
-
-def evaluation_images(task: Task, split: str, count: int, most: int | None = None) -> Tensor:
-    """``count`` (or ``most``, if fewer) evenly spaced images of a split, uint8 (n, 3, S, S)."""
-    return _take(task, split, min(count, most or count))[0]
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
@@ -385,7 +380,8 @@ def _features_suffice(model: ViT, recipe: Recipe) -> bool:
     return only_head and not len(model.methods) and not recipe.flip and recipe.drop_path == 0.0
 
 
-def _take(task: Task, split: str, count: int | None) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+def take(task: Task, split: str, count: int | None = None) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """``count`` evenly spaced images of a split (None: all), uint8 (n, 3, S, S), their labels (n,) and ids."""
     images, labels, ids = task.split(split)
     if count is None or count >= len(images):
         return images, labels, ids

@@ -91,6 +91,7 @@ def build(spec: RunSpec, device: str = "cpu") -> Any:
         pretrained=spec.weights != "random",
         image_size=task.image_size,
         seed=spec.seed,
+        head=spec.head,
         **spec.hyper,
     )
     if model.spec.weights != spec.weights:

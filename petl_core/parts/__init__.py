@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from petl_core.parts import low_shot, many_shot, mechanism
+from petl_core.parts import low_shot, many_shot, mechanism, robustness
 from petl_core.parts.plan import PartPlan
 
-PARTS: dict[str, PartPlan] = {**low_shot.PARTS, **many_shot.PARTS, **mechanism.PARTS}
+PARTS: dict[str, PartPlan] = {**low_shot.PARTS, **many_shot.PARTS, **mechanism.PARTS, **robustness.PARTS}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from petl_core import methods
-from petl_core.analysis import mechanism, mistakes, published, select, sweep, tuning
+from petl_core.analysis import mechanism, mistakes, published, robust, select, sweep, tuning
 from petl_core.analysis import similar as similarity
 from petl_core.analysis.accuracy import scores
 from petl_core.analysis.predictions import Predictions
@@ -149,3 +149,46 @@ def regulariser(results: Results) -> Verdict:
     effect = mechanism.closed(found, ahead)
     control = f"in the {len(ahead)} settings where PEFT is ahead, by {ahead.mean():.1f} points on average; {EQUAL}"
     return judged(effect, "points, held-back full minus PEFT", control, margin=-LEVEL, note=note, sample="seeds")
+
+
+def robustness(results: Results) -> Verdict:
+    """C11: accuracy under shift, PEFT minus full fine-tuning, between runs of equal accuracy on the target."""
+    found = robust.curves(results.table, results.records)
+    pairs = robust.matched_to_full(found)
+    zero, ends = robust.zero_shot(found), robust.tuned(found)
+    small = (
+        ends[ends["method"].isin(select.peft(dict.fromkeys(ends["method"])))].groupby(["method", "lr"])["shift"].mean()
+    )
+    control = f"zero-shot {zero['shift']:.1f}, the best PEFT run {small.max():.1f}; full fine-tuning at "
+    control += f"{found.loc[found['method'] == 'full', 'lr'].nunique()} rates"
+    if pairs.empty:
+        return Verdict(
+            UNDECIDED, control=f"no PEFT run is within {robust.NEAR:g} point of full on the target", behaves=False
+        )
+    effect = robust.by_seed(pairs)
+    apart = robust.by_seed(pairs, "target").mean
+    note = f"{pairs.groupby(['method', 'lr']).ngroups} pairs, {apart:+.1f} apart on the target"
+    return judged(effect, "points under shift at equal target accuracy", control, note=note, sample="seeds")
+
+
+def interpolation(results: Results) -> Verdict:
+    """C12: halfway between zero-shot and tuned, shift minus the better end, mean of the PEFT methods."""
+    chosen = robust.curves(results.table, results.records, "robustness_chosen")
+    table = robust.halfway(chosen, select.peft(dict.fromkeys(chosen["method"])))
+    full = robust.by_seed(robust.halfway(chosen, ["full"]))
+    control = f"full fine-tuning {full.mean:+.1f}; the end alpha = 0 is the zero-shot model in every run"
+    note = f"on the target halfway is {robust.by_seed(table, 'target').mean:+.1f} from the tuned end"
+    return judged(robust.by_seed(table), "points under shift", control, note=note, sample="seeds")
+
+
+def balance(results: Results) -> Verdict:
+    """C13: shift on full's curve minus the best PEFT curve's, at matched accuracy on the target."""
+    chosen = robust.curves(results.table, results.records, "robustness_chosen")
+    table = robust.balance(chosen)
+    if table.empty:
+        return Verdict(UNDECIDED, control="the curves of full fine-tuning and PEFT share no level of target accuracy")
+    tops = robust.summary(chosen).groupby("method")["target"].max()
+    small = tops[select.peft(tops.index)]
+    note = f"highest target accuracy: full {tops['full']:.1f}, PEFT {small.max():.1f}"
+    control = f"matched at {len(robust.SHARES)} levels from zero-shot to the top; best PEFT method at each level"
+    return judged(robust.by_seed(table, "difference"), "points under shift", control, note=note, sample="seeds")

@@ -216,3 +216,26 @@ def update_explorer(tuned: Model, task: pc.Task, ranks: Sequence[int], images: i
 
     controls: dict[str, Sequence[Any]] = {"rank": list(ranks), "scale": [0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 4.0]}
     return Explorer(controls, {"rank": max(ranks), "scale": 1.0}, answer_to)
+
+
+def alpha_slider(curves: pd.DataFrame, methods: Sequence[str], columns: Sequence[str]) -> Explorer:
+    """Choose a method and alpha of its weight-space ensemble: the accuracies of ``columns``, beside both ends.
+
+    ``curves``: method, alpha and these columns (``robust.summary``); all that is shown was measured.
+    """
+    alphas = sorted(set(curves["alpha"]))
+    at = curves.set_index(["method", "alpha"])[list(columns)]
+    absent = [(method, alpha) for method in methods for alpha in alphas if (method, alpha) not in at.index]
+    if absent:
+        raise pc.UserError(f"{absent[0][0]} has no point at alpha {absent[0][1]:g}; give curves with the same alphas")
+
+    def answer_to(method: str, alpha: float) -> Answer:
+        here, ends = at.loc[(method, alpha)], (at.loc[(method, alphas[0])], at.loc[(method, alphas[-1])])
+        moved = ", ".join(
+            f"{name} {here[name]:.1f} % ({here[name] - ends[0][name]:+.1f} from zero-shot, "
+            f"{here[name] - ends[1][name]:+.1f} from tuned)"
+            for name in (columns[0], columns[-1])
+        )
+        return Answer(here.to_dict(), f"{get(method).title} at α = {alpha:g}: {moved}.")
+
+    return Explorer({"method": list(methods), "alpha": alphas}, {"method": methods[0], "alpha": alphas[-1]}, answer_to)

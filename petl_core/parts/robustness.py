@@ -1,0 +1,50 @@
+"""The part of chapter 08: ``mini_clip`` tuned on the target style of the rendered world, and weight-space ensembles.
+
+Every method starts from the zero-shot head. There is no choice among learning rates before the final runs: each rate
+has its final runs, because methods are compared at matched accuracy on the target; which rate validation prefers is
+marked (``robustness_chosen``). Every final run measures accuracy under shift on the way to the zero-shot model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from petl_core import methods
+from petl_core.parts.plan import Cells, PartPlan
+from petl_core.profiles import ROBUST_BACKBONE, ROBUST_LRS, Profile
+from petl_core.protocol import Trial, choose, final_specs, trial_specs
+from petl_core.records import Records, RunSpec
+from petl_core.workers import Planned
+
+
+def rate_trials(study: Profile, task: str, method: str) -> list[RunSpec]:
+    """The tuning runs of a method, one for each of its learning rates, all else at its default."""
+    rates = ROBUST_LRS.get(method, ROBUST_LRS["others"])[: study.rates]
+    points = [Trial(methods.get(method).hyper(), rate) for rate in rates]
+    study = dataclasses.replace(study, backbone=ROBUST_BACKBONE)
+    return [dataclasses.replace(spec, head="zero_shot") for spec in trial_specs(study, task, method, points)]
+
+
+def _trials(study: Profile, cells: Cells) -> list[Planned]:
+    return [Planned(spec, "robustness_trial") for cell in cells for spec in rate_trials(study, *cell)]
+
+
+def _finals(study: Profile, cells: Cells, records: Records) -> list[Planned]:
+    plan = []
+    for cell in cells:
+        trials = rate_trials(study, *cell)
+        best = choose(trials, records)
+        for trial in trials if best is not None else []:
+            specs = final_specs(study, trial, measure=("interpolation",))
+            plan += [Planned(spec, "robustness") for spec in specs]
+            plan += [Planned(spec, "robustness_chosen") for spec in specs if trial == best]
+    return plan
+
+
+PARTS = {
+    "robustness": PartPlan(
+        "CLIP tuned on one style of the rendered world, under four shifts, with weight-space ensembles",
+        _finals,
+        _trials,
+    ),
+}
