@@ -83,7 +83,8 @@ One row each: test, v2, renditions, sketch, hard. The classes: {things}.
   scaled, turned, sheared, bent and mirrored at random, and their proportions vary.
 - **The hard pictures** are those among {candidates:,} candidates that `mini`, fully fine-tuned on {filter:,} further
   pictures of the target's style (which are in no split), gets wrong: the first {each} of each class. So `hard` is
-  hard for that model by construction and for others by kinship, as ImageNet-A is.
+  hard for that model by construction and for others by kinship, as ImageNet-A is. (`mini_clip` started from the same
+  weights as that model and never saw its pictures or labels.)
 - **mini_clip** (`mini_clip.safetensors`, `mini_clip_text.safetensors`, log in `mini_clip_log.jsonl`): an image tower of
   `mini`'s shape, started from {start}, and a text tower of one block over {words} words, trained contrastively on
   {images:,} captioned pictures for {epochs} epochs by `python -m petl_core data pretrain-mini-clip`. Of these pictures

@@ -14,7 +14,7 @@ split           stands for                  what it is
 ==============  ==========================  ====================================================================
 
 The other model is ``mini``, fully fine-tuned on ``FILTER_IMAGES`` further pictures of the target's style
-(``hard_numbers``); it shares nothing with ``mini_clip``. Which pictures it left is written down in
+(``hard_numbers``). With ``mini_clip`` it shares the weights that both started from, and nothing else. Which pictures it left is written down in
 ``data/embedded/world.json``, so that nobody needs to train it to draw them.
 
 Pictures are drawn when first asked for (about ten seconds) and kept in the user's cache. ``world.json`` also holds a
