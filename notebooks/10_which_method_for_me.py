@@ -73,8 +73,8 @@ decisions = guide.decision_table(found)
 table(decisions, {"runs": "{:.0f}"}, f"Profile {plan.name}, backbone {plan.backbone}")
 
 # %%
-counts = decisions["ours"].value_counts()
-asked = len(decisions) - counts.get("no advice", 0)
+asked = int((~decisions["the study's advice"].str.startswith("none")).sum())
+counts = decisions.loc[~decisions["the study's advice"].str.startswith("none"), "ours"].value_counts()
 message = (
     f"Of {asked} pieces of advice our records confirm {counts.get('agrees', 0)}, contradict {counts.get('disagrees', 0)}, "
     f"leave {counts.get('open', 0)} open; {counts.get('not run', 0)} not run"
@@ -126,7 +126,7 @@ for kind in (guide.NEAR, guide.FAR):
     if part["task"].nunique() > 1 and len(select.peft(dict.fromkeys(part["method"]))) > 1:
         gain = guide.size_pays(part)
         lines.append(
-            f"On the {gain.n} {kind}er tasks the larger half of the PEFT methods is {points(gain.mean, gain.low, gain.high)} from the smaller half."
+            f"On the {gain.n} tasks of the {kind} half the larger half of the PEFT methods is {points(gain.mean, gain.low, gain.high)} from the smaller half."
         )
 Markdown(" ".join(lines) or "At this profile there are too few tasks or methods for this.")
 

@@ -50,7 +50,16 @@ def similar(results: Results) -> Verdict:
     ends = (parts.method, parts.method_low, parts.method_high)
     note = f"a method's liking for single tasks: {parts.interaction:.2f}"
     return Verdict(
-        word, *ends, f"points between {len(counted)} methods", runs["task"].nunique(), "tasks", control, True, note
+        word,
+        *ends,
+        f"points between {len(counted)} methods",
+        runs["task"].nunique(),
+        "tasks",
+        control,
+        True,
+        note,
+        threshold=parts.seed,
+        below=True,
     )
 
 
