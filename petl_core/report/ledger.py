@@ -15,9 +15,9 @@ import pandas as pd
 
 from petl_core.analysis import confidence, published, select
 from petl_core.errors import UserError
+from petl_core.notebooks import FOLDER
 from petl_core.report import claims
 from petl_core.report.claims_published import FIG_1B
-from petl_core.notebooks import FOLDER
 from petl_core.report.results import Results
 from petl_core.report.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, UNDECIDED, Verdict
 
@@ -201,7 +201,7 @@ def chapters() -> dict[str, str]:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The ledger (``claims.ledger``) as a Markdown table: claim, the study's figure, both verdicts, link to the chapter."""
+    """The ledger (``claims.ledger``) as a Markdown table, with a relative link to each chapter that is there."""
     files = chapters()
     lines = ["| | claim | published figure | published, re-analysed | ours | chapter |", "|---|---|---|---|---|---|"]
     for _, row in table.iterrows():

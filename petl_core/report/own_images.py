@@ -37,7 +37,7 @@ def answers(images: torch.Tensor, said: Sequence[str], truth: Sequence[str], tit
     with applied():
         fig, axes = plt.subplots(1, len(images), figsize=(WIDTH, 1.75), squeeze=False)
         for ax, image, one, other in zip(axes[0], images, said, truth, strict=True):
-            ax.imshow(image.permute(1, 2, 0))
+            ax.imshow(image.permute(1, 2, 0).numpy())
             ax.axis("off")
             right = one == other
             text = one.replace("_", " ") if right else f"{one.replace('_', ' ')}\n(is {other.replace('_', ' ')})"
