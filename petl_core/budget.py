@@ -25,6 +25,7 @@ UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 BATCH = 32
 MOST_EPOCHS = 100  # of a final run; the published protocol's
 USED = 0.85  # of the budget is planned for; the rest is for what the timing did not see
+MEASURE = 1.5  # seconds at most for timing a method's steps, if eight images take less
 WORKERS_START = 5.0  # seconds until worker processes have imported torch and decoded the images
 SHARING = 1.15  # a run beside others takes longer than one alone
 LADDER = (  # (trials of each method, steps of a final run, seeds)
@@ -125,8 +126,8 @@ def measure(backbone: str, method: str, task: Task, device: str) -> Speed:
         each = first.seconds / few
         head_only = count_trainable(model) == 0
         images = task.split("train1000")[0]
-        if each < 0.25:  # else the warm-up was long enough to be the measurement
-            some = min(len(task.splits["train1000"]), 2 * BATCH)
+        some = min(len(task.splits["train1000"]), 2 * BATCH, int(MEASURE / (2 * each)))
+        if some >= few:  # else the warm-up was long enough to be the measurement
             long = dataclasses.replace(recipe, epochs=2)
             run = train(model, task, long, train_on="train1000", max_train=some, max_evaluate=1, evaluate_on="val200")
             each, few = run.seconds / (2 * some), some

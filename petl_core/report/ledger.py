@@ -182,7 +182,7 @@ def issues() -> pd.DataFrame:
 
 
 WHY = {  # where the published numbers and ours may part, and the likely reason; shown only where both have an effect
-    "C1": "their deviation leaves out VPT-Shallow and has no seeds beside it; our tasks and methods spread more",
+    "C1": "theirs has no seeds to be compared with, and unequal trials; our tasks and methods spread more",
     "C2": "unequal trials there, equal ones here; a margin of two points was fixed for both",
     "C3": "their full fine-tuning had two high rates; ours goes down to 1e-5, on a small backbone and short runs",
     "C4": "their twins differ in augmentation between trials and final runs; ours switch drop path and nothing else",

@@ -50,7 +50,7 @@ def verdicts(table: pd.DataFrame, short: dict[str, str], title: str) -> Figure:
         right.spines["left"].set_visible(False)
         right.set(xlim=(-REACH - 0.3, REACH + 0.3), xlabel="against the claim  ←  effect, in half intervals  →  for it")
         right.set_title(
-            "published above (open), ours below (filled); dashed: no control that behaves",
+            "open: published · filled: ours · dashed: no control that behaves",
             fontsize=8.5,
             loc="center",
             color="#5f6368",
