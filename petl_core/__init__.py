@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from petl_core import methods
     from petl_core.adapters import load_adapter, save_adapter
     from petl_core.backbones import config_of, save_backbone
+    from petl_core.compare import compare
     from petl_core.data import Task, load_task
     from petl_core.errors import UserError
     from petl_core.model import count_trainable, create_model, interpolate, merge
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "methods": "petl_core.methods",
+    "compare": "petl_core.compare",
     "config_of": "petl_core.backbones",
     "save_backbone": "petl_core.backbones",
     "Task": "petl_core.data",
@@ -50,6 +52,7 @@ __all__ = [
     "UserError",
     "ViT",
     "ViTConfig",
+    "compare",
     "config_of",
     "count_trainable",
     "create_model",

@@ -24,9 +24,10 @@ from petl_core.model import Model, ModelSpec, create_model, need_spec, set_alpha
 FORMAT = "1"
 
 
-def save_adapter(model: Model, path: str | Path) -> Path:
+def save_adapter(model: Model, path: str | Path, notes: dict[str, Any] | None = None) -> Path:
     """Write what was trained, and what is needed to rebuild the rest, to a safetensors file.
 
+    ``notes`` are plain JSON values about the model, such as its classes; ``load_adapter`` puts them in ``model.notes``.
     Raises ``UserError`` if the file cannot be written (an old one then stays as it was), if the model is a merged one,
     or if parameters train that belong to no method.
     """
@@ -42,6 +43,7 @@ def save_adapter(model: Model, path: str | Path) -> Path:
         )
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _trained(model).items()}
     fields = {"alpha": model.alpha, "petl_core": __version__, "spec": model.spec.plain()}
+    fields["notes"] = model.notes if notes is None else notes
     if model.spec.source == "random":
         fields["random_weights"] = _initial_digest(model)
     text = json.dumps(fields, sort_keys=True)
@@ -85,6 +87,7 @@ def load_adapter(path: str | Path, backbone_weights: str | Path | None = None) -
             tensor.copy_(tensors[name])
     if alpha != 1.0:
         set_alpha(model, alpha)
+    model.notes = fields.get("notes", {})
     return model
 
 

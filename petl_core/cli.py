@@ -1,4 +1,4 @@
-"""The command line: ``python -m petl_core list | run | study | claims | data``, the same things that the functions do.
+"""The command line: ``python -m petl_core list | run | study | compare | claims | data``, what the functions do.
 
 Bad input ends with one message on stderr and exit code 2; runs that failed, or records that differ, with exit code 1.
 """
@@ -39,6 +39,14 @@ Stop it whenever you like (Ctrl-C, or by force): finished runs are kept and are 
 CLAIMS_EXAMPLES = """examples:
   python -m petl_core claims                                            on the shipped records
   python -m petl_core claims --profile quick --results runs/results-quick   on those of make reproduce
+"""
+COMPARE_EXAMPLES = """examples:
+  python -m petl_core compare my_images --budget 10m --out my_comparison     report, figure and the model to ship
+  python -m petl_core compare my_images --backbone vit_base_patch16_224 --methods linear lora ssf --budget 1h30m
+  python -m petl_core compare digits --budget 5m            an embedded task
+
+my_images holds a folder for each class, or train/ and test/ with a folder for each class in both. The same command with
+the same --out goes on from where it was stopped.
 """
 DATA_EXAMPLES = """examples:
   python -m petl_core data build-suite --out suite     draw the embedded tasks anew, bit for bit
@@ -131,6 +139,29 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--compare", metavar="DIR", help="afterwards compare the records with those in DIR")
     study.set_defaults(function=_study)
 
+    compare = commands.add_parser(
+        "compare",
+        help="which method for your own images, within a time",
+        description="Compare methods on a folder of images: equal trials, chosen on validation, seeds, tested once.",
+        epilog=COMPARE_EXAMPLES,
+        **style,
+    )
+    compare.add_argument("images", metavar="FOLDER", help="a folder with one sub-folder for each class, or a task")
+    compare.add_argument("--methods", nargs="+", metavar="NAME", help="default: both baselines and one of each family")
+    compare.add_argument("--backbone", default="mini", help="mini, mini_clip or a timm ViT name (default: mini)")
+    compare.add_argument("--budget", default="10m", metavar="TIME", help="such as 90s, 10m or 1h30m (default: 10m)")
+    compare.add_argument("--out", metavar="DIR", help="for records, report.md, table.csv, figure.png and the model")
+    for option, text in (
+        ("trials", "of each method"),
+        ("steps", "of a final run"),
+        ("seeds", "final runs of each method"),
+        ("image-size", "side of the images in pixels (default: the backbone's)"),
+        ("workers", "processes on a CPU (default: one per core)"),
+    ):
+        compare.add_argument(f"--{option}", type=int, metavar="N", help=text)
+    compare.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    compare.set_defaults(function=_compare)
+
     claims = commands.add_parser(
         "claims",
         help="what each claim of the study comes to",
@@ -194,12 +225,13 @@ def _run(options: argparse.Namespace, _: list[str]) -> int:
     from petl_core.data import WORLD, embedded_names, load_task
     from petl_core.model import create_model
     from petl_core.train import Recipe, train
+    from petl_core.workers import device_called
 
     fields = ("lr", "epochs", "batch_size", "weight_decay", "drop_path", "normalise")
     recipe = Recipe(**{f: getattr(options, f) for f in fields if getattr(options, f) is not None}, flip=options.flip)
     if options.save:
         _check_target(Path(options.save))
-    device = _device(options.device)
+    device = device_called(options.device)
     size = options.image_size
     if size is None and options.task not in (*embedded_names(), WORLD):
         size = config_of(options.backbone).image_size
@@ -263,6 +295,26 @@ def _study(options: argparse.Namespace, _: list[str]) -> int:
     return 1 if outcome.failures or different else 0
 
 
+def _compare(options: argparse.Namespace, _: list[str]) -> int:
+    from petl_core.compare import METHODS, compare
+
+    out = Path(options.out) if options.out else None
+    if out is not None and out.exists() and not out.is_dir():
+        raise UserError(f"--out got '{out}', which is a file; name a folder")
+    same = {name: getattr(options, name) for name in ("trials", "steps", "seeds", "image_size", "workers", "device")}
+    results = out / "records" if out else None
+    report = compare(
+        options.images, options.methods or METHODS, options.backbone, options.budget, results=results, **same
+    )
+    print(report)
+    if out is not None:
+        written = report.write(out)
+        if report.recommended:
+            written.append(report.save_best(out / "model.safetensors"))
+        print(f"wrote {', '.join(path.name for path in written)} to {out}")
+    return 0
+
+
 def _claims(options: argparse.Namespace, _: list[str]) -> int:
     from petl_core.profiles import profile
     from petl_core.records import Records
@@ -321,17 +373,6 @@ def _setting(text: str) -> tuple[str, Any]:
     if "," in value:
         return name, tuple(_setting(f"{name}={part}")[1] for part in value.split(",") if part)
     return name, {"true": True, "false": False}.get(value.lower(), value)
-
-
-def _device(name: str) -> str:
-    import torch
-
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return next(device for device in ("cuda", "mps", "cpu") if there[device])
-    if not there.get(name.partition(":")[0], False):
-        raise UserError(f"device '{name}' is not available here; available: {', '.join(d for d in there if there[d])}")
-    return name
 
 
 def _check_target(path: Path) -> None:

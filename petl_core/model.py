@@ -48,6 +48,7 @@ class Model(ViT):
     spec: ModelSpec
     initial: dict[str, Tensor]  # the head and the unfrozen backbone parameters before training, on the CPU
     alpha: float  # how much of what the methods added acts: 1, unless ``interpolate`` made the model
+    notes: dict[str, Any]  # whatever ``save_adapter`` was given to keep with the model, such as its classes
 
 
 def create_model(
@@ -194,7 +195,7 @@ def _attach(model: Model, spec: ModelSpec) -> Model:
             model.methods[method.name] = module
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(trains(spec, name, model.config))
-    model.spec, model.alpha = spec, 1.0
+    model.spec, model.alpha, model.notes = spec, 1.0, {}
     model.initial = {
         name: parameter.detach().clone()
         for name, parameter in model.named_parameters()

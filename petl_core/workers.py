@@ -42,6 +42,9 @@ WORKER_ENVIRONMENT = {
 }
 
 
+Reply = tuple[RunSpec, dict[str, Any] | None]  # a run and a worker's answer; None: it was not begun
+
+
 @dataclass(frozen=True)
 class Planned:
     """A run that a study wants, and the variant of the protocol that it serves."""
@@ -58,10 +61,11 @@ class Outcome:
     skipped: int = 0
     seconds: float = 0.0
     failures: list[tuple[RunSpec, str]] = field(default_factory=list)
+    left: int = 0  # not begun, because the time was up
 
     def __add__(self, other: Outcome) -> Outcome:
-        failures = self.failures + other.failures
-        return Outcome(self.done + other.done, self.skipped + other.skipped, self.seconds + other.seconds, failures)
+        counts = (self.done + other.done, self.skipped + other.skipped, self.seconds + other.seconds)
+        return Outcome(*counts, self.failures + other.failures, self.left + other.left)
 
     def report(self) -> str:
         """Readable lines: the counts, and each failure with its spec and reason."""
@@ -79,6 +83,27 @@ def default_workers() -> int:
 @functools.lru_cache(maxsize=2)
 def _task(name: str, size: int | None) -> Any:
     return load_task(name, size=size)
+
+
+def fresh_task(name: str, size: int | None) -> Any:
+    """The task read anew, for runs of this process too: the images of a folder may have changed since the last time."""
+    _task.cache_clear()
+    return _task(name, size)
+
+
+def task_of(spec: RunSpec) -> Any:
+    """The task of a spec."""
+    return _task(spec.task, spec.image_size)
+
+
+def device_called(name: str) -> str:
+    """The device of that name; "auto" is the fastest there is. ``UserError`` listing those that are available."""
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return next(device for device in ("cuda", "mps", "cpu") if there[device])
+    if not there.get(name.partition(":")[0], False):
+        raise UserError(f"device '{name}' is not available here; available: {', '.join(d for d in there if there[d])}")
+    return name
 
 
 def build(spec: RunSpec, device: str = "cpu") -> Any:
@@ -161,8 +186,11 @@ class Runner:
             child.end()
         self.children = []
 
-    def run(self, plan: Iterable[Planned]) -> Outcome:
-        """Run what has no record yet, longest first. Failures are collected; only a full or read-only disk stops it."""
+    def run(self, plan: Iterable[Planned], until: float = math.inf) -> Outcome:
+        """Run what has no record yet, longest first. Failures are collected; only a full or read-only disk stops it.
+
+        ``until`` is a time of ``time.monotonic``: a run that has not begun by then is left (``Outcome.left``).
+        """
         start, outcome = time.monotonic(), Outcome()
         variants: dict[str, list[str]] = {}
         todo: dict[str, RunSpec] = {}
@@ -177,8 +205,11 @@ class Runner:
         jobs = sorted(todo.values(), key=lambda s: (-round(2 * math.log2(cost(s))), s.task, s.method, s.digest))
         inline = min(self.workers, len(jobs)) <= 1 or any(_defined_elsewhere(s) for s in jobs)
         bar = _Progress(jobs, self.progress)
-        results = self._inline(jobs, variants) if inline else self._spread(jobs, variants)
+        results = self._inline(jobs, variants, until) if inline else self._spread(jobs, variants, until)
         for spec, reply in results:
+            if reply is None:
+                outcome.left += 1
+                continue
             if not reply["ok"] and self.records.has(spec):  # its worker died after the record and before the answer
                 reply = {"ok": True, **self.records.get(spec)["metrics"]}
             if reply["ok"]:
@@ -195,19 +226,20 @@ class Runner:
         outcome.seconds = time.monotonic() - start
         return outcome
 
-    def _inline(self, jobs: list[RunSpec], variants: dict[str, list[str]]) -> Iterator[tuple[RunSpec, dict[str, Any]]]:
+    def _inline(self, jobs: list[RunSpec], variants: dict[str, list[str]], until: float) -> Iterator[Reply]:
         threads = torch.get_num_threads()
         try:
             if self.device == "cpu":
                 torch.set_num_threads(1)  # as the workers have, for the same bits
             for spec in jobs:
-                yield spec, _attempt(spec, variants[spec.digest][0], self.records, self.device)
+                late = time.monotonic() >= until
+                yield spec, None if late else _attempt(spec, variants[spec.digest][0], self.records, self.device)
         finally:
             torch.set_num_threads(threads)
 
-    def _spread(self, jobs: list[RunSpec], variants: dict[str, list[str]]) -> Iterator[tuple[RunSpec, dict[str, Any]]]:
+    def _spread(self, jobs: list[RunSpec], variants: dict[str, list[str]], until: float) -> Iterator[Reply]:
         waiting: queue.SimpleQueue[RunSpec] = queue.SimpleQueue()
-        results: queue.SimpleQueue[tuple[RunSpec, dict[str, Any]]] = queue.SimpleQueue()
+        results: queue.SimpleQueue[Reply] = queue.SimpleQueue()
         for spec in jobs:
             waiting.put(spec)
         while len(self.children) < min(self.workers, len(jobs)):
@@ -220,7 +252,9 @@ class Runner:
                     spec = waiting.get_nowait()
                 except queue.Empty:
                     return
-                results.put((spec, child.ask({"spec": spec.to_dict(), "variant": variants[spec.digest][0]})))
+                late = time.monotonic() >= until
+                job = {"spec": spec.to_dict(), "variant": variants[spec.digest][0]}
+                results.put((spec, None if late else child.ask(job)))
 
         for child in self.children:
             threading.Thread(target=feed, args=(child,), daemon=True).start()

@@ -29,7 +29,7 @@ def call(capsys, *arguments: str) -> tuple[int, str, str]:
     return code, captured.out, captured.err
 
 
-@pytest.mark.parametrize("command", [[], ["list"], ["run"], ["study"], ["data"]])
+@pytest.mark.parametrize("command", [[], ["list"], ["run"], ["study"], ["compare"], ["data"]])
 def test_help_says_what_can_be_done(capsys, command):
     with pytest.raises(SystemExit) as ended:
         cli.main([*command, "--help"])
@@ -39,7 +39,9 @@ def test_help_says_what_can_be_done(capsys, command):
     assert command == ["list"] or "examples:" in text
 
 
-@pytest.mark.parametrize("text", [cli.EXAMPLES, cli.RUN_EXAMPLES, cli.STUDY_EXAMPLES, cli.DATA_EXAMPLES])
+@pytest.mark.parametrize(
+    "text", [cli.EXAMPLES, cli.RUN_EXAMPLES, cli.STUDY_EXAMPLES, cli.COMPARE_EXAMPLES, cli.DATA_EXAMPLES]
+)
 def test_the_examples_of_the_help_are_understood(text):
     lines = re.findall(r"python -m petl_core (.*?)(?:    |\n|$)", text)
     assert lines

@@ -26,6 +26,16 @@ def _tuned(results: Results) -> pd.DataFrame:
     return runs
 
 
+def _with_baselines(results: Results) -> pd.DataFrame:
+    runs = _tuned(results)
+    absent = {"linear", "full"} - set(runs["method"])
+    if absent:
+        raise UserError(
+            f"the baselines are part of this check; there are no tuned runs of {' and '.join(sorted(absent))}"
+        )
+    return runs
+
+
 def _peft(results: Results) -> pd.DataFrame:
     runs = _tuned(results)
     return runs[runs["method"].isin(select.peft(dict.fromkeys(runs["method"])))]
@@ -40,7 +50,16 @@ def similar(results: Results) -> Verdict:
     ends = (parts.method, parts.method_low, parts.method_high)
     note = f"a method's liking for single tasks: {parts.interaction:.2f}"
     return Verdict(
-        word, *ends, f"points between {len(counted)} methods", runs["task"].nunique(), "tasks", control, True, note
+        word,
+        *ends,
+        f"points between {len(counted)} methods",
+        runs["task"].nunique(),
+        "tasks",
+        control,
+        True,
+        note,
+        threshold=parts.seed,
+        below=True,
     )
 
 
@@ -51,7 +70,7 @@ def bitfit(results: Results) -> Verdict:
 
 def beats_baselines(results: Results) -> Verdict:
     """C3: the closer of linear and full, both tuned with the same care."""
-    effect, closer = baseline_gap(scores(_tuned(results)))
+    effect, closer = baseline_gap(scores(_with_baselines(results)))
     lowest = f"{min(methods.get('full').lrs):g}"
     control = f"{EQUAL}, full fine-tuning down to a rate of {lowest}"
     note = ""
@@ -72,7 +91,7 @@ def drop_path(results: Results) -> Verdict:
 
 def affinity(results: Results) -> Verdict:
     """C5: distance against the rank correlation of parameters and accuracy, over our tasks."""
-    runs = _tuned(results)
+    runs = _with_baselines(results)
     table = scores(runs)
     params = runs.groupby("method")["params"].mean().to_dict()  # of the sizes that were chosen
     return trend_verdict(trend_of_size(table, params), EQUAL, behaves=True)

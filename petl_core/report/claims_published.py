@@ -29,9 +29,8 @@ def similar() -> Verdict:
     change = cells.assign(change=cells["last"] - cells["first"]).groupby("method")["change"].mean()
     again = float(np.sqrt((change[counted.columns] ** 2).mean() / 2))  # of one mean of tasks
     control = f"re-runs of a method's mean deviate by {again:.2f}, but with other settings, and no seed was repeated"
-    return Verdict(
-        UNDECIDED, spread.mean, spread.low, spread.high, "points between methods", spread.n, "tasks", control, False
-    )
+    ends, unit = (spread.mean, spread.low, spread.high), "points between methods"
+    return Verdict(UNDECIDED, *ends, unit, spread.n, "tasks", control, False, threshold=again, below=True)
 
 
 def bootstrap_deviation(scores: pd.DataFrame, draws: int = 2000) -> Interval:

@@ -30,6 +30,8 @@ class Verdict:
     behaves: bool = True
     note: str = ""
     profile: str = ""
+    threshold: float = 0.0  # of the effect: the claim is that it lies above it, or below it where ``below``
+    below: bool = False
 
     def of(self, profile: str) -> Verdict:
         """The same, of a profile."""
@@ -42,6 +44,19 @@ class Verdict:
             return ""
         ends = f" [{self.low:+.2f}, {self.high:+.2f}]" if math.isfinite(self.low) else ""
         return f"{self.effect:+.2f}{ends} {self.unit}, {self.n} {self.sample}"
+
+    @property
+    def standardised(self) -> tuple[float, float, float]:
+        """Effect and interval as distances from the threshold towards the claimed side, in units of the half of the
+        interval that faces the threshold: beyond 1 the interval excludes it, whatever the unit was. NaN: no interval.
+        """
+        sign = -1.0 if self.below else 1.0
+        effect, *ends = (sign * (value - self.threshold) for value in (self.effect, self.low, self.high))
+        low, high = sorted(ends)
+        half = effect - low if effect > 0 else high - effect
+        if not (math.isfinite(half) and half > 0):
+            return math.nan, math.nan, math.nan
+        return effect / half, low / half, high / half
 
     def __str__(self) -> str:
         parts = [part for part in (self.size, self.control, self.note) if part]
@@ -63,4 +78,5 @@ def judged(
         word = UNDECIDED
     else:
         word = SUPPORTED if effect.low > margin else CONTRADICTED if effect.high < margin else UNDECIDED
-    return Verdict(word, effect.mean, effect.low, effect.high, unit, effect.n, sample, control, behaves, note)
+    ends = (effect.mean, effect.low, effect.high)
+    return Verdict(word, *ends, unit, effect.n, sample, control, behaves, note, threshold=margin)

@@ -1,0 +1,489 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 10 · Which method for me?
+#
+# **Question.** You have a folder of images, some labels, one machine and an afternoon. Which method, which size, which learning
+# rate, and how sure can you be that another choice would not have been better?
+#
+# **Two answers.** A guide, computed from this repository's records, with the study's advice beside it. And a tool, `pc.compare`, that
+# asks your own images: equal trials for each method within a time budget, seeds, one look at the test images.
+#
+# **What would refute the guide.** A row whose interval lies on the other side of the study's advice is marked “disagrees”; one whose
+# runs do not exist says “not run”. **The control of the tool:** images in class folders drawn by lot. It must then recommend
+# nothing.
+#
+# You need: chapter 4 (tuning, intervals). Time: 45 minutes with the exercises.
+
+# %% tags=["parameters"]
+import os
+
+PROFILE = os.environ.get("PETL_PROFILE", "laptop")
+RESULTS = os.environ.get("PETL_RESULTS", "shipped")
+RUNS = os.environ.get("PETL_RUNS", "")
+
+# %%
+import inspect
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from IPython.display import Code, Markdown, display
+
+import petl_core as pc
+from petl_core import budget
+from petl_core.analysis import paired, select
+from petl_core.analysis.predictions import Predictions
+from petl_core.compare import METHODS, compare
+from petl_core.data.decode import decode_images
+from petl_core.profiles import profile
+from petl_core.report import guide, open_results, own_images
+from petl_core.report.exercises import check, is_right
+from petl_core.report.style import show, title
+from petl_core.report.tables import names, points, table
+from petl_core.train import predict
+
+plan = profile(PROFILE)
+results = open_results(PROFILE, RESULTS, RUNS, parts=guide.parts_of(plan))
+results.note()
+
+# %% [markdown]
+# ## 10.1 The guide
+#
+# Each row is a situation. What is recommended follows from records of this profile; “evidence” is the effect that decides, with
+# its 95 % interval, and “runs” counts the records behind it. The study's advice is in our words. *Agrees*, *disagrees*, *open* and
+# *not run* are the verdicts of the claims ledger (chapter 12) or of the same rule: an interval on one side takes that side.
+
+# %%
+found = guide.findings(results)
+decisions = guide.decision_table(found)
+table(decisions, {"runs": "{:.0f}"}, f"Profile {plan.name}, backbone {plan.backbone}")
+
+# %%
+asked = int((~decisions["the study's advice"].str.startswith("none")).sum())
+counts = decisions.loc[~decisions["the study's advice"].str.startswith("none"), "ours"].value_counts()
+message = (
+    f"Of {asked} pieces of advice our records confirm {counts.get('agrees', 0)}, contradict {counts.get('disagrees', 0)}, "
+    f"leave {counts.get('open', 0)} open; {counts.get('not run', 0)} not run"
+)
+show(
+    guide.agreement_figure(found, message),
+    "A row for each situation: a mark and a word for agreement with the study's advice, and what is recommended here.",
+)
+
+# %% [markdown]
+# Read it with two reservations. A recommendation is the answer to *our* tasks (32-pixel images, a backbone of under a million
+# parameters); a contradiction here does not refute the study on ViT-B/16, it says that the advice does not hold everywhere. And
+# “open” is not “no”: the interval contains both answers.
+
+# %%
+missing = {s.name: found[s.name].verdict.note for s in guide.SITUATIONS if found[s.name].agreement == "not run"}
+lines = [
+    f"- *{name}* (chapter {s.chapter}): {missing[s.name]}"
+    for s in guide.SITUATIONS
+    for name in [s.name]
+    if name in missing
+]
+Markdown("**Not run at this profile**\n\n" + "\n".join(lines) if lines else "Every row has its runs.")
+
+# %% [markdown]
+# ## 10.2 Near or far?
+#
+# Two rows depend on how far a task is from the pre-training. Distance is measured here by what full fine-tuning gains over a linear
+# probe on the frozen features: where that is little, the features are good already. (Without runs of full fine-tuning: by the error
+# that the probe leaves.)
+
+# %%
+runs = guide.tuned_runs(results)
+far = guide.distances(runs)
+kinds = guide.kind_of_task(runs)
+groups = dict(zip(runs["task"], runs["group"], strict=True))
+side = {task: kind for kind in (guide.NEAR, guide.FAR) for task in kinds.get(kind, [])}
+shown = pd.DataFrame({"task": far.index, "group": [groups[t] for t in far.index], "distance": far.to_numpy()})
+table(
+    shown.assign(half=[side.get(t, "middle") for t in far.index]),
+    {"distance": "{:.1f}"},
+    "Distance in points of accuracy",
+)
+
+# %%
+lines = []
+for kind in (guide.NEAR, guide.FAR):
+    part = runs[runs["task"].isin(kinds.get(kind, []))]
+    if part["task"].nunique() > 1 and len(select.peft(dict.fromkeys(part["method"]))) > 1:
+        gain = guide.size_pays(part)
+        lines.append(
+            f"On the {gain.n} tasks of the {kind} half the larger half of the PEFT methods is {points(gain.mean, gain.low, gain.high)} from the smaller half."
+        )
+Markdown(" ".join(lines) or "At this profile there are too few tasks or methods for this.")
+
+# %% [markdown]
+# You can measure the distance of your own task: `pc.compare` runs both baselines. If full fine-tuning is far ahead of linear, read
+# the row “far”.
+#
+# ## 10.3 Choose
+#
+# The same records, for your constraints: the kind of task, what matters (*accuracy*: the highest mean; *size*: the fewest parameters
+# within `give_up` points of the best; *merging*: the same among methods that fold into a plain ViT), and a limit on trained
+# parameters. Every answer names the records behind it. Without a live kernel, the table shows some choices.
+
+# %%
+chooser = guide.chooser(results)
+some = [{"matters": "accuracy"}, {"matters": "merging"}, {"parameters": "3,000"}, {"give_up": 5.0}]
+some += [{"task": kind} for kind in (guide.NEAR, guide.FAR) if kind in kinds]
+forms = {"accuracy (%)": "{:.1f}", "trained": "{:,.0f}", **dict.fromkeys(("to the best", "from", "to"), "{:+.1f}")}
+display(table(chooser.static(*some), forms))
+chooser.widget()
+
+# %%
+default = chooser.answer()
+Markdown(default.text)
+
+# %%
+show(default.figure(), "Test accuracy of each method against its trained parameters; the picked one is ringed.")
+
+# %% [markdown]
+# The rule behind it is short. Note what it does *not* do: the best of many methods on these test images is a little lucky, so its
+# lead is a little too large. The interval is over tasks, because yours will be another one.
+
+# %%
+Code(inspect.getsource(guide.pick), language="python")
+
+# %% [markdown]
+# ## 10.4 Your own images
+#
+# One sub-folder for each class is all it needs. Here a folder is written from an embedded task, as PNG files, as if you had taken
+# the pictures.
+
+# %%
+smoke = PROFILE == "smoke"
+source = pc.load_task("photo_scenes")
+place = tempfile.TemporaryDirectory()
+folder = Path(place.name) / "my_images"
+written = own_images.write_folder(source, folder, each=12 if smoke else 60, classes=3 if smoke else None)
+tree = "\n".join(f"my_images/{p.name}/  {len(list(p.glob('*.png')))} images" for p in sorted(folder.iterdir()))
+Markdown(f"{written} images:\n\n```\n{tree}\n```")
+
+# %% [markdown]
+# One call. `budget="10m"` would be enough; it measures how fast each method steps on *these* images, plans equal trials, epochs and
+# seeds from that, says the plan and the time it will take, and then starts. Here trials, steps and seeds are given, so that this
+# page shows the same on every machine, and the messages are left out.
+
+# %%
+chosen = ["linear", "bitfit"] if smoke else ["linear", "bitfit", "ssf", "lora", "full"]
+size = {"trials": 2, "steps": 4, "seeds": 2} if smoke else {"trials": 3, "steps": 50, "seeds": 3}
+report = pc.compare(folder, methods=chosen, backbone="mini", budget="20m", progress=False, **size)
+report.shown(seconds=False)
+
+# %%
+Markdown("\n".join(f"- {line}" for line in report.notes) + f"\n\n**{report.recommendation}**")
+
+# %%
+show(report.figure(), f"Difference of each method to the best with intervals. {report.recommendation}")
+
+# %% [markdown]
+# ### How to read it
+#
+# - **Accuracy** is the mean over seeds, *low* and *high* its interval: what another seed might have given.
+# - **Difference** compares with the best *on the same test images*. Two methods that are right on the same images differ by little
+#   luck, so this interval is narrower than two separate ones would suggest. It holds for all pairs at once (see 10.6).
+# - **Clearly worse** means that the whole interval is below zero. “Not clearly worse” is not “equal”: look at its lower end, that
+#   is what you might lose.
+# - **Setting** was chosen on validation images, by the same number of trials for everybody.
+# - The **recommendation** is the smallest of those that are not clearly worse: you pay parameters only for what could be shown.
+
+# %%
+flat = report.table[report.table["verdict"] == "not clearly worse"]
+lead = report.table.set_index("method")
+text = f"Best: {title(report.best)}, {lead.loc[report.best, 'accuracy']:.1f} %; not clearly worse: {names(list(flat['method']))}."
+if len(flat):
+    lowest = flat.loc[flat["from"].idxmin()]
+    text += f" The widest of these intervals is that of {title(lowest['method'])}: up to {-lowest['from']:.1f} points could be lost."
+Markdown(text + f" Always the same answer would give {report.standing.constant:.1f} %.")
+
+# %% [markdown]
+# Is yours near or far? The report has both baselines, so:
+
+# %%
+text = "This comparison has only one of the baselines."
+if {"linear", "full"} <= set(lead.index):
+    reach = lead.loc["full", "accuracy"] - lead.loc["linear", "accuracy"]
+    nearer = ", ".join(t.replace("_", " ") for t in far.index[(far - reach).abs().argsort()[:2]])
+    text = f"Full fine-tuning gains {reach:+.1f} points over linear here: as far as {nearer} in the table of 10.2."
+Markdown(text)
+
+# %% [markdown]
+# ### Ship it
+#
+# `save_best` trains the recommended setting once more with the first seed, checks that its test predictions are those of the record,
+# and writes what was trained, with the class names. The backbone is not in the file.
+
+# %%
+kept = report.recommended or report.best  # at smoke nothing is learned, so nothing is recommended
+path = report.save_best(Path(place.name) / "model.safetensors", kept)
+model = pc.load_adapter(path)
+notes = model.notes
+Markdown(
+    f"`model.safetensors`: {path.stat().st_size / 1e3:.0f} kB, {title(kept)}, {notes['setting']}, {notes['test_accuracy']:.1f} % on {notes['test_images']} test "
+    f"images; the same predictions as the record: {'yes' if notes['same_predictions_as_record'] else 'no'}."
+)
+
+# %%
+task = pc.load_task(f"folder:{folder}", size=model.config.image_size)
+_, _, ids = task.split("test")
+picked = [ids[i] for i in np.linspace(0, len(ids) - 1, 6).round().astype(int)]
+images = torch.from_numpy(decode_images([folder / name for name in picked], model.config.image_size))
+logits = predict(model, images)
+said = [notes["classes"][i] for i in logits.argmax(1).tolist()]
+truth = [name.split("/")[0] for name in picked]
+right = sum(a == b for a, b in zip(said, truth, strict=True))
+show(
+    own_images.answers(images, said, truth, f"The saved model on six test images: {right} right"),
+    f"Six test images with the saved model's answers; {right} are right.",
+)
+
+# %% [markdown]
+# The same from the command line, with everything in one folder, to be stopped and started again as you like:
+#
+# ```
+# python -m petl_core compare my_images --budget 10m --out my_comparison
+# python -m petl_core compare my_images --backbone vit_base_patch16_224 --methods linear lora ssf --budget 1h30m
+# ```
+#
+# ## 10.5 What a budget buys
+#
+# The plan is the highest rung of a ladder that fits: first longer runs and more seeds, then more trials. With the speeds that the
+# shipped records were made at (one process), for a task of 800 + 200 images and the default methods:
+
+# %%
+tuned_epochs = plan.final.epochs
+pace = guide.speeds(runs, tuned_epochs)
+pace = {m: pace[m] for m in METHODS if m in pace}
+sizes = {"train800": 800, "val200": 200, "train1000": 1000, "test": 1000}
+rows = []
+for text in ("10s", "2m", "10m", "1h", "10h"):
+    try:
+        p = budget.make_plan(pace, sizes, budget.seconds_of(text), 1, 6)
+        rows.append(
+            (
+                text,
+                p.trials,
+                p.trial_epochs,
+                p.final_epochs,
+                p.seeds,
+                len(pace) * (p.trials + p.seeds),
+                budget.clock(p.seconds),
+            )
+        )
+    except pc.UserError as error:
+        rows.append((text, *[np.nan] * 5, str(error).split(":")[0]))
+columns = ["budget", "trials", "epochs of a trial", "epochs of a final run", "seeds", "runs", "expected"]
+table(pd.DataFrame(rows, columns=columns), caption=f"{len(pace)} methods: {names(list(pace))}")
+
+# %% [markdown]
+# Why those default methods? Both baselines, because without them “it works” means nothing; and one of each kind that is cheap to
+# run and whose grid has as many points as the baselines': biases, scale and shift, low rank, adapter. Prompts make each step longer.
+# Add others with `methods=`.
+#
+# If the machine turns out slower than measured, rounds are dropped, a trial of *every* method or a seed of *every* method, and the
+# report says so. A comparison in which the last method had fewer trials is not one.
+
+# %%
+Code(inspect.getsource(compare), language="python")
+
+# %% [markdown]
+# ## 10.6 Several looks at the same images
+#
+# With six methods there are fifteen pairs. If every pair has its own 95 % interval, noise alone names a loser often. Here are
+# comparisons of six methods that all guess, on 300 images with two seeds each:
+
+# %%
+repeats = 5 if smoke else 60
+labels = np.arange(300) % 2
+alone = together = 0
+for number in range(repeats):
+    random = np.random.default_rng(number)
+    correct = random.random((12, 300)) < 0.5
+    frame = pd.DataFrame({"method": np.repeat(list("abcdef"), 2), "seed": [0, 1] * 6, "digest": map(str, range(12))})
+    logits = np.eye(2, dtype=np.float32)[np.where(correct, labels, 1 - labels)]
+    part = Predictions("guessing", frame, logits, labels, tuple(map(str, range(300))))
+    mean = 100 * correct.reshape(6, 2, 300).mean(axis=1)
+    gaps = mean[mean.mean(axis=1).argmax()] - mean
+    alone += bool((gaps.mean(axis=1) > 1.96 * gaps.std(axis=1, ddof=1) / np.sqrt(300)).any())
+    together += bool((paired.standing(part, 0, draws=300).table["high"] < 0).any())
+Markdown(
+    f"Of {repeats} comparisons in which nothing differs, intervals for single pairs name a loser in **{100 * alone / repeats:.0f} %**, those of the report in "
+    f"**{100 * together / repeats:.0f} %**."
+)
+
+# %% [markdown]
+# ## 10.7 The negative control: labels drawn by lot
+#
+# The same images, each in a class folder drawn by lot. There is nothing to learn, so a tool that still recommends something would
+# recommend something to anybody.
+
+# %%
+nonsense = Path(place.name) / "shuffled"
+own_images.write_folder(source, nonsense, each=12 if smoke else 60, classes=3 if smoke else None, shuffle=True)
+few = {"trials": 2, "steps": 4 if smoke else 25, "seeds": 2}
+control = pc.compare(nonsense, methods=chosen[:3], backbone="mini", budget="20m", progress=False, **few)
+control.shown(seconds=False)
+
+# %%
+behaves = control.recommended is None
+Markdown(f"{'The control behaves' if behaves else '**The control fails**'}: {control.recommendation}")
+
+# %%
+chance = [report.standing.over_constant, control.standing.over_constant]
+Markdown(
+    "The best method minus always the same answer: "
+    f"{points(*chance[0])} with the true labels, {points(*chance[1])} with those drawn by lot."
+)
+
+# %% [markdown]
+# ## Exercises
+#
+# **Exercise 1** (●○○, 5 minutes). A report has: A best; B −0.4 [−1.9, +1.1]; C −2.8 [−4.4, −1.2]; D −1.6 [−3.3, +0.1]. Trained
+# parameters: A 80,000; B 12,000; C 900; D 3,000. Which is recommended, and how many points might it cost at most?
+
+# %%
+answer_1 = None  # ("X", points)
+
+# %%
+reported = pd.DataFrame(
+    {"low": [-1.9, -4.4, -3.3], "high": [1.1, -1.2, 0.1], "params": [12_000, 900, 3_000]}, index=list("BCD")
+)
+level = reported[reported["high"] >= 0]
+truth_1 = (level["params"].idxmin(), -level.loc[level["params"].idxmin(), "low"])
+check(
+    answer_1,
+    lambda v: v[0] == truth_1[0] and abs(v[1] - truth_1[1]) < 0.01,
+    "C is clearly worse; who of the others is smallest?",
+)
+
+# %% tags=["hide-cell", "solution"]
+solution_1 = ("D", 3.3)
+assert is_right(solution_1, lambda v: v[0] == truth_1[0] and abs(v[1] - truth_1[1]) < 0.01)
+Markdown(
+    "**D**: not clearly worse, and smaller than B. By its interval it might cost up to **3.3 points**; if that is too much, test on more images."
+)
+
+# %% [markdown]
+# **Exercise 2** (●●○, 10 minutes). Two methods differ by 1 point: one alone is right on 6 % of the images, the other alone on 5 %. About how many test images
+# are needed until the 95 % interval of one such paired difference excludes zero? And if you had computed the two accuracies (80 and 81 %) on
+# *different* images?
+
+# %%
+answer_2 = None  # (paired, separate)
+
+# %%
+truth_2 = ((1.96 / 0.01) ** 2 * (0.11 - 0.01**2), (1.96 / 0.01) ** 2 * (0.80 * 0.20 + 0.81 * 0.19))
+check(
+    answer_2,
+    lambda v: all(abs(x / y - 1) < 0.05 for x, y in zip(v, truth_2, strict=True)),
+    "the variance of a difference of 0/1 values on one image is (0.06 + 0.05) − 0.01²; of two separate ones p(1 − p) + q(1 − q)",
+)
+
+# %% tags=["hide-cell", "solution"]
+random = np.random.default_rng(0)
+draws = random.choice([1.0, -1.0, 0.0], p=[0.06, 0.05, 0.89], size=400_000)
+solution_2 = (1.96**2 * draws.var() / 0.01**2, (1.96 / 0.01) ** 2 * (0.16 + 0.1539))
+assert is_right(solution_2, lambda v: all(abs(x / y - 1) < 0.05 for x, y in zip(v, truth_2, strict=True)))
+Markdown(
+    f"About **{truth_2[0]:,.0f}** paired, **{truth_2[1]:,.0f}** separate: pairing is worth {truth_2[1] / truth_2[0]:.1f} times the images."
+)
+
+# %% [markdown]
+# **Exercise 3** (●●○, 15 minutes). Write `recommend(table, give_up)`: of the rows of `report.table`, the smallest method whose interval
+# does not reach below `-give_up` (“at most so many points can be lost”). The best method always qualifies.
+
+# %%
+answer_3 = None  # def answer_3(table, give_up): ...
+
+
+# %%
+def right_3(function) -> bool:
+    made = pd.DataFrame({"method": list("ABCD"), "params": [80, 12, 1, 3], "from": [np.nan, -1.9, -4.4, -3.3]})
+    return [function(made, g) for g in (0.5, 2.0, 3.5, 5.0)] == ["A", "B", "D", "C"]
+
+
+check(answer_3, right_3, "the best method's interval is NaN; fill it with 0 before comparing")
+
+
+# %% tags=["hide-cell", "solution"]
+def solution_3(frame: pd.DataFrame, give_up: float) -> str:
+    fits = frame[frame["from"].fillna(0.0) >= -give_up]
+    return fits.loc[fits["params"].idxmin(), "method"]
+
+
+assert is_right(solution_3, right_3) and not is_right(lambda frame, give_up: frame["method"].iloc[0], right_3)
+Markdown(
+    f"On the report above, ready to lose 3 points at most: **{title(solution_3(report.table, 3.0))}**. With fewer test images the answer grows."
+)
+
+# %% [markdown]
+# **Exercise 4** (●●●, 15 minutes). You pick the best of k equally good methods by their measured accuracy on n = 200 test images and report that
+# accuracy. By how many points is it too high, for k = 6 and a true accuracy of 70 %? (Independent images for each; the real case is milder.)
+
+# %%
+answer_4 = None  # points
+
+# %%
+from petl_core.analysis.tuning import noise_maximum, select_on_noise
+
+truth_4 = noise_maximum(70, 200, 6) - 70
+check(
+    answer_4, lambda v: abs(v - truth_4) < 0.3, "simulate: the largest of six binomial counts of 200 at 0.7, minus 70 %"
+)
+
+# %% tags=["hide-cell", "solution"]
+solution_4 = select_on_noise(70, 200, 6, repeats=20_000).mean() - 70
+assert is_right(solution_4, lambda v: abs(v - truth_4) < 0.3)
+Markdown(
+    f"**{truth_4:.1f} points** (simulated {solution_4:.1f}). So choose settings on validation images, and read the best method's test accuracy with this in mind."
+)
+
+# %%
+place.cleanup()
+
+# %% [markdown]
+# ## Common mistakes
+#
+# - **Asking a benchmark instead of your images.** The guide says what to try first; ten minutes of `compare` say what holds for you.
+# - **More trials for the favourite.** Chapter 4 shows what trials alone are worth.
+# - **Looking at test, changing something, looking again.** Then it is a validation set. Put new images aside first.
+# - **“Not significantly different” read as “the same”.** Look at the lower end of the interval.
+# - **One seed and a winner.** Two runs of one method differ too.
+#
+# ## Limits
+#
+# - The guide's rows rest on small images and one small backbone, and the best of many methods is a little lucky.
+# - Near and far are halves of this suite, measured with the same runs.
+# - `compare` resizes to a square and trains without augmentation beyond drop path; where flips or crops are safe for your classes, they may help all methods.
+# - From 2,000 images on, a plain folder is split into 800 + 200 for learning and the rest for testing. Make `train/` and `test/` folders to learn from more.
+# - The interval of the difference covers test images and seeds, not the choice of the validation images.
+
+# %%
+agreeing = [s.name for s in guide.SITUATIONS if found[s.name].agreement == "agrees"]
+Markdown(
+    f"""## Summary in five lines
+
+1. Of {asked} pieces of the study's advice our records confirm {counts.get("agrees", 0)}, contradict {counts.get("disagrees", 0)} and leave {counts.get("open", 0)} open; {counts.get("not run", 0)} are not run.
+2. Confirmed: {"; ".join(agreeing) or "nothing at this profile"}.
+3. On your own images `pc.compare` gives equal trials within a budget; here {title(report.best)} was best and {len(report.level)} of {len(report.table)} methods were not clearly worse.
+4. Its recommendation: {title(report.recommended) if report.recommended else "none"}; the file to ship has {len(notes["classes"])} class names in it.
+5. With labels drawn by lot it recommends {"nothing" if behaves else "something, which is a fault"}."""
+)
