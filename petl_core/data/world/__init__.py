@@ -118,7 +118,7 @@ def _cached(card: dict[str, Any]) -> dict[str, np.ndarray]:
     except UserError:
         levels = draw_world(card["hard"])
         buffer = io.BytesIO()
-        np.savez(buffer, **levels)
+        np.savez(buffer, **levels)  # type: ignore[arg-type]  # NumPy's stub takes the names for its own options
         codec.write_file(path, buffer.getvalue())
     if other := [part for part in COUNTS if digest_of(levels[part]) != card["digests"][part]]:
         warnings.warn(
