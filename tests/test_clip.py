@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from petl_core.data import Task
 from petl_core.data.world import SHIFTS
 from petl_core.data.world.captions import PROMPTS
 from petl_core.errors import UserError
+from petl_core.paths import EMBEDDED
 from petl_core.pretrain_clip import ClipRecipe, Towers
 from petl_core.train import predict
 
@@ -156,6 +158,12 @@ def test_a_model_is_trained_on_the_target_and_evaluated_on_a_shift(world_task: T
     for split in SHIFTS:
         run = pc.train(model, world_task, pc.Recipe(epochs=1), max_train=32, evaluate_on=split, max_evaluate=20)
         assert run.evaluated_on == split and run.ids[0].startswith(f"world/{split}/") and run.test_accuracy is None
+
+
+def test_the_shipped_log_is_of_the_recipe_in_the_code() -> None:
+    rows = [json.loads(line) for line in pretrain.log_of(EMBEDDED / "mini_clip.safetensors").read_text().splitlines()]
+    assert rows[0]["recipe"] == asdict(ClipRecipe())
+    assert [row["epoch"] for row in rows[1:]] == list(range(1, ClipRecipe().epochs + 1))
 
 
 def test_the_shipped_model_names_things_it_was_shown_no_labels_of(world_task: Task) -> None:
