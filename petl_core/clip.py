@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import safetensors.torch
@@ -125,9 +124,8 @@ def class_embeddings(tower: TextTower, classes: Sequence[str], templates: Sequen
     return F.normalize(torch.stack(rows), dim=1)
 
 
-@lru_cache(maxsize=8)
 def zero_shot_head(
-    backbone: str = "mini_clip", classes: tuple[str, ...] | None = None, templates: tuple[str, ...] | None = None
+    backbone: str = "mini_clip", classes: Sequence[str] | None = None, templates: Sequence[str] | None = None
 ) -> tuple[Tensor, Tensor]:
     """Weight (C, D) and bias (C,), which is zero, of a head that names classes without having seen one labelled image.
 
@@ -147,7 +145,9 @@ def zero_shot_head(
 
     tower = load_text_tower(text_file(backbone))
     projection = backbones.weights_of(backbone).tensors["head.weight"]  # (E, D)
-    vectors = class_embeddings(tower, classes or CLASSES, templates or PROMPTS)
+    vectors = class_embeddings(
+        tower, CLASSES if classes is None else classes, PROMPTS if templates is None else templates
+    )
     factor = tower.logit_scale.exp() / tower.feature_norm
     weight = factor * vectors @ projection
     return weight, torch.zeros(len(weight))

@@ -3,7 +3,9 @@
     python -m petl_core data pretrain-mini-clip --out data/embedded/mini_clip.safetensors
 
 Nothing but this package is needed: pictures and captions are drawn first (about a minute), in all twelve styles, the
-target's ``photo`` style being rare. The loss is CLIP's: in a batch of pairs, each picture has to find its caption
+target's ``photo`` style being rare. The image tower starts from ``mini``: a few hundred thousand noisy pairs are little
+to learn seeing from. It takes ten minutes on one core; the shipped run shared its core with other work for its first
+three epochs, as the log shows. The loss is CLIP's: in a batch of pairs, each picture has to find its caption
 among all captions and each caption its picture (Radford et al., 2021, arXiv 2103.00020). The recipe is in
 ``ClipRecipe``; optimisers, schedule, log and resuming are those of ``pretrain.py``. Next to the image tower the command
 writes the text tower (``mini_clip_text.safetensors``) and the log (``mini_clip_log.jsonl``).

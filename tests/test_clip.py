@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from petl_core.data import Task
 from petl_core.data.world import SHIFTS
 from petl_core.data.world.captions import PROMPTS
 from petl_core.errors import UserError
+from petl_core.paths import EMBEDDED
 from petl_core.pretrain_clip import ClipRecipe, Towers
 from petl_core.train import predict
 
@@ -41,13 +43,13 @@ def test_the_loss_is_the_mean_of_both_directions() -> None:
         towers.text.numbers(["a boat", "a key", "my cup", "the car", "for sale"]),
     )
     a, b = F.normalize(towers.image(images), dim=1), towers.text(numbers)
-    cosines = torch.tensor([[float(x @ y) for y in b] for x in a]) / 0.07
+    cosines = torch.stack([torch.stack([x @ y for y in b]) for x in a]) / 0.07
     one = -sum(torch.log_softmax(cosines[i], 0)[i] for i in range(5)) / 5
     other = -sum(torch.log_softmax(cosines[:, i], 0)[i] for i in range(5)) / 5
     torch.testing.assert_close(towers.loss(images, numbers), (one + other) / 2, rtol=1e-4, atol=1e-4)
 
 
-def test_words_beyond_the_caption_change_nothing_but_order_does() -> None:
+def test_a_caption_is_read_alone_and_in_order() -> None:
     torch.manual_seed(0)
     tower = clip.TextTower(clip.TextConfig(("a", "boat", "of", "photo"))).eval()
     torch.testing.assert_close(tower.encode(["a boat"]), tower.encode(["a boat", "a photo of a boat"])[:1])
@@ -149,6 +151,19 @@ def test_words_and_templates_that_cannot_be(made: Path, tmp_path: Path) -> None:
         clip.load_text_tower(made)
     weight, bias = clip.zero_shot_head(str(made), ("boat", "key"), ("a {thing}",))
     assert weight.shape == (2, 16) and not bias.any()
+
+
+def test_a_model_is_trained_on_the_target_and_evaluated_on_a_shift(world_task: Task) -> None:
+    model = pc.create_model("mini_clip", "bitfit", head="zero_shot")
+    for split in SHIFTS:
+        run = pc.train(model, world_task, pc.Recipe(epochs=1), max_train=32, evaluate_on=split, max_evaluate=20)
+        assert run.evaluated_on == split and run.ids[0].startswith(f"world/{split}/") and run.test_accuracy is None
+
+
+def test_the_shipped_log_is_of_the_recipe_in_the_code() -> None:
+    rows = [json.loads(line) for line in pretrain.log_of(EMBEDDED / "mini_clip.safetensors").read_text().splitlines()]
+    assert rows[0]["recipe"] == asdict(ClipRecipe())
+    assert [row["epoch"] for row in rows[1:]] == list(range(1, ClipRecipe().epochs + 1))
 
 
 def test_the_shipped_model_names_things_it_was_shown_no_labels_of(world_task: Task) -> None:

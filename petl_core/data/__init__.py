@@ -36,8 +36,11 @@ def load_task(name: str, *, size: int | None = None) -> Task:
         return folders.load_vtab(name.removeprefix("vtab:"), size or DEFAULT_SIZE)
     if name.startswith("vtab1k/"):
         return folders.load_vtab1k(name.removeprefix("vtab1k/"), size or DEFAULT_SIZE)
+    base, _, count = name.partition("@")
+    if base == WORLD and count:
+        raise UserError(f"{name!r}: the rendered world exists with 1,000 training images only; write {WORLD!r}")
     if name != WORLD:
-        find_embedded(name.partition("@")[0])
+        find_embedded(base)
     if size not in (None, SIZE):
         raise UserError(f"the embedded task {name!r} exists at {SIZE} pixels only; size is {size}, leave it out")
     if name == WORLD:

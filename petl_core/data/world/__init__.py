@@ -14,11 +14,11 @@ split           stands for                  what it is
 ==============  ==========================  ====================================================================
 
 The other model is ``mini``, fully fine-tuned on ``FILTER_IMAGES`` further pictures of the target's style
-(``hard_numbers``). With ``mini_clip`` it shares the weights that both started from, and nothing else. Which pictures it left is written down in
-``data/embedded/world.json``, so that nobody needs to train it to draw them.
+(``hard_numbers``). With ``mini_clip`` it shares the weights that both started from, and nothing else. Which pictures it
+left is written down in ``data/embedded/world.json``, so that nobody needs to train it to draw them.
 
-Pictures are drawn when first asked for (about ten seconds) and kept in the user's cache. ``world.json`` also holds a
-digest of each part: a machine that draws other bits says so.
+Pictures are drawn when first asked for (about ten seconds) and kept in the user's cache (18 MB). ``world.json`` also
+holds a digest of each part: a machine that draws other bits says so.
 
     python -m petl_core data build-world --out data/embedded --check      # draw everything and compare the digests
     python -m petl_core data build-world --out data/embedded              # the same, choosing the hard pictures anew
@@ -27,6 +27,7 @@ digest of each part: a machine that draws other bits says so.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import time
 import warnings
@@ -116,7 +117,9 @@ def _cached(card: dict[str, Any]) -> dict[str, np.ndarray]:
             raise UserError(f"{path} holds other counts")
     except UserError:
         levels = draw_world(card["hard"])
-        codec.write_file(path, codec.npz_bytes(levels))
+        buffer = io.BytesIO()
+        np.savez(buffer, **levels)  # type: ignore[arg-type]  # NumPy's stub takes the names for its own options
+        codec.write_file(path, buffer.getvalue())
     if other := [part for part in COUNTS if digest_of(levels[part]) != card["digests"][part]]:
         warnings.warn(
             f"this machine draws {', '.join(other)} of the task '{WORLD}' differently from the one that shipped "
