@@ -59,18 +59,6 @@ def rewritten(path: Path, **changes: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("method", pc.methods.names())
-def test_every_method_comes_back(backbone: str, tmp_path: Path, method: str) -> None:
-    model = disturbed(create_model(backbone, method, num_classes=4, seed=3))
-    again = load_adapter(save_adapter(model, tmp_path / "a.safetensors")).eval()
-    assert gap(model, again) == 0.0
-    assert again.spec == model.spec
-    assert gap(interpolate(again, 0.0), interpolate(model, 0.0)) == 0.0
-    assert gap(interpolate(again, 0.4), interpolate(model, 0.4)) == 0.0
-    trains = [{name for name, p in m.named_parameters() if p.requires_grad} for m in (model, again)]
-    assert trains[0] == trains[1]
-
-
 def test_composed_interpolated_and_resized_models_come_back(backbone: str, tmp_path: Path) -> None:
     model = disturbed(create_model(backbone, "lora+difffit", num_classes=4, image_size=16))
     half = interpolate(model, 0.5)

@@ -99,9 +99,5 @@ def judge(of: pd.DataFrame) -> pd.DataFrame:
 def pareto(accuracy: Sequence[float], cost: Sequence[float]) -> list[int]:
     """Indices of the points that no other beats (no lower accuracy at no higher cost, one of them better), by cost."""
     points = list(zip(cost, accuracy, strict=True))
-    front = [
-        i
-        for i, (c, a) in enumerate(points)
-        if not any(d <= c and b >= a and (d, b) != (c, a) for d, b in points)
-    ]
+    front = [i for i, (c, a) in enumerate(points) if not any(d <= c and b >= a and (d, b) != (c, a) for d, b in points)]
     return sorted(front, key=lambda i: points[i])

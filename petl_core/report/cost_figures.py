@@ -34,7 +34,9 @@ def shares(table: pd.DataFrame, title: str) -> Figure:
                 hollow = column in ("memory", "step")
                 face = "white" if column == "step" else colour
                 edge = INK if column == "file" else colour if hollow else "white"
-                ax.plot(row[column], y, marker, color=face, mec=edge, mew=1.2, ms=9 if column == "file" else 6, zorder=2)
+                ax.plot(
+                    row[column], y, marker, color=face, mec=edge, mew=1.2, ms=9 if column == "file" else 6, zorder=2
+                )
         ax.axvline(100, color=GREY, lw=1, ls=":")
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g} %"))
