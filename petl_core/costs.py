@@ -1,6 +1,6 @@
 """What a method costs: parameters, bytes of its file, memory and time of a training step, time of inference.
 
-    python -m petl_core.costs --backbone vit_base_patch16_224 --device cpu --out data/costs/vit_base_patch16_224-cpu.json
+    python -m petl_core.costs --backbone vit_base_patch16_224 --out data/costs/vit_base_patch16_224-cpu.json
 
 Each method is measured in a process of its own, so that its peak memory is its own. Weights are random: no cost depends
 on their values. Two kinds of numbers come out, and they are kept apart:
@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -262,10 +262,8 @@ class Peak:
             self.start = torch.cuda.memory_allocated(device)
         else:
             self.start = resident()
-            try:
+            with suppress(OSError):  # elsewhere the peak of starting up counts; a model worth measuring is above it
                 Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far
-            except OSError:
-                pass  # then the peak of starting up counts, which is below that of any model worth measuring
 
     def bytes(self) -> int:
         if self.device.startswith("cuda"):
@@ -291,7 +289,9 @@ def _warm_up(device: str) -> None:
     """A step of a tiny ViT, so that what libraries load at first use is there before counting."""
     vit = ViT(ViTConfig(32, 8, 16, 1, 2), 2).to(device)
     optimiser = torch.optim.AdamW(vit.parameters(), fused=True)
-    F.cross_entropy(vit(torch.zeros(1, 3, 32, 32, device=device)), torch.zeros(1, dtype=int, device=device)).backward()
+    F.cross_entropy(
+        vit(torch.zeros(1, 3, 32, 32, device=device)), torch.zeros(1, dtype=torch.long, device=device)
+    ).backward()
     optimiser.step()
 
 

@@ -1,5 +1,5 @@
-"""The contract that every method keeps (``petl_core.contract``), tested over the registry, and beside it what is known of
-each method of the registry: which start as the pre-trained function, what trains, which merge, which wait for gradient."""
+"""The contract that every method keeps (``petl_core.contract``) over the registry, and what is known of each method:
+which start as the pre-trained function, what trains, which merge, which wait for gradient."""
 
 import itertools
 
@@ -8,7 +8,7 @@ import torch
 
 import petl_core as pc
 from petl_core import contract, methods
-from petl_core.contract import CLASSES, VARIANTS, gap, images, shake, without_gradient
+from petl_core.contract import VARIANTS, gap, images, shake, without_gradient
 from petl_core.vit import ViT, ViTConfig
 
 NAMES = [

@@ -29,7 +29,7 @@ def table(found: Mapping[str, Any]) -> pd.DataFrame:
     """One row for each method of a file of costs: parameters, megabytes, seconds (medians over rounds).
 
     ``file`` is without the head. ``step_ratio`` is against full fine-tuning, ``unmerged_ratio`` and ``merged_ratio`` of
-    inference against the plain backbone: medians over rounds, each with the least and the largest (``.._low``, ``.._high``).
+    inference against the plain backbone: medians over rounds, with the least and the largest (``.._low``, ``.._high``).
     """
     rows = []
     for cost in found["methods"]:

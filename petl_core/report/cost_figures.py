@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -82,7 +83,9 @@ def memory(table: pd.DataFrame, title: str) -> Figure:
         _names(ax, rows["method"])
         ax.set_xlabel("MB")
         ax.set_title(title)
-        handles = [plt.Rectangle((0, 0), 1, 1, color=colour, label=label) for label, colour in PARTS.values()]
+        handles: list[Any] = [
+            plt.Rectangle((0, 0), 1, 1, color=colour, label=label) for label, colour in PARTS.values()
+        ]
         if rows["peak"].notna().any():
             handles.append(Line2D([], [], ls="", marker="|", color=INK, ms=11, mew=1.6, label="measured peak"))
         fig.legend(handles=handles, loc="outside lower center", ncols=5)
