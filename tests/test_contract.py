@@ -1,4 +1,4 @@
-"""The contract finds what is wrong: a right method of one's own, broken in one place for each rule. Loading its file."""
+"""The contract finds what is wrong: a right method of one's own, broken in one place for each rule; its file."""
 
 from __future__ import annotations
 

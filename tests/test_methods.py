@@ -65,13 +65,15 @@ def small(name):
 QUICK = ("lora", "vqt")
 
 
-def cells():
+def cells() -> list:
     """Every rule, method and variant; compiling, which is slow, on one variant, and always for two methods only."""
+    found = []
     for rule, name in itertools.product(contract.RULES, NAMES):
         compiling = rule in contract.SLOW
         marks = [pytest.mark.slow] if compiling and name not in QUICK else []
         for variant in ["plain"] if compiling else VARIANTS:
-            yield pytest.param(rule, name, variant, marks=marks, id=f"{rule}-{name}-{variant}")
+            found.append(pytest.param(rule, name, variant, marks=marks, id=f"{rule}-{name}-{variant}"))
+    return found
 
 
 @pytest.mark.parametrize(("rule", "name", "variant"), cells())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,11 @@ SHARES = {  # column: what it is a share of
     "step": "time of a step",
 }
 PROPORTIONAL = 0.5  # an elasticity above it counts as "grows with the parameters", one below as "does not"
+
+
+def digest(path: str | Path) -> str:
+    """Eight hexadecimal digits that name the content of a file of costs."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:8]
 
 
 def table(found: Mapping[str, Any]) -> pd.DataFrame:
