@@ -20,7 +20,7 @@ import itertools
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -404,16 +404,16 @@ class Outcome:
         return f"{'ok    ' if self.kept else 'BROKEN'}  {self.rule:<17}{self.message or self.about}"
 
 
-def check(method: Method, *, slow: bool = True) -> list[Outcome]:
+def check(method: Method, *, slow: bool = True, variants: Sequence[str] = tuple(VARIANTS)) -> list[Outcome]:
     """Try every rule on every backbone (the slow one, compiling, on the plain backbone only, or not at all)."""
     with bench() as small:
-        return [_outcome(small, rule, method) for rule in RULES if slow or rule not in SLOW]
+        return [_outcome(small, rule, method, variants) for rule in RULES if slow or rule not in SLOW]
 
 
-def _outcome(small: Bench, name: str, method: Method) -> Outcome:
+def _outcome(small: Bench, name: str, method: Method, variants: Sequence[str]) -> Outcome:
     rule = RULES[name]
     about = (rule.__doc__ or "").split("\n")[0]
-    for variant in VARIANTS if name not in SLOW else ("plain",):
+    for variant in variants if name not in SLOW else ("plain",):
         try:
             rule(small, method, variant)
         except AssertionError as error:
