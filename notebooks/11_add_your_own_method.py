@@ -31,6 +31,7 @@ PROFILE = os.environ.get("PETL_PROFILE", "laptop")
 # %%
 import ast
 import dataclasses
+import inspect
 import tempfile
 from pathlib import Path
 
@@ -38,14 +39,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Code, Markdown, display
+from IPython.display import Code, Markdown
 
 import petl_core as pc
 from petl_core import contract, methods, notebooks
 from petl_core.backbones import config_of
 from petl_core.errors import UserError
 from petl_core.profiles import profile
-from petl_core.report import anatomy
+from petl_core.report import measure
 from petl_core.report.exercises import check, is_right
 from petl_core.report.results import SMOKE
 from petl_core.report.style import WIDTH, applied, look, show, title
@@ -74,20 +75,22 @@ Markdown(
 # Where does that attach? A site hands an edit what went into an operation and what came out. `qkv` and `act` are what is needed:
 
 # %%
-sites = pd.DataFrame(
-    [(s.name, s.kind) for s in anatomy.STATIONS if s.name in ("qkv", "heads", "fc1", "act", "fc2")],
-    columns=["station", "kind"],
-)
 mini = config_of("mini")
 D, hidden, L = mini.width, mini.hidden, mini.depth
-table(sites, caption="Stations of a block, from chapter 1")
+vit = pc.create_model("mini", "linear", num_classes=10).eval()
+images = torch.randn(4, 3, mini.image_size, mini.image_size, generator=torch.Generator().manual_seed(0))
+steps = [s for s in measure.trace(vit, images) if s.site in ("qkv", "heads", "fc1", "act", "fc2")]
+table(
+    pd.DataFrame(
+        [(s.site, str(s.x), str(s.y)) for s in steps], columns=["site", "x, what went in", "y, what came out"]
+    ),
+    caption=f"Some sites of a block of mini, {len(images)} images: D = {D}, 3 D = {3 * D}, 4 D = {hidden}",
+)
 
 # %% [markdown]
 # By hand first, without any file: a block of `mini`, and edits that are plain functions.
 
 # %%
-vit = pc.create_model("mini", "linear", num_classes=10).eval()
-images = torch.randn(4, 3, mini.image_size, mini.image_size, generator=torch.Generator().manual_seed(0))
 l_kv, l_h = torch.ones(2 * D), torch.ones(hidden)
 block = vit.blocks[0]
 with torch.no_grad():
@@ -197,8 +200,6 @@ table(
 # A rule is a few lines. This is the one about the start:
 
 # %%
-import inspect
-
 Code(inspect.getsource(contract.start), language="python")
 
 # %% [markdown]
@@ -275,7 +276,7 @@ for what, (right, wrong) in {
     try:
         methods.load(path)
     except UserError as error:
-        refused.append((what, str(error).replace(str(path), "mine.py").split("_outside")[0]))
+        refused.append((what, str(error).replace(str(path), "mine.py").split(" and petl_core_outside")[0]))
 assert len(refused) == 3 and len(methods.names()) == len(known) + 1  # and the registry is as it was
 table(pd.DataFrame(refused, columns=["a file with", "the error"]))
 
@@ -351,7 +352,7 @@ table(
 
 # %%
 tuned = models["ia3"].eval()
-path = pc.save_adapter(tuned, folder / "digits_ia3.safetensors")
+path = pc.save_adapter(tuned, folder / "ia3.safetensors")
 again, merged = pc.load_adapter(path).eval(), pc.merge(tuned)
 with torch.no_grad():
     gaps = {
@@ -443,9 +444,11 @@ check(answer_3, right_3, "a LayerNorm ends with a scale and a shift for each cha
 solution_3 = ("norm2.weight", "norm2.bias")
 assert is_right(solution_3, right_3) and not is_right(("mlp.fc1.weight", "mlp.fc1.bias"), right_3)
 with torch.no_grad():
-    l, x = torch.rand(D) + 0.5, torch.randn(5, D)
-    inside = torch.nn.functional.layer_norm(x, (D,), l * block.norm2.weight, l * block.norm2.bias, mini.norm_eps)
-    assert torch.allclose(inside, l * block.norm2(x), atol=1e-5)
+    factor, x = torch.rand(D) + 0.5, torch.randn(5, D)
+    inside = torch.nn.functional.layer_norm(
+        x, (D,), factor * block.norm2.weight, factor * block.norm2.bias, mini.norm_eps
+    )
+    assert torch.allclose(inside, factor * block.norm2(x), atol=1e-5)
 Markdown(
     "l ⊙ (w ⊙ norm(x) + b) = (l ⊙ w) ⊙ norm(x) + l ⊙ b: **norm2.weight and norm2.bias**. So it is a part of what tuning LayerNorms can do already."
 )

@@ -224,15 +224,19 @@ def count(bench: Bench, method: Method, variant: str) -> None:
     """count() equals the number of parameters, on the small backbones and on another shape"""
     counted = count_trainable(bench.build(method, variant))
     formula = method.count(VARIANTS[variant])
-    assert formula == counted, f"count() gives {formula:,} for {VARIANTS[variant]}, but {counted:,} parameters train"
+    assert formula == counted, f"count() gives {formula:,} for {_shape(VARIANTS[variant])}, but {counted:,} train"
     try:
         counted = meta_count(method, ODD)
     except ValueError:
         return  # a method may refuse a shape, if it says so
     assert method.count(ODD) == counted, (
-        f"count() gives {method.count(ODD):,} for {ODD}, but {counted:,} parameters train: the formula takes the "
-        "hidden layer, or depth, to be what it is elsewhere"
+        f"count() gives {method.count(ODD):,} for {_shape(ODD)}, but {counted:,} parameters train: the formula takes "
+        "the hidden layer, or the depth, to be what it is elsewhere"
     )
+
+
+def _shape(config: ViTConfig) -> str:
+    return f"a ViT of width {config.width}, hidden layer {config.hidden}, {config.depth} blocks"
 
 
 def without_gradient(model: Model) -> set[str]:

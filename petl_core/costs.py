@@ -140,19 +140,16 @@ class Trainee:
         parameters = list(self.model.parameters())
         state = [v for s in self.optimiser.state.values() for v in s.values() if isinstance(v, Tensor)]
         self.optimiser.zero_grad(set_to_none=True)
-        with self.cast():
-            activations = saved_activations(self.model, self.images)
-            with FlopCounterMode(display=False) as forward, torch.no_grad():
-                self.model(self.images)
         with FlopCounterMode(display=False) as training, self.cast():
-            F.cross_entropy(self.model(self.images).float(), self.labels).backward()
+            with saving([*parameters, *self.model.buffers(), self.images, self.labels]) as saved:
+                logits = self.model(self.images)
+            F.cross_entropy(logits.float(), self.labels).backward()
         gradients = [p.grad for p in parameters if p.grad is not None]
         return {
             "weights": bytes_of(parameters),
             "gradients": bytes_of(gradients),
             "optimiser": bytes_of(state),
-            "activations": activations,
-            "forward_flops": forward.get_total_flops(),
+            "activations": saved.bytes,
             "training_flops": training.get_total_flops(),
         }
 
@@ -191,7 +188,6 @@ def measure(name: str, settings: Settings, *, alone: bool = True, **hyper: Any) 
         "peak": peak,
     }
     reference = Trainee(_model(REFERENCE, settings, {}), settings)
-    reference.step()
     result["step"], result["step_reference"] = _rounds(settings, trainee.step, reference.step)
     del trainee
     plain = reference.model
@@ -218,7 +214,7 @@ def _inference(run: dict[str, Model], reference: Trainee, settings: Settings) ->
 
     for name, model in run.items():
         model.eval()
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
+        with FlopCounterMode(display=False) as counter:  # with gradients on: its hooks fail on VQT without
             model(images)
         found[f"{name}_flops"] = counter.get_total_flops()
     calls = [forward(model) for model in run.values()]
@@ -295,20 +291,33 @@ def _warm_up(device: str) -> None:
     optimiser.step()
 
 
-def measure_all(names: Sequence[str], settings: Settings, *, separate: bool = True) -> dict[str, Any]:
+def measure_all(
+    names: Sequence[str], settings: Settings, *, separate: bool = True, out: Path | None = None
+) -> dict[str, Any]:
     """Costs of the named methods and of the reference, each in its own process (``separate=False``: in this one, which
-    is quicker and gives no measured peak). The result is what a file of costs holds."""
+    is quicker and gives no measured peak). The result is what a file of costs holds.
+
+    ``out`` is written after each method; what it holds already, measured in the same way, is not measured again.
+    """
     for name in names:
         methods.get(name)
     config_of(settings.backbone)
-    wanted = list(dict.fromkeys([*names, REFERENCE]))
-    rows = [_in_process(name, settings) if separate else measure(name, settings, alone=False) for name in wanted]
-    return {
+    found: dict[str, Any] = {
         "format": FORMAT,
         "settings": vars(settings),
         "environment": describe_environment(settings.device),
-        "methods": rows,
+        "methods": [],
     }
+    there = read(out) if out is not None and out.exists() else found
+    same = all(there[key] == found[key] for key in ("settings", "environment"))
+    for name in dict.fromkeys([*names, REFERENCE]):
+        row = next((row for row in there["methods"] if same and row["method"] == name), None)
+        if row is None:
+            row = _in_process(name, settings) if separate else measure(name, settings, alone=False)
+        found["methods"].append(row)
+        if out is not None:
+            write_atomic(out, (json.dumps(found, indent=1) + "\n").encode())
+    return found
 
 
 def _in_process(name: str, settings: Settings) -> dict[str, Any]:
@@ -354,7 +363,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default = getattr(Settings, name)
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} (default: %(default)s)")
     parser.add_argument("--methods", nargs="+", help="only these (default: all)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the JSON file to write")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the JSON file to write; started again, it goes on")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     try:
@@ -366,8 +375,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError("say where the result goes: --out FILE")
         if not options.out.parent.is_dir():
             raise UserError(f"--out got '{options.out}', but there is no folder {options.out.parent}; make it first")
-        found = measure_all(options.methods or methods.names(), settings)
-        write_atomic(options.out, (json.dumps(found, indent=1) + "\n").encode())
+        found = measure_all(options.methods or methods.names(), settings, out=options.out)
     except ValueError as error:
         print(f"petl_core.costs: {error}", file=sys.stderr)
         return 2

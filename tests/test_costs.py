@@ -103,6 +103,12 @@ def test_the_parts_of_training_memory(measured: dict[str, dict]) -> None:
         assert all(len(row[key]) == 2 for key in row if key.startswith(("step", "inference")))
 
 
+def test_activations_are_counted_the_same_beside_operations(measured: dict[str, dict]) -> None:
+    for name, row in measured.items():
+        model = pc.create_model("mini", name, num_classes=10, pretrained=False).train()
+        assert row["activations"] == costs.saved_activations(model, torch.randn(2, 3, 32, 32))
+
+
 def test_the_file_is_what_was_trained_and_a_header(measured: dict[str, dict]) -> None:
     for row in measured.values():
         assert row["head_bytes"] == 4 * (128 * 10 + 10)
@@ -120,7 +126,7 @@ def test_a_merged_model_costs_what_the_plain_one_does(measured: dict[str, dict])
 
 def test_operations_of_a_step(measured: dict[str, dict]) -> None:
     """Two thirds of full's: without gradients for frozen matrices; linear goes through the backbone forwards only."""
-    forward = measured["full"]["forward_flops"]
+    forward = measured["full"]["plain_flops"]
     assert measured["linear"]["training_flops"] == pytest.approx(forward, rel=0.001)
     assert 2.8 * forward < measured["full"]["training_flops"] < 3.2 * forward
     assert 1.9 * forward < measured["ssf"]["training_flops"] < 2.2 * forward
@@ -139,11 +145,15 @@ def test_the_command_measures_in_its_own_processes(tmp_path: Path, capsys: pytes
     out = tmp_path / "costs.json"
     settings = ["--backbone", "mini", "--batch", "2", "--classes", "10", "--rounds", "1"]
     assert costs.main([*settings, "--methods", "bitfit", "--out", str(out)]) == 0
+    assert capsys.readouterr().err == "measuring bitfit\nmeasuring full\n"
     found = costs.read(out)
     assert [row["method"] for row in found["methods"]] == ["bitfit", "full"]
     assert found["settings"]["batch"] == 2 and found["environment"]["device"] == "cpu"
     for row in found["methods"]:
         assert 0.5 * row["memory"] < row["peak"] < 500e6
+    again = out.read_bytes()
+    assert costs.main([*settings, "--methods", "bitfit", "--out", str(out)]) == 0
+    assert out.read_bytes() == again and capsys.readouterr().err == ""  # nothing was measured again
     assert costs.main([*settings]) == 2 and "--out FILE" in capsys.readouterr().err
     assert costs.main([*settings, "--out", str(tmp_path / "no" / "x.json")]) == 2
     assert costs.main([*settings, "--methods", "lorra", "--out", str(out)]) == 2
