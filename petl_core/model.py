@@ -93,7 +93,7 @@ def create_model(
     )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return _attach(_built(config, classes, weights, keep_head), spec)
+        return attach(_built(config, classes, weights, keep_head), spec)
 
 
 def _methods(method: str | Method | Sequence[str | Method], hyper: dict[str, Any]) -> tuple[Method, ...]:
@@ -151,7 +151,7 @@ def _built(config: ViTConfig, classes: int, weights: backbones.Weights | None, k
     return model
 
 
-def _attach(model: Model, spec: ModelSpec) -> Model:
+def attach(model: Model, spec: ModelSpec) -> Model:
     """Attach the methods of ``spec`` and set which parameters train."""
     for method in spec.methods:
         try:

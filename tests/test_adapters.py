@@ -89,11 +89,11 @@ def test_only_what_was_trained_is_in_the_file(backbone: str, tmp_path: Path) -> 
 
 def test_lora_8_on_vit_base_takes_1_25_megabytes_besides_the_head(tmp_path: Path) -> None:
     from petl_core.adapters import _trained
-    from petl_core.model import ModelSpec, _attach
+    from petl_core.model import ModelSpec, attach
 
     spec = ModelSpec("vit_base_patch16_224", "0" * 16, "default", (pc.methods.get("lora", rank=8),), 100, 224)
     with torch.device("meta"):  # the file does not hold the other 86 million numbers
-        model = _attach(Model(ViTConfig(), 100), spec)
+        model = attach(Model(ViTConfig(), 100), spec)
     for name, tensor in _trained(model).items():
         owner, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(owner), leaf, nn.Parameter(torch.randn(tensor.shape)))
