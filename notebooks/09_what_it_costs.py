@@ -285,7 +285,7 @@ low, high = of_peft[["parameters", "memory", "step"]].min(), of_peft[["parameter
 show(
     cost_figures.shares(
         share,
-        f"PEFT trains {low['parameters']:.2g} to {high['parameters']:.2g} % of the parameters, with {low['memory']:.0f} to {high['memory']:.0f} % of the memory, {low['step']:.0f} to {high['step']:.0f} % of the time",
+        f"PEFT: {low['parameters']:.2g}–{high['parameters']:.2g} % of the parameters, {low['memory']:.0f}–{high['memory']:.0f} % of the memory, {low['step']:.0f}–{high['step']:.0f} % of the time",
     ),
     "For each method four marks on a logarithmic axis: trained parameters, file, training memory and step time as shares of full fine-tuning.",
 )
@@ -338,8 +338,12 @@ stays, differ = infer.drop(merged.index), merged.loc[merged["more operations (%)
 assert (merged["merged = plain"] == "exactly").all() and differ
 Markdown(
     f"**The control behaves**: all {len(merged)} merged models have exactly the operations and the weights of the plain one. It can fail: before merging, {names(differ)} have more operations. "
-    f"Not mergeable: {names(stays['method'].tolist())}; attached, these take {stays['time, attached'].min():.2f} to {stays['time, attached'].max():.2f} of the plain time. "
-    f"Merged models range over {merged['time, merged'].min():.2f} to {merged['time, merged'].max():.2f}: what is not 1 there is the noise of timing."
+    + (
+        ""
+        if stays.empty
+        else f"Not mergeable: {names(stays['method'].tolist())}; attached, these take {stays['time, attached'].min():.2f} to {stays['time, attached'].max():.2f} of the plain time. "
+    )
+    + f"Merged models range over {merged['time, merged'].min():.2f} to {merged['time, merged'].max():.2f}: what is not 1 there is the noise of timing."
 )
 
 # %% [markdown]
@@ -493,7 +497,8 @@ upper = [
 solution_3 = round(upper[0] / upper[1])
 assert is_right(solution_3, right_3) and not is_right(1, right_3)
 Markdown(
-    f"**{solution_3}**. On mini, training `proj` in the upper half of the blocks instead of all measures {upper[0] / upper[1]:.2f}. Parameters shrink by the same factor; at the *lower* half they would shrink too, and the activations hardly."
+    f"**{solution_3}**. On mini, training `proj` in the upper half of the blocks instead of all measures {upper[0] / upper[1]:.2f}: a little more, because the attention below the lowest trained place is not saved either, "
+    f"and half of {L} blocks is few. LoRA in the *lower* half would have as few parameters and save as many activations as everywhere."
 )
 
 # %% [markdown]
@@ -548,8 +553,8 @@ Markdown(
     f"""## Summary in five lines
 
 1. PEFT trains {low["parameters"]:.2g} to {high["parameters"]:.2g} % of the parameters; files shrink in proportion (elasticity {judged.loc["file, head apart", "elasticity"]:.2f}).
-2. Training memory does not (elasticity {judged.loc["training memory", "elasticity"]:.2f}): {low["memory"]:.0f} to {high["memory"]:.0f} % at batch {B}, and BitFit {at_study["bitfit"]:.0f} % at batch {STUDY}.
+2. That training memory does not is {judged.loc["training memory", "verdict"]} (elasticity {judged.loc["training memory", "elasticity"]:.2f}): {low["memory"]:.0f} to {high["memory"]:.0f} % at batch {B}, and BitFit {at_study["bitfit"]:.0f} % at batch {STUDY}.
 3. What counts is how deep gradient must go: one trained block costs {spread:.1f} times more at the bottom of mini than at the top.
-4. A step takes {low["step"]:.0f} to {high["step"]:.0f} % of the time of full fine-tuning, whatever the number of parameters (elasticity {judged.loc["time of a step", "elasticity"]:.2f}).
+4. A step takes {low["step"]:.0f} to {high["step"]:.0f} % of the time of full fine-tuning's; that it does not follow the parameters is {judged.loc["time of a step", "verdict"]} (elasticity {judged.loc["time of a step", "elasticity"]:.2f}).
 5. Merged, {len(merged)} of {len(cost)} methods cost exactly nothing at inference; the others stay attached."""
 )
