@@ -1,4 +1,4 @@
-"""The command line: ``python -m petl_core list | run | study | compare | claims | data``, what the functions do.
+"""The command line, ``python -m petl_core``: list, run, study, compare, claims, check-method and data.
 
 Bad input ends with one message on stderr and exit code 2; runs that failed, or records that differ, with exit code 1.
 """
@@ -47,6 +47,10 @@ COMPARE_EXAMPLES = """examples:
 
 my_images holds a folder for each class, or train/ and test/ with a folder for each class in both. The same command with
 the same --out goes on from where it was stopped.
+"""
+CHECK_EXAMPLES = """examples:
+  python -m petl_core check-method notebooks/ia3.py                  is my method's file right? (runs the file)
+  python -m petl_core check-method my_method.py --set rank=4 --quick
 """
 DATA_EXAMPLES = """examples:
   python -m petl_core data build-suite --out suite     draw the embedded tasks anew, bit for bit
@@ -173,6 +177,18 @@ def _parser() -> argparse.ArgumentParser:
     claims.add_argument("--results", metavar="DIR", help="records in another folder than the shipped ones")
     claims.add_argument("--json", action="store_true", help="print JSON")
     claims.set_defaults(function=_claims)
+
+    check = commands.add_parser(
+        "check-method",
+        help="try the contract of methods on a file of your own",
+        description="Register the method that a Python file defines and try every rule of the contract on it.",
+        epilog=CHECK_EXAMPLES,
+        **style,
+    )
+    check.add_argument("file", help="the .py file; it is run")
+    check.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="hyper-parameters, such as rank=4")
+    check.add_argument("--quick", action="store_true", help="leave out the slow rule, compiling")
+    check.set_defaults(function=_check_method)
 
     data = commands.add_parser(
         "data", help="make the embedded data anew", description=_data.__doc__, epilog=DATA_EXAMPLES, **style
@@ -327,6 +343,21 @@ def _claims(options: argparse.Namespace, _: list[str]) -> int:
         results = open_results(options.profile)
     print(claims.as_json(results) if options.json else claims.as_text(results))
     return 0
+
+
+def _check_method(options: argparse.Namespace, _: list[str]) -> int:
+    from petl_core import contract, methods
+
+    with methods.loaded(options.file) as name:
+        try:
+            method = methods.get(name, **dict(_setting(text) for text in options.set))
+        except ValueError as error:  # a hyper-parameter that does not exist or cannot be
+            raise UserError(str(error)) from error
+        outcomes = contract.check(method, slow=not options.quick)
+    print(*outcomes, sep="\n")
+    broken = sum(not outcome.kept for outcome in outcomes)
+    print(f"{name}: {broken} of {len(outcomes)} rules broken" if broken else f"{name}: all {len(outcomes)} rules kept")
+    return 1 if broken else 0
 
 
 def _data(options: argparse.Namespace, rest: list[str]) -> int:

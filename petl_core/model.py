@@ -105,7 +105,7 @@ def create_model(
         model = _built(config, classes, weights, keep_head)
         if written is not None:
             model.head.load_state_dict({"weight": written[0], "bias": written[1]})
-        return _attach(model, spec)
+        return attach(model, spec)
 
 
 def _methods(method: str | Method | Sequence[str | Method], hyper: dict[str, Any]) -> tuple[Method, ...]:
@@ -184,7 +184,7 @@ def _built(config: ViTConfig, classes: int, weights: backbones.Weights | None, k
     return model
 
 
-def _attach(model: Model, spec: ModelSpec) -> Model:
+def attach(model: Model, spec: ModelSpec) -> Model:
     """Attach the methods of ``spec`` and set which parameters train."""
     for method in spec.methods:
         try:

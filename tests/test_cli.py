@@ -29,7 +29,7 @@ def call(capsys, *arguments: str) -> tuple[int, str, str]:
     return code, captured.out, captured.err
 
 
-@pytest.mark.parametrize("command", [[], ["list"], ["run"], ["study"], ["compare"], ["data"]])
+@pytest.mark.parametrize("command", [[], ["list"], ["run"], ["study"], ["compare"], ["check-method"], ["data"]])
 def test_help_says_what_can_be_done(capsys, command):
     with pytest.raises(SystemExit) as ended:
         cli.main([*command, "--help"])
@@ -40,7 +40,8 @@ def test_help_says_what_can_be_done(capsys, command):
 
 
 @pytest.mark.parametrize(
-    "text", [cli.EXAMPLES, cli.RUN_EXAMPLES, cli.STUDY_EXAMPLES, cli.COMPARE_EXAMPLES, cli.DATA_EXAMPLES]
+    "text",
+    [cli.EXAMPLES, cli.RUN_EXAMPLES, cli.STUDY_EXAMPLES, cli.COMPARE_EXAMPLES, cli.CHECK_EXAMPLES, cli.DATA_EXAMPLES],
 )
 def test_the_examples_of_the_help_are_understood(text):
     lines = re.findall(r"python -m petl_core (.*?)(?:    |\n|$)", text)
@@ -146,3 +147,18 @@ def test_a_study_is_run_packed_compared_and_resumed(capsys, backbone, tmp_path):
     code, text, _ = call(capsys, *study, "--results", results, "--plan")
     assert code == 0
     assert f"{count} are there already" in text
+
+
+def test_check_method_tells_a_right_file_from_a_wrong_one(capsys, tmp_path, repository):
+    source = (repository / "notebooks" / "ia3.py").read_text(encoding="utf-8")
+    mine = tmp_path / "mine.py"
+    mine.write_text(source, encoding="utf-8")
+    code, text, _ = call(capsys, "check-method", str(mine), "--quick")
+    assert code == 0 and text.count("ok  ") == 13 and "ia3: all 13 rules kept" in text
+    mine.write_text(source.replace("torch.ones", "torch.randn"), encoding="utf-8")
+    code, text, _ = call(capsys, "check-method", str(mine), "--quick")
+    assert code == 1 and re.search("BROKEN +start +on the plain backbone: identity_at_start is promised", text)
+    assert "ia3" not in methods.names()
+    code, _, error = call(capsys, "check-method", str(mine), "--set", "rank=4")
+    assert code == 2 and "method 'ia3' has no hyper-parameter 'rank'" in error
+    assert call(capsys, "check-method", str(tmp_path / "none.py"))[0] == 2

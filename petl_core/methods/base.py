@@ -25,6 +25,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+from petl_core.errors import UserError
 from petl_core.vit import ViT, ViTConfig
 
 registry: dict[str, type[Method]] = {}
@@ -33,7 +34,8 @@ registry: dict[str, type[Method]] = {}
 def register(cls: type[Method]) -> type[Method]:
     """Class decorator: make the method known under ``cls.name``."""
     if cls.name in registry:
-        raise ValueError(f"two methods are called '{cls.name}': {registry[cls.name].__module__} and {cls.__module__}")
+        other = registry[cls.name].__module__
+        raise UserError(f"two methods are called '{cls.name}': {other} and {cls.__module__}; give yours another name")
     registry[cls.name] = cls
     return cls
 

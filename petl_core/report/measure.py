@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 import petl_core as pc
+from petl_core.contract import meta_count as meta_count  # chapter 02 counts with it
 from petl_core.methods import Method
 from petl_core.report.anatomy import SMALL, STATIONS, site_list
-from petl_core.vit import MODEL_SITES, Edit, ViT, ViTConfig
+from petl_core.vit import MODEL_SITES, Edit, ViT
 
 
 @contextmanager
@@ -133,16 +134,6 @@ def examine(
         merge_gap=merge_gap,
         why_not=why_not,
     )
-
-
-def meta_count(method: Method, config: ViTConfig) -> int:
-    """Trainable parameters without the head, counted (not by formula) on a ViT without weights: costs no memory."""
-    with torch.device("meta"):
-        vit = ViT(config, num_classes=1)
-        own = [(n, p) for n, p in vit.named_parameters() if not n.startswith("head.")]
-        module = method.attach(vit)
-    added = sum(p.numel() for p in module.parameters()) if module is not None else 0
-    return added + sum(p.numel() for name, p in own if method.unfreezes(name, config))
 
 
 def extract(method: Method) -> str:
