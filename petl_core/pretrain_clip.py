@@ -44,7 +44,7 @@ class ClipRecipe(pretrain.Shape):
     out: int = 64  # width of the space that both towers map to
     images: int = 40_000
     photos: float = 0.05  # share of pictures in the target's style; the other styles have equal shares of the rest
-    wrong: float = 0.1  # share of captions that name another thing
+    wrong: float = 0.1  # share of those captions that name a thing: they name another one
     beside: float = 0.1  # share of captions that name no thing
     held: int = 2000  # further pictures, to measure on after each epoch
     start: str = "mini"  # backbone whose weights the image tower starts from; "" for random ones

@@ -89,13 +89,13 @@ One row each: test, v2, renditions, sketch, hard. The classes: {things}.
   `mini`'s shape, started from {start}, and a text tower of one block over {words} words, trained
   contrastively on {images:,} captioned pictures for {epochs} epochs:
   `python -m petl_core data pretrain-mini-clip`. Of these pictures {photos:.0%} are in the target's style. Of the
-  captions {wrong:.0%} name another thing and {beside:.0%} name none, as captions on the web do.
+  captions {beside:.0%} name no thing, and of the others {wrong:.0%} a wrong one, as captions on the web do.
 - **What was tuned.** The aim: zero-shot well above chance on all five sets, fine-tuning that raises the target by
   several points, and full fine-tuning that loses something on at least two shifts. The photo style was made easier once
   (less clutter, grain and blur), when a linear probe of `mini` on it was near chance; the learning rate, the share of
   photos and the noise of the captions were set after the first two epochs of a trial. Then the aim was measured, with
-  full fine-tuning and LoRA; it held, and nothing was changed any more. That fine-tuning trades shifts for the target is
-  therefore a property of this world and no finding; which method does so less was not chosen.
+  full fine-tuning and LoRA and halfway to them; it held, and nothing was changed any more. That fine-tuning trades
+  shifts for the target is therefore a property of this world and no finding; which method does so less was not chosen.
 
 ## Attribution
 `china.jpg` by danielbuechele and `flower.jpg` by vultilion (both Flickr, CC BY 2.0; cut, turned and recoloured here),
