@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from petl_core.errors import UserError
 from petl_core.notebooks import FOLDER, ROOT
 
 SOURCE = ROOT / "book"
+CHAPTER_LINK = re.compile(r"\]\((\d\d_\w+)\.ipynb")
 
 
 def stage(chapters: Path, folder: Path, source: Path = SOURCE) -> list[Path]:
@@ -36,12 +38,17 @@ def stage(chapters: Path, folder: Path, source: Path = SOURCE) -> list[Path]:
 
 
 def _with_descriptions(source: Path, target: Path) -> Path:
-    """Copy a notebook; a picture's description, which ``style.show`` leaves in the output, goes where MyST-NB looks."""
+    """Copy a notebook; a picture's description, which ``style.show`` leaves in the output, goes where MyST-NB looks.
+
+    Links between chapters in computed text lead to the pages: MyST-NB leaves those in outputs as they are.
+    """
     notebook = json.loads(source.read_text(encoding="utf-8"))
     for cell in notebook["cells"]:
         for output in cell.get("outputs", []):
             if alt := output.get("metadata", {}).get("image/png", {}).get("alt"):
                 cell["metadata"]["mystnb"] = {"image": {"alt": alt}}
+            if text := output.get("data", {}).get("text/markdown"):
+                output["data"]["text/markdown"] = CHAPTER_LINK.sub(r"](\1.html", "".join(text))
     target.write_text(json.dumps(notebook), encoding="utf-8")
     return target
 

@@ -197,6 +197,16 @@ def test_command_line(source: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "error: no notebook" in capsys.readouterr().err
 
 
+def test_links_between_chapters_in_computed_text_lead_to_the_pages(source: Path, tmp_path: Path) -> None:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", id="a")])
+    text = "see [04](04_other.ipynb) and [its end](04_other.ipynb#end), not [that](https://x.org/04_other.ipynb)"
+    notebook.cells[0].outputs = [nbformat.v4.new_output("display_data", {"text/markdown": text})]
+    source.with_suffix(".ipynb").write_text(nbformat.writes(notebook), encoding="utf-8")
+    (staged,) = book.stage(source.parent, tmp_path / "book")
+    shown = "".join(json.loads(staged.read_text(encoding="utf-8"))["cells"][0]["outputs"][0]["data"]["text/markdown"])
+    assert shown == "see [04](04_other.html) and [its end](04_other.html#end), not [that](https://x.org/04_other.ipynb)"
+
+
 @pytest.mark.slow
 def test_the_book_builds_without_a_warning_and_a_fault_stops_it(source: Path, refreshed: Path, tmp_path: Path) -> None:
     front = book.build(tmp_path / "book", chapters=source.parent)
