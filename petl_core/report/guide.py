@@ -42,13 +42,16 @@ RUNS_OF = {  # starts of the variants whose runs a claim's verdict rests on
     "C4": ("drop_path",),
     "C8": ("tuned",),
     "C9": ("many_shot",),
+    "C11": ("robustness",),
+    "C12": ("robustness_chosen",),
+    "C13": ("robustness_chosen",),
 }
 
 
 def parts_of(profile: Profile) -> list[str]:
     """The parts of the profile's study that the situations rest on."""
     starts = ("tuned", "default", *(start for its in RUNS_OF.values() for start in its))
-    return [part.name for part in profile.parts if part.name.startswith(starts)]
+    return [part.name for part in profile.parts if part.name.startswith(starts) or f"{part.name}_chosen" in starts]
 
 
 def speeds(runs: pd.DataFrame, epochs: int) -> dict[str, Speed]:

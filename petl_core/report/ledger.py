@@ -63,6 +63,22 @@ def switched(table: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:
     return table
 
 
+def small_lower(table: pd.DataFrame, _: np.random.Generator) -> pd.DataFrame:
+    """In the sweep over sizes, every method but full fine-tuning ten points lower in its final runs."""
+    table = table.copy()
+    mine = (table["variant"] == "many_shot") & (table["stage"] == "final") & (table["method"] != "full")
+    table.loc[mine, "accuracy"] -= 10.0
+    return table
+
+
+def held_lower(table: pd.DataFrame, _: np.random.Generator) -> pd.DataFrame:
+    """PEFT twenty points ahead of full fine-tuning, and holding that back of no use at all."""
+    table = table.copy()
+    low = table["variant"].str.startswith("mechanism") & (table["stage"] == "final") & (table["method"] == "full")
+    table.loc[low, "accuracy"] -= 40.0
+    return table
+
+
 FALSE: Mapping[str, tuple[str, Change]] = {
     "C1": ("methods pushed ten points apart", pushed_apart),
     "C2": ("BitFit ten points lower", bitfit_lower),
@@ -72,6 +88,8 @@ FALSE: Mapping[str, tuple[str, Change]] = {
     "C6": ("names of methods drawn by lot", exchanged),
     "C7": ("names of methods drawn by lot", exchanged),
     "C8": ("names of methods drawn by lot", exchanged),
+    "C9": ("small methods ten points lower", small_lower),
+    "C10": ("full fine-tuning far behind, held back or not", held_lower),
 }
 
 
