@@ -181,13 +181,20 @@ show(
 # %%
 weights = means.groupby("kind")["weights"].mean().dropna()
 folded = [kind for kind in small if kind in weights]
+of_weights = weights[folded].mean() / weights["full"]
+of_features = moved[folded].mean() / moved["full"]
+contrast = (
+    "a large change of weights need not be a large change of features"
+    if of_weights > of_features
+    else "a small change of weights can be a large change of features"
+)
 Markdown(
     "Movement of features, mean of settings: "
     + ", ".join(f"{sweep_figures.kind_look(k)[2]} {v:.2f}" for k, v in moved.sort_values().items())
     + ". Of weights (relative, where a method can be folded into them): "
     + ", ".join(f"{sweep_figures.kind_look(k)[2]} {v:.3f}" for k, v in weights.sort_values().items())
-    + f". So {'a small change of weights is not a small change of features: ' if folded and moved[folded].mean() / moved['full'] > weights[folded].mean() / weights['full'] else ''}"
-    f"relative to full fine-tuning, PEFT methods move weights {weights[folded].mean() / weights['full']:.2f} times and features {moved[folded].mean() / moved['full']:.2f} times as far."
+    + f". Methods that can be folded move weights {of_weights:.2f} times and features {of_features:.2f} times as far as full fine-tuning: {contrast}. "
+    "What is small about PEFT is the number of directions, not the length of the step."
 )
 
 # %% [markdown]
@@ -374,7 +381,7 @@ Markdown(
 
 1. PEFT methods fit the training images {points(fit)} better than linear probing: they have capacity.
 2. Their gap between training and test is {points(spared.mean, spared.low, spared.high)} from that of full fine-tuning.
-3. They move features {ratio:.2f} times as far as full fine-tuning does, weights less.
+3. They move features {ratio:.2f} times as far as full fine-tuning does, and weights {of_weights:.2f} times.
 4. PEFT is clearly ahead of full fine-tuning in {len(ahead)} of {len(lead)} settings; holding full back changes it by {", ".join(f"{v:+.1f}" for v in better)} points.
 5. As the explanation of an advantage the claim is {verdict.verdict} on ours."""
 )

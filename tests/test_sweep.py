@@ -82,6 +82,25 @@ def test_a_cell_that_wins_on_test_alone_is_not_chosen():
     assert set(sweep.chosen(sweep.runs(table))["method"]) == {"lora"}
 
 
+def test_the_cells_that_are_best_on_test():
+    table = sweep_table(plain)
+    lucky = (table["method"] == "bitfit") & (table["stage"] == "final")
+    table.loc[lucky, "accuracy"] += 30
+    assert sweep.best_on_test(sweep.runs(table), 1000).mean == 20
+
+
+def test_a_cell_that_is_worse_with_more_images_has_collapsed():
+    def accuracy(task, images, method, size):
+        return 10.0 if (task, images, size) == ("textures", 10_000, 8) else plain(task, images, method, size)
+
+    found = sweep.runs(sweep_table(accuracy))
+    gone = sweep.collapsed(sweep.cells(found))
+    assert gone[["task", "images", "method", "size"]].to_numpy().tolist() == [["textures", 10_000, "lora", 8]]
+    assert gone["fewer"].tolist() == [62.0]
+    assert len(found) - len(sweep.without(found, gone)) == 3
+    assert sweep.collapsed(sweep.cells(sweep.runs(sweep_table(plain)))).empty
+
+
 def test_points_for_a_tenfold_size():
     slopes = sweep.slope(sweep.runs(sweep_table(plain)), 1000)
     assert set(slopes["method"]) == {"lora"}

@@ -57,13 +57,14 @@ def _validation(table: pd.DataFrame, mine: pd.DataFrame) -> pd.DataFrame:
 
 
 def cells(found: pd.DataFrame) -> pd.DataFrame:
-    """A row for each cell: group, percent, val, mean, low and high (t interval over seeds), train (mean), n."""
+    """A row for each cell: group, percent, val, lr, mean, low and high (t interval over seeds), train (mean), n."""
     rows = []
     for key, cell in found.groupby(CELL):
         one, ends = cell.iloc[0], interval(cell["accuracy"].to_numpy())
         train = float(cell["train_accuracy"].mean())
-        rows.append((*key, one["group"], one["percent"], one["val"], ends.mean, ends.low, ends.high, train, ends.n))
-    return pd.DataFrame(rows, columns=[*CELL, "group", "percent", "val", "mean", "low", "high", "train", "n"])
+        spread = (ends.mean, ends.low, ends.high, train, ends.n)
+        rows.append((*key, one["group"], one["percent"], one["val"], one["lr"], *spread))
+    return pd.DataFrame(rows, columns=[*CELL, "group", "percent", "val", "lr", "mean", "low", "high", "train", "n"])
 
 
 def chosen(found: pd.DataFrame, most: float = SMALL, methods: list[str] | None = None) -> pd.DataFrame:
@@ -91,6 +92,15 @@ def against_full(found: pd.DataFrame, picks: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["task", "images", "seed", "difference"])
 
 
+def by_setting(found: pd.DataFrame, picks: pd.DataFrame) -> pd.DataFrame:
+    """``against_full`` summarised: task, images, mean, low, high (t interval over seeds)."""
+    rows = []
+    for (task, images), part in against_full(found, picks).groupby(["task", "images"]):
+        ends = over_seeds(part)
+        rows.append((task, images, ends.mean, ends.low, ends.high))
+    return pd.DataFrame(rows, columns=["task", "images", "mean", "low", "high"])
+
+
 def over_seeds(differences: pd.DataFrame) -> Interval:
     """The mean difference over tasks, with an interval over seeds (each seed's mean over the same tasks)."""
     return interval(differences.groupby("seed")["difference"].mean().to_numpy())
@@ -102,6 +112,28 @@ def gap(found: pd.DataFrame, images: int, methods: list[str] | None = None, most
     if part.empty:
         raise UserError(f"there are no runs with {images} images; there are: {sorted(set(found['images']))}")
     return over_seeds(against_full(part, chosen(part, most, methods)))
+
+
+def best_on_test(found: pd.DataFrame, images: int, most: float = SMALL) -> Interval:
+    """``gap`` of the cells that are best on the test images: too good, so an upper end of what a choice could give."""
+    table = cells(found[found["images"] == images])
+    few = table[~table["method"].isin(["full", "linear"]) & (table["percent"] <= most)]
+    return over_seeds(against_full(found, few.loc[few.groupby("task")["mean"].idxmax()]))
+
+
+def collapsed(table: pd.DataFrame, drop: float = 5.0) -> pd.DataFrame:
+    """Those of ``cells`` whose accuracy is more than ``drop`` points below that with the next smaller number of images
+    (column ``fewer``): more images cannot do that, but a learning rate that is too high for the longer run can."""
+    cell = ["task", "method", "size"]
+    ordered = table.sort_values("images")
+    ordered = ordered.assign(fewer=ordered.groupby(cell)["mean"].shift())
+    return ordered[ordered["mean"] < ordered["fewer"] - drop].sort_values(["images", *cell], ignore_index=True)
+
+
+def without(found: pd.DataFrame, left_out: pd.DataFrame) -> pd.DataFrame:
+    """The runs of all cells but those of ``left_out``."""
+    keys = set(left_out[CELL].itertuples(index=False, name=None))
+    return found[[key not in keys for key in found[CELL].itertuples(index=False, name=None)]].reset_index(drop=True)
 
 
 def most_images(found: pd.DataFrame) -> int:

@@ -21,9 +21,10 @@ from petl_core.analysis import accuracy, published, select, similar
 from petl_core.errors import UserError
 from petl_core.files import write_atomic
 from petl_core.paths import DATA
-from petl_core.report import figures
+from petl_core.report import claims, figures
 from petl_core.report.results import Results, open_results
 from petl_core.report.style import Shown, show, title
+from petl_core.report.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, UNDECIDED
 
 PROFILE = "laptop"
 PAGES = ("README.md", "book/intro.md")
@@ -72,7 +73,19 @@ def sentences(results: Results) -> str:
         f"Pictures are small and runs short ({plan.final.epochs} epochs): chapter 4 has the tests, longer runs as a "
         "control, and the published numbers beside these."
     )
-    return "\n".join(_wrapped(text))
+    return "\n".join([*_wrapped(text), "", *_wrapped(_claims(results))])
+
+
+def _claims(results: Results) -> str:
+    """How the study's claims come out on these records."""
+    words = {claim.number: claims.on_ours(claim, results).verdict for claim in claims.CLAIMS}
+    of = {word: [number for number, its in words.items() if its == word] for word in dict.fromkeys(words.values())}
+    said = ", ".join(
+        f"{len(of[word])} {word} ({', '.join(of[word])})"
+        for word in (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_RUN, NOT_TESTABLE)
+        if word in of
+    )
+    return f"Of the {len(words)} claims of the study these records find {said}; chapter 12 has effects and intervals."
 
 
 def _wrapped(text: str, width: int = 120) -> list[str]:

@@ -57,8 +57,10 @@ def each_shift(curves: pd.DataFrame, title: str, methods: Sequence[str], shifts:
             ax.grid(color="#e3e6e8", lw=0.7)
         for ax in list(axes.flat)[len(shifts) :]:
             ax.axis("off")
-        fig.supxlabel("accuracy on the target (%)", fontsize=9)
-        fig.supylabel("accuracy under shift (%)", fontsize=9)
+        for ax in axes[-1]:
+            ax.set_xlabel("accuracy on the target (%)")
+        for line in axes:
+            line[0].set_ylabel("accuracy under it (%)")
         fig.legend(handles=_handles(methods), loc="outside lower center", ncols=4)
         fig.suptitle(title, fontsize=10, ha="left", x=0.01)
         return fig

@@ -4,42 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from petl_core.analysis.sweep import CELL, collapsed
 from petl_core.report.style import INK, WIDTH, applied, look
 
 
 def size_curves(cells: pd.DataFrame, title: str, rows: Mapping[str, str]) -> Figure:
     """Test accuracy against the share of parameters that train, a row of panels for each task, a column for each
-    number of images. ``cells``: ``sweep.cells``; ``rows``: task to the label of its row. Full fine-tuning is a dashed
-    line with its interval, linear probing a dotted line, because neither has a size."""
+    number of images, each with its own scale. ``cells``: ``sweep.cells``; ``rows``: task to the label of its row. Full
+    fine-tuning is a dashed line with its interval, linear probing a dotted one, because neither has a size; an arrow
+    with a number is a cell that collapsed."""
     with applied():
         amounts = sorted(set(cells["images"]))
         shape = (len(rows), len(amounts))
-        fig, axes = plt.subplots(
-            *shape, figsize=(WIDTH, 0.9 + 2.15 * shape[0]), sharex=True, sharey="row", squeeze=False
-        )
+        fig, axes = plt.subplots(*shape, figsize=(WIDTH, 1.2 + 2.1 * shape[0]), sharex=True, squeeze=False)
+        gone = set(collapsed(cells)[CELL].itertuples(index=False, name=None))
+        for ax, images in zip(axes[0], amounts, strict=True):
+            ax.set_title(f"{images:,} images", fontsize=9, loc="center")
         for line, (task, label) in zip(axes, rows.items(), strict=True):
             for ax, images in zip(line, amounts, strict=True):
-                _size_panel(ax, cells[(cells["task"] == task) & (cells["images"] == images)])
-                if line is axes[0]:
-                    ax.set_title(f"{images:,} images", fontsize=9, loc="center")
+                part = cells[(cells["task"] == task) & (cells["images"] == images)]
+                fell = np.array([key in gone for key in part[CELL].itertuples(index=False, name=None)], dtype=bool)
+                _size_panel(ax, part, fell)
             line[0].set_ylabel(f"{label}\ntest accuracy (%)", fontsize=8.5)
-        fig.supxlabel("trained parameters, head apart (% of full fine-tuning)", fontsize=9)
+        axes[-1][shape[1] // 2].set_xlabel("trained parameters, head apart (% of full fine-tuning)")
         fig.legend(handles=_handles(list(dict.fromkeys(cells["method"]))), loc="outside lower center", ncols=4)
         fig.suptitle(title, fontsize=10, ha="left", x=0.01)
         return fig
 
 
-def _size_panel(ax: Axes, part: pd.DataFrame) -> None:
-    ax.set_xscale("log")
+def _size_panel(ax: Axes, part: pd.DataFrame, fell: np.ndarray) -> None:
+    """One task and number of images; cells that collapsed (``fell``) are arrows at the lower edge."""
+    rest = part[~fell]
+    pad = 0.12 * (rest["mean"].max() - rest["mean"].min()) + 1
+    low, high = rest["mean"].min() - pad, min(100.0, rest["mean"].max() + pad)
+    ax.set(xscale="log", ylim=(low, high))
     ax.grid(axis="y", color="#e3e6e8", lw=0.7)
     ax.set_axisbelow(True)
-    for method, cell in part.groupby("method"):
+    for method, cell in rest.groupby("method"):
         shown, cell = look(str(method)), cell.sort_values("size")
         if method in ("full", "linear"):
             one = cell.iloc[0]
@@ -48,8 +56,12 @@ def _size_panel(ax: Axes, part: pd.DataFrame) -> None:
                 ax.axhspan(one["low"], one["high"], color=shown.colour, alpha=0.12, lw=0)
             continue
         errors = [cell["mean"] - cell["low"], cell["high"] - cell["mean"]]
-        ax.errorbar(cell["percent"], cell["mean"], errors, color=shown.colour, lw=1.2, elinewidth=0.8,
-                    marker=shown.marker, ms=5.5, mec="white", mew=0.5)  # fmt: skip
+        mark = {"marker": shown.marker, "ms": 5.5, "mec": "white", "mew": 0.5}
+        ax.errorbar(cell["percent"], cell["mean"], errors, color=shown.colour, lw=1.2, elinewidth=0.8, **mark)
+    for row in part[fell].itertuples():
+        place = (row.percent, low + 0.06 * (high - low))
+        ax.annotate("", (row.percent, low), place, arrowprops={"arrowstyle": "-|>", "color": look(row.method).colour})
+        ax.annotate(f"{row.mean:.0f}", place, (0, 2), textcoords="offset points", ha="center", fontsize=7)
 
 
 def _handles(methods: Sequence[str]) -> list[Line2D]:
@@ -68,25 +80,27 @@ def _handles(methods: Sequence[str]) -> list[Line2D]:
     ]
 
 
-def gap_by_images(gaps: pd.DataFrame, title: str, labels: Mapping[str, str]) -> Figure:
-    """Differences to full fine-tuning by number of images: a line for each task, with intervals over seeds.
-
-    ``gaps``: task, images, mean, low, high. Above zero the small method is ahead.
-    """
+def gap_by_images(gaps: Mapping[str, pd.DataFrame], title: str, labels: Mapping[str, str]) -> Figure:
+    """Differences to full fine-tuning by number of images, with intervals over seeds: a colour for each task, a filled
+    or an open mark for each way to choose (the keys of ``gaps``: task, images, mean, low, high). Above zero the small
+    method is ahead."""
     with applied():
-        fig, ax = plt.subplots(figsize=(WIDTH, 3.0))
+        fig, ax = plt.subplots(figsize=(WIDTH, 3.2))
         ax.axhline(0, color=INK, lw=0.8)
-        for i, (task, label) in enumerate(labels.items()):
-            part = gaps[gaps["task"] == task].sort_values("images")
-            errors = [part["mean"] - part["low"], part["high"] - part["mean"]]
-            ax.errorbar(part["images"], part["mean"], errors, color=("#d55e00", "#0072b2", "#009e73")[i % 3],
-                        marker="os^"[i % 3], ms=6, lw=1.4, capsize=3, label=label)  # fmt: skip
+        amounts = sorted(set(next(iter(gaps.values()))["images"]))
+        for k, (how, table) in enumerate(gaps.items()):
+            for i, (task, label) in enumerate(labels.items()):
+                part = table[table["task"] == task].sort_values("images")
+                errors = [part["mean"] - part["low"], part["high"] - part["mean"]]
+                colour = ("#d55e00", "#0072b2", "#009e73")[i % 3]
+                mark = {"marker": "os^"[i % 3], "ms": 6, "mfc": "white" if k else colour, "ls": "--" if k else "-"}
+                x = part["images"] * (1 + 0.06 * (2 * k - 1))
+                ax.errorbar(x, part["mean"], errors, color=colour, lw=1.3, capsize=3, label=f"{label}, {how}", **mark)
         ax.set_xscale("log")
-        amounts = sorted(set(gaps["images"]))
         ax.set_xticks(amounts, [f"{n:,}" for n in amounts])
         ax.minorticks_off()
         ax.set(xlabel="training images", ylabel="points above full fine-tuning")
-        fig.legend(loc="outside lower center", ncols=3)
+        fig.legend(loc="outside lower center", ncols=2)
         ax.set_title(title)
         return fig
 
@@ -125,8 +139,10 @@ def setting_panels(
                 ax.set_title(f"{label}, {images:,} images", fontsize=9, loc="center")
                 ax.grid(color="#e3e6e8", lw=0.7)
                 ax.set_axisbelow(True)
-        fig.supxlabel(across[1], fontsize=9)
-        fig.supylabel(up[1], fontsize=9)
+        for line in axes:
+            line[0].set_ylabel(up[1])
+        for ax in axes[-1]:
+            ax.set_xlabel(across[1])
         kinds = list(dict.fromkeys(means["kind"]))
         handles = []
         for kind in kinds:
