@@ -57,7 +57,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def short(backbone: str) -> dict:
-    return {**SHORT, "backbone": backbone, "budget": "5m", "progress": False, "device": "cpu"}
+    return {**SHORT, "backbone": backbone, "budget": "2h", "progress": False, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")

@@ -289,8 +289,10 @@ def test_quick_is_inside_laptop(records):
     finish_trials(dataclasses.replace(laptop, tasks=quick.tasks), records)
     ours = {(p.spec.digest, p.variant) for p in study.plan_finals(quick, records)}
     theirs = {(p.spec.digest, p.variant) for p in study.plan_finals(laptop, records)}
-    assert ours
-    assert ours < theirs
+    fewer = {(digest, variant) for digest, variant in ours if variant == "robustness_chosen"}  # of fewer rates
+    assert len(ours) > 100
+    assert ours - fewer < theirs
+    assert {digest for digest, _ in fewer} <= {digest for digest, _ in theirs}
 
 
 def test_profiles():
