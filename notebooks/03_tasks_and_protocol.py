@@ -46,7 +46,7 @@ from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
 import petl_core as pc
-from petl_core import study
+from petl_core import profiles, study
 from petl_core.analysis import accuracy, published, select, tuning, variance
 from petl_core.data import embedded_names
 from petl_core.data.embedded import find_embedded
@@ -336,7 +336,7 @@ low, high = min(budgets, key=budgets.get), max(budgets, key=budgets.get)
 Markdown(
     f"In the published study the grids differ: {budgets[low]} trials for {style.title(low)}, {budgets[high]} for "
     f"{style.title(high)}. Here every method has **{plan.trials}**. Full fine-tuning may go down to a rate of "
-    f"{min(pc.methods.get('full').lrs):g}; the published grid ends at {min(study.HIGH_LRS):g}."
+    f"{min(pc.methods.get('full').lrs):g}; the published grid ends at {min(profiles.HIGH_LRS):g}."
 )
 
 # %% [markdown]

@@ -261,7 +261,7 @@ optimism = best.set_index(["task", "images"])["mean"] - picks.set_index(["task",
 at_best = sweep.best_on_test(found, most)
 Markdown(
     f"Best of {small_cells.groupby(['task', 'images']).size().max()} small cells on test minus the one that validation chooses: {optimism.mean():+.1f} points on average, at most {optimism.max():+.1f} "
-    f"({' with '.join(f'{x:,}' if isinstance(x, int) else x for x in optimism.idxmax())} images). That much is more than luck: short trials favour methods that start fast. So the verdict is looked at both ways: with {most:,} images even the cells that "
+    f"({optimism.idxmax()[0]} with {optimism.idxmax()[1]:,} images). That much is more than luck: short trials favour methods that start fast. So the verdict is looked at both ways: with {most:,} images even the cells that "
     f"are *best on the test images* are {points(at_best.mean, at_best.low, at_best.high)} from full fine-tuning."
 )
 

@@ -76,6 +76,7 @@ def test_the_curves_and_what_is_read_off_them():
     half = robust.halfway(chosen, ["lora"])  # 55 + 6 + seed / 2 against the start, 60
     assert half["shift"].tolist() == pytest.approx([1, 1.5, 2])
     assert half["target"].tolist() == pytest.approx([-10, -10.5, -11])
+    assert len(robust.halfway(found, ["lora"])) == 2 * 3 and set(robust.halfway(found)["lr"]) == {1e-3, 1e-4}
     assert set(robust.front(chosen)["method"]) <= {"full", "lora", "bitfit", "linear"}
 
 

@@ -113,14 +113,14 @@ def by_seed(frame: pd.DataFrame, column: str = "shift") -> Interval:
 
 
 def halfway(chosen: pd.DataFrame, methods: Sequence[str] | None = None) -> pd.DataFrame:
-    """For each method and seed: shift at ``HALFWAY`` minus the better end, and target there minus the tuned end."""
+    """For each method, rate and seed: shift at ``HALFWAY`` minus the better end, and target minus the tuned end."""
     part = chosen[(chosen["kind"] == "both") & (chosen["method"].isin(methods) if methods is not None else True)]
     rows = []
-    for (method, seed), curve in part.groupby(["method", "seed"]):
+    for (method, lr, seed), curve in part.groupby(["method", "lr", "seed"]):
         at = curve.set_index("alpha")
         over = at.loc[HALFWAY, "shift"] - max(at.loc[0, "shift"], at.loc[1, "shift"])
-        rows.append((method, seed, over, at.loc[HALFWAY, "target"] - at.loc[1, "target"]))
-    return pd.DataFrame(rows, columns=["method", "seed", "shift", "target"])
+        rows.append((method, lr, seed, over, at.loc[HALFWAY, "target"] - at.loc[1, "target"]))
+    return pd.DataFrame(rows, columns=["method", "lr", "seed", "shift", "target"])
 
 
 def balance(chosen: pd.DataFrame) -> pd.DataFrame:
