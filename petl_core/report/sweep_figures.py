@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,7 +57,7 @@ def _size_panel(ax: Axes, part: pd.DataFrame, fell: np.ndarray) -> None:
                 ax.axhspan(one["low"], one["high"], color=shown.colour, alpha=0.12, lw=0)
             continue
         errors = [cell["mean"] - cell["low"], cell["high"] - cell["mean"]]
-        mark = {"marker": shown.marker, "ms": 5.5, "mec": "white", "mew": 0.5}
+        mark: dict[str, Any] = {"marker": shown.marker, "ms": 5.5, "mec": "white", "mew": 0.5}
         ax.errorbar(cell["percent"], cell["mean"], errors, color=shown.colour, lw=1.2, elinewidth=0.8, **mark)
     for row in part[fell].itertuples():
         place = (row.percent, low + 0.06 * (high - low))
@@ -93,7 +94,12 @@ def gap_by_images(gaps: Mapping[str, pd.DataFrame], title: str, labels: Mapping[
                 part = table[table["task"] == task].sort_values("images")
                 errors = [part["mean"] - part["low"], part["high"] - part["mean"]]
                 colour = ("#d55e00", "#0072b2", "#009e73")[i % 3]
-                mark = {"marker": "os^"[i % 3], "ms": 6, "mfc": "white" if k else colour, "ls": "--" if k else "-"}
+                mark: dict[str, Any] = {
+                    "marker": "os^"[i % 3],
+                    "ms": 6,
+                    "mfc": "white" if k else colour,
+                    "ls": "--" if k else "-",
+                }
                 x = part["images"] * (1 + 0.06 * (2 * k - 1))
                 ax.errorbar(x, part["mean"], errors, color=colour, lw=1.3, capsize=3, label=f"{label}, {how}", **mark)
         ax.set_xscale("log")
