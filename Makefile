@@ -57,6 +57,7 @@ book: $(VENV)/.ready ## build the book from the committed notebooks into runs/bo
 
 bench: $(VENV)/.ready ## speed and size, ours beside HF peft and a bare timm loop
 	$(PY) tests/benchmarks/bench_steps.py
+	$(PY) tests/benchmarks/bench_analyses.py
 
 lock: ## make requirements.txt anew from the ranges in pyproject.toml (needs the network)
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)

@@ -6,6 +6,7 @@ too. So the comparison that says something about *methods* is the one with as ma
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,14 +95,23 @@ def summary(found: Predictions, how: str = "logit") -> dict[str, float]:
     """
     right = found.correct.mean(axis=1) * 100
     means = pd.Series(right).groupby(found.runs["method"].to_numpy()).mean()
-    members = [found.of(seeds=[seed]) for seed in sorted(set(found.runs["seed"]))]
+    seeds = found.runs["seed"].to_numpy()
+    members = [np.flatnonzero(seeds == seed).tolist() for seed in sorted(set(seeds))]
+    correct = found.correct
     return {
         "mean single": float(right.mean()),
         "worst single": float(means.min()),
         "best single": float(means.max()),
-        "ensemble": float(np.mean([accuracy(combine(part.logits, how), part.labels) for part in members])),
-        "oracle": float(np.mean([oracle(part.correct) for part in members])),
+        "ensemble": float(np.mean([_together(found, index, how) for index in members])),
+        "oracle": float(np.mean([oracle(correct[index]) for index in members])),
     }
+
+
+def _together(found: Predictions, index: list[int], how: str) -> float:
+    """Accuracy (%) of the ensemble of the runs at these places."""
+    if how == "logit":  # the sum's largest class is the mean's, and needs no copy of the members
+        return accuracy(functools.reduce(np.add, (found.logits[i] for i in index)), found.labels)
+    return accuracy(combine(found.logits[index], how), found.labels)
 
 
 def same_size(found: Predictions, size: int, how: str = "logit", draws: int = 200) -> pd.DataFrame:
@@ -133,7 +143,7 @@ def same_size(found: Predictions, size: int, how: str = "logit", draws: int = 20
         if absent:
             raise UserError(f"no predictions on {found.task} by {absent[0][0]} seed {absent[0][1]}; run it")
         index = [place[member] for member in members]
-        together = accuracy(combine(found.logits[index], how), found.labels)
+        together = _together(found, index, how)
         name = " + ".join(f"{m}/{s}" for m, s in members)
         rows.append((kind, name, float(right[index].mean()), float(right[index].max()), together))
     return pd.DataFrame(rows, columns=["kind", "members", "single", "best", "accuracy"])

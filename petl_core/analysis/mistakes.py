@@ -6,7 +6,7 @@ fixed before the numbers: an interval over tasks on one side of zero decides, an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,18 +18,56 @@ from petl_core.errors import UserError
 from petl_core.records import Records
 
 NEAR = 3.0  # points below a task's best method that count as similar accuracy
+HOLD = 200 * 2**20  # bytes of logits beyond which tasks are not kept
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 
 
-def load(records: Records, runs: pd.DataFrame) -> dict[str, Predictions]:
+class Tasks(Mapping[str, Predictions]):
+    """The predictions of each task, read when they are asked for and kept while all together take ``HOLD`` or less.
+
+    So a study of any number of tasks can be analysed in the memory of one: go through it once (``everything``).
+    """
+
+    def __init__(self, records: Records, runs: Mapping[str, pd.DataFrame]) -> None:
+        self._records, self._runs = records, runs
+        self._held: dict[str, Predictions] = {}
+
+    def __getitem__(self, task: str) -> Predictions:
+        if task not in self._held:
+            runs = self._runs[task]
+            if sum(part.logits.nbytes for part in self._held.values()) > HOLD:
+                self._held.clear()  # before the next is read
+            self._held[task] = predictions.load(self._records, runs)
+        return self._held[task]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._runs)
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+
+def load(records: Records, runs: pd.DataFrame) -> Mapping[str, Predictions]:
     """The predictions of these final runs, by task. A method with a diverged run on a task is left out there."""
-    found = {}
+    wanted = {}
     for task, part in runs.groupby("task", sort=False):
         failed = set(part.loc[part["diverged"].astype(bool), "method"])
-        found[str(task)] = predictions.load(records, part[~part["method"].isin(failed)])
-    if not found:
+        wanted[str(task)] = part[~part["method"].isin(failed)]
+    if not wanted:
         raise UserError("there are no runs to compare predictions of; run the study first")
-    return found
+    return Tasks(records, wanted)
+
+
+def everything(found: Mapping[str, Predictions], size: int = 3) -> dict[str, pd.DataFrame]:
+    """``disagreement``, ``overlaps``, ``ensemble_gains`` and ``equal_sizes`` (of ``size``), task after task."""
+    tables: dict[str, list[pd.DataFrame]] = {}
+    for task, part in found.items():
+        one = {task: part}
+        tables.setdefault("disagreement", []).append(disagreement(one))
+        tables.setdefault("overlaps", []).append(overlaps(one))
+        tables.setdefault("ensemble_gains", []).append(ensemble_gains(one))
+        tables.setdefault("equal_sizes", []).append(equal_sizes(one, size))
+    return {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
 
 
 def disagreement(found: Mapping[str, Predictions]) -> pd.DataFrame:
@@ -118,8 +156,7 @@ def equal_sizes(found: Mapping[str, Predictions], size: int = 3, how: str = "log
 
 def judge(found: Mapping[str, Predictions], size: int = 3) -> pd.DataFrame:
     """Columns part, verdict, evidence: each part of the claim on these tasks."""
-    apart, shared, gains = disagreement(found), overlaps(found), ensemble_gains(found)
-    sizes = equal_sizes(found, size)
+    apart, shared, gains, sizes = everything(found, size).values()
     sure, unsure = (shared[shared["which"] == which] for which in ("confident_correct", "unconfident_wrong"))
     better = gains["ensemble"] - gains["best single"]
     parts: Sequence[tuple[str, pd.Series, str]] = (

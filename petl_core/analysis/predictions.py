@@ -7,6 +7,7 @@ are compared before anything is computed.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -50,7 +51,7 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.runs)
 
-    @property
+    @functools.cached_property
     def classes(self) -> np.ndarray:
         """The predicted classes, (R, n)."""
         return self.logits.argmax(axis=2)
@@ -65,11 +66,11 @@ class Predictions:
         """Softmax of the logits, (R, n, C)."""
         return softmax(self.logits)
 
-    @property
+    @functools.cached_property
     def confidence(self) -> np.ndarray:
         """The probability of the predicted class, (R, n)."""
-        top = self.logits.max(axis=2, keepdims=True)
-        return 1.0 / np.exp(self.logits - top).sum(axis=2)
+        rows = (1.0 / np.exp(one - one.max(axis=1, keepdims=True)).sum(axis=1) for one in self.logits)
+        return np.stack(list(rows))  # run by run: no second array as large as the logits
 
     def of(self, methods: Sequence[str] | None = None, seeds: Sequence[int] | None = None) -> Predictions:
         """The runs of these methods and seeds, in the order given. ``UserError`` naming one that is not there."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from petl_core import methods
@@ -97,7 +99,7 @@ def affinity(results: Results) -> Verdict:
     return trend_verdict(trend_of_size(table, params), EQUAL, behaves=True)
 
 
-def _found(results: Results) -> dict[str, Predictions]:
+def _found(results: Results) -> Mapping[str, Predictions]:
     return mistakes.load(results.records, _peft(results))
 
 
