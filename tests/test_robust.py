@@ -118,8 +118,8 @@ class World(Results):
 @pytest.mark.parametrize(
     ("tops", "words"),
     [
-        (USUAL, ("supported", "supported", "contradicted")),
-        ({**USUAL, "full": (60, 52, 8), "lora": (60, 50, -6), "bitfit": (52, 56, -6)},
+        ({**USUAL, "bitfit": (60, 50.5, 6)}, ("supported", "supported", "contradicted")),
+        ({**USUAL, "full": (60, 52, 8), "lora": (60, 50, -6), "bitfit": (60, 50, -6)},
          ("contradicted", "contradicted", "supported")),
         ({**USUAL, "full": (100, 40, 8)}, ("undecided", "supported", None)),
     ],

@@ -112,6 +112,12 @@ def by_seed(frame: pd.DataFrame, column: str = "shift") -> Interval:
     return interval(frame.groupby("seed")[column].mean().to_numpy())
 
 
+def by_method(pairs: pd.DataFrame) -> Interval:
+    """The mean difference under shift with an interval over methods (each its mean over rates and seeds), because
+    methods and rates differ far more than seeds do."""
+    return interval(pairs.groupby("method")["shift"].mean().to_numpy())
+
+
 def halfway(chosen: pd.DataFrame, methods: Sequence[str] | None = None) -> pd.DataFrame:
     """For each method, rate and seed: shift at ``HALFWAY`` minus the better end, and target minus the tuned end."""
     part = chosen[(chosen["kind"] == "both") & (chosen["method"].isin(methods) if methods is not None else True)]
