@@ -280,9 +280,12 @@ Markdown(
 )
 
 # %%
+change = {name: (robust.tuned(chosen)[name] - zero[name]).mean() for name in SHIFTS}
+up, down = ([name for name in SHIFTS if (change[name] > 0) is above] for above in (True, False))
+message = f"Tuning raises {' and '.join(up) or 'no shift'}, and lowers {' and '.join(down) or 'none'}"
 labels_of = {"v2": "v2: a new sample", "renditions": "renditions", "sketch": "sketch", "hard": "hard pictures"}
 show(
-    shift_figures.each_shift(curves, "The same curves, shift by shift", tuned_methods, labels_of),
+    shift_figures.each_shift(curves, message, tuned_methods, labels_of),
     "Four panels, one for each shift: accuracy on the target against accuracy under that shift, along the interpolation.",
 )
 

@@ -130,7 +130,7 @@ def profile(name: str) -> Profile:
     if name == "quick":
         return Profile(
             name,
-            "eight methods on three tasks, one of each group (about 20 minutes on 2 cores)",
+            "eight methods on three tasks, one of each group (about 15 minutes on 2 cores)",
             backbone="mini",
             tasks=QUICK_TASKS,
             methods=QUICK_METHODS,
@@ -150,7 +150,7 @@ def profile(name: str) -> Profile:
         many = tuple(f"{task}@10000" for task in MANY_SHOT_TASKS)
         return Profile(
             name,
-            "all methods on the whole embedded suite; its records are shipped (about two hours and a half on 2 cores)",
+            "all methods on the whole embedded suite; its records are shipped (about two hours on 2 cores)",
             backbone="mini",
             tasks=everything,
             methods=tuple(methods.names()),

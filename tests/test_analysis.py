@@ -502,3 +502,19 @@ def test_common_means_are_of_what_all_variants_have() -> None:
     other = synthetic(tasks=("e",), variant="longer")
     with pytest.raises(UserError, match="variants tuned, longer have no task in common"):
         tuning.common_means(pd.concat([short, other]), {"tuned": "short", "longer": "long"})
+
+
+def test_the_stratified_bootstrap_knows_nothing_of_differences_between_tasks():
+    constant = accuracy.stratified_bootstrap([[10.0] * 3, [90.0] * 3])
+    assert (constant.mean, constant.low, constant.high, constant.n) == (50, 50, 50, 2)
+    random = np.random.default_rng(1)
+    values = [random.normal(level, 2.0, 30) for level in (10, 50, 90)]
+    found = accuracy.stratified_bootstrap(values)
+    error = np.sqrt(sum(v.var() / 30 for v in values)) / 3  # of the mean of three independent means
+    assert found.mean == pytest.approx(np.mean([v.mean() for v in values]))
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.05)
+    assert found.high - found.low < 0.1 * (np.ptp(np.concatenate(values)))
+    assert str(accuracy.stratified_bootstrap(values)) == str(found)  # the same draws each time
+    for bad in ([], [[1.0], []], [[1.0, np.nan]]):
+        with pytest.raises(UserError, match="finite numbers for each stratum"):
+            accuracy.stratified_bootstrap(bad)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from petl_core.analysis import published
-from petl_core.analysis.accuracy import Interval, interval
+from petl_core.analysis.accuracy import Interval, interval, stratified_bootstrap
 from petl_core.errors import UserError
 
 CELL = ["task", "images", "method", "size"]
@@ -104,6 +104,11 @@ def by_setting(found: pd.DataFrame, picks: pd.DataFrame) -> pd.DataFrame:
 def over_seeds(differences: pd.DataFrame) -> Interval:
     """The mean difference over tasks, with an interval over seeds (each seed's mean over the same tasks)."""
     return interval(differences.groupby("seed")["difference"].mean().to_numpy())
+
+
+def over_tasks_and_seeds(differences: pd.DataFrame) -> Interval:
+    """The same mean with an interval from resampling seeds within each task: ``accuracy.stratified_bootstrap``."""
+    return stratified_bootstrap([part.to_numpy() for _, part in differences.groupby("task")["difference"]])
 
 
 def gap(found: pd.DataFrame, images: int, methods: list[str] | None = None, most: float = SMALL) -> Interval:
