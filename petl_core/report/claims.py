@@ -3,7 +3,8 @@
     python -m petl_core claims [--profile laptop] [--json]
 
 A check returns a ``Verdict``. "Undecided" is an answer: little data, or a control that is absent or does not behave.
-The checks are in ``claims_published`` and ``claims_ours``; their rules were fixed before our numbers were computed.
+The checks are in ``claims_published`` and ``claims_ours``; their rules were fixed before our numbers were computed,
+except where chapter 08 says otherwise (C11, C12).
 """
 
 from __future__ import annotations
