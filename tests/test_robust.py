@@ -105,6 +105,12 @@ def test_the_balance_at_matched_levels():
     assert set(table["best"]) == {"lora"}
 
 
+def test_curves_that_do_not_rise_have_no_balance():
+    tops = {"linear": (39, 58, 0), "full": (40, 50, 0), "lora": (38, 56, 0), "bitfit": (38, 50, 0)}
+    flat = robust.curves(*world_results(bent(tops), seeds=(0,)), "robustness_chosen")
+    assert robust.balance(flat).empty
+
+
 class World(Results):
     """Results with a table and records made here."""
 

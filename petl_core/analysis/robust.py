@@ -144,6 +144,8 @@ def balance(chosen: pd.DataFrame) -> pd.DataFrame:
             raise UserError("the balance of target and shift needs full fine-tuning and a PEFT method")
         start = float(mine.loc[mine["alpha"] == 0, "target"].iloc[0])
         top = min(tops["full"], tops[small].max())
+        if top <= start:  # tuning has not raised the target, so no level lies between
+            continue
         levels = [start + share * (top - start) for share in SHARES]
         table = shift.matched(mine, levels, target="target")
         for share, level in zip(SHARES, levels, strict=True):

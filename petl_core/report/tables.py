@@ -22,7 +22,7 @@ class Table(Styler):
 def table(
     frame: pd.DataFrame, formats: Mapping[str, str | Callable[[Any], str]] | str | None = None, caption: str = ""
 ) -> Table:
-    """The frame as a table without index. ``formats`` by column ("{:.1f}"), or one for all numbers; NaN shows as –.
+    """The frame as a table without index. ``formats`` by column ("{:.1f}"), or one for all floats; NaN shows as –.
 
     Other numbers show as whole numbers or with four digits; a column ``method`` with the methods' titles.
     """
@@ -30,9 +30,10 @@ def table(
     if "method" in shown:
         shown["method"] = shown["method"].map(title)
     numbers = list(shown.select_dtypes("number"))
-    forms: dict[str, Any] = dict.fromkeys(
-        numbers, _plain if formats is None or not isinstance(formats, str) else formats
-    )
+    whole = set(shown.select_dtypes("integer"))
+    forms: dict[str, Any] = {
+        column: formats if isinstance(formats, str) and column not in whole else _plain for column in numbers
+    }
     if formats is not None and not isinstance(formats, str):
         forms |= formats
     shown = shown.rename(columns=lambda column: str(column).replace("_", " "))
