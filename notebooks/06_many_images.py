@@ -186,8 +186,8 @@ table(
 # ### How the difference goes with the number of images
 
 # %%
-small_cells = cells[~cells["method"].isin(["full", "linear"]) & (cells["percent"] <= sweep.SMALL)]
-best = small_cells.loc[small_cells.groupby(["task", "images"])["mean"].idxmax()]
+small_cells = sweep.small_cells(cells)
+best = sweep.best_cells(small_cells)
 lines = {"chosen on validation": sweep.by_setting(found, picks), "best on test": sweep.by_setting(found, best)}
 first, last = gaps[amounts[0]], gaps[most]
 show(

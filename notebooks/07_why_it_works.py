@@ -112,8 +112,6 @@ Code("\n".join(line[16:] for line in source[first : first + 3]), language="pytho
 # Each way has two strengths and two learning rates, so as many trials as every method has:
 
 # %%
-tried = results.table[results.table["variant"].eq("mechanism_trial") & results.table["method"].eq("full")]
-tried = tried.assign(images=tried["task"].map(lambda name: int(name.partition("@")[2] or 1000)))
 picks = results.table[results.table["variant"].isin(mechanism.KINDS) & results.table["method"].eq("full")]
 picks = picks.assign(kind=picks["variant"].map(lambda v: mechanism.KINDS[v] or "full")).drop_duplicates(
     ["task", "kind"]

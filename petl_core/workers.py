@@ -26,6 +26,7 @@ import torch
 
 from petl_core import measures, methods
 from petl_core.data import load_task
+from petl_core.data.many import parts_of_name
 from petl_core.errors import UserError
 from petl_core.model import create_model
 from petl_core.records import Records, RunSpec, StorageError, describe_environment
@@ -152,8 +153,9 @@ def execute(spec: RunSpec, device: str = "cpu", progress: bool = False) -> Run:
 
 def cost(spec: RunSpec) -> float:
     """Work of a run in forward passes of one image, roughly: for the order of runs and the time left."""
-    _, many, size = spec.task.partition("@")
-    count = spec.max_train or (int(size) if many else 1000)
+    images = parts_of_name(spec.task)[1] if "@" in spec.task else 1000
+    split = int("".join(c for c in spec.train_on if c.isdigit()) or 1000)  # train800 has 800 of every 1,000
+    count = spec.max_train or images * split // 1000
     held = spec.max_evaluate or (200 if spec.evaluate_on == "val200" else 1000)
     if spec.method == "linear" and spec.recipe.drop_path == 0.0 and not spec.recipe.flip:
         return count + held + 0.02 * count * spec.recipe.epochs

@@ -57,6 +57,11 @@ def interval(values: Sequence[float] | np.ndarray, level: float = 0.95, kind: st
     raise UserError(f"unknown kind of interval {kind!r}; it is 't' or 'bootstrap'")
 
 
+def interval_over(frame: pd.DataFrame, by: str, column: str) -> Interval:
+    """The mean of a column with its t interval over the means of groups: of seeds, or of methods."""
+    return interval(frame.groupby(by)[column].mean().to_numpy())
+
+
 def stratified_bootstrap(
     values: Sequence[Sequence[float] | np.ndarray], level: float = 0.95, draws: int = 10_000
 ) -> Interval:

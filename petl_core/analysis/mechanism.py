@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from petl_core.analysis.accuracy import Interval, interval
-from petl_core.analysis.select import peft
+from petl_core.analysis import select
+from petl_core.analysis.accuracy import Interval, interval, interval_over
+from petl_core.data.many import parts_of_name
 from petl_core.errors import UserError
 from petl_core.records import Records
 
@@ -20,7 +21,7 @@ HELD = tuple(name for name in KINDS.values() if name)
 
 def small(found: pd.DataFrame) -> list[str]:
     """The PEFT methods among the kinds."""
-    return peft(kind for kind in dict.fromkeys(found["kind"]) if kind not in HELD)
+    return select.peft(kind for kind in dict.fromkeys(found["kind"]) if kind not in HELD)
 
 
 def runs(table: pd.DataFrame, records: Records) -> pd.DataFrame:
@@ -33,26 +34,20 @@ def runs(table: pd.DataFrame, records: Records) -> pd.DataFrame:
     if mine.empty:
         raise UserError("there are no runs of the part 'mechanism'; run it: python -m petl_core study --part mechanism")
     rows = []
-    for row in mine.itertuples():
-        record = records.get(row.digest)
-        if "displacement" not in record.get("measures", {}):
-            raise UserError(
-                f"record {row.digest} ({row.method} on {row.task}) has no displacement; run the study again"
-            )
-        moved = record["measures"]["displacement"]
-        task, _, images = row.task.partition("@")
+    for row in select.at_chance(mine).itertuples():
+        moved = select.measured(records, row, "displacement")
+        task, images = parts_of_name(row.task)
         weights = moved["weights"]
-        accuracy = 100.0 / row.classes if row.diverged else row.accuracy
         rows.append(
             {
                 "task": task,
                 "group": row.group,
-                "images": int(images or 1000),
+                "images": images,
                 "kind": KINDS[row.variant] or row.method,
                 "seed": row.seed,
-                "test": accuracy,
+                "test": row.accuracy,
                 "train": row.train_accuracy,
-                "gap": row.train_accuracy - accuracy,
+                "gap": row.train_accuracy - row.accuracy,
                 "features": moved["features"][-1],
                 "weights": float("nan") if weights is None else sum(weights) / len(weights),
                 "by_block": moved["features"],
@@ -60,10 +55,8 @@ def runs(table: pd.DataFrame, records: Records) -> pd.DataFrame:
             }
         )
     found = pd.DataFrame(rows).sort_values([*SETTING, "kind", "seed"], ignore_index=True)
-    sizes = found.groupby([*SETTING, "kind"])["seed"].nunique()
-    wanted = len(SETTING) and found["seed"].nunique()
-    if (sizes != wanted).any() or found.duplicated([*SETTING, "kind", "seed"]).any():
-        task, images, kind = sizes[sizes != wanted].index[0] if (sizes != wanted).any() else ("?", "?", "?")
+    if lacking := select.without_all_seeds(found, [*SETTING, "kind"]):
+        task, images, kind = lacking
         raise UserError(
             f"{kind} on {task} with {images} images does not have one run for each seed; run the study again"
         )
@@ -89,34 +82,34 @@ def _mean_of(found: pd.DataFrame, kinds: list[str], column: str) -> pd.Series:
     return part.groupby([*SETTING, "seed"])[column].mean()
 
 
+def _from_full(found: pd.DataFrame, column: str) -> pd.Series:
+    """Mean of the PEFT methods minus full fine-tuning, indexed by task, images and seed."""
+    return _mean_of(found, small(found), column) - _mean_of(found, ["full"], column)
+
+
 def lead(found: pd.DataFrame) -> pd.Series:
     """For each setting, mean of the PEFT methods minus full fine-tuning, test accuracy in points."""
-    difference = _mean_of(found, small(found), "test") - _mean_of(found, ["full"], "test")
-    return difference.groupby(SETTING).mean()
+    return _from_full(found, "test").groupby(SETTING).mean()
 
 
 def ahead(found: pd.DataFrame) -> pd.Series:
     """``lead`` where its interval over seeds lies above zero: settings in which PEFT has an advantage to explain."""
-    methods = small(found)
-    difference = _mean_of(found, methods, "test") - _mean_of(found, ["full"], "test")
-    clear = [key for key, part in difference.groupby(SETTING) if interval(part.to_numpy()).low > 0]
-    return lead(found).loc[clear]
+    by_setting = _from_full(found, "test").groupby(SETTING)
+    return lead(found).loc[[key for key, part in by_setting if interval(part.to_numpy()).low > 0]]
 
 
 def train_gap(found: pd.DataFrame) -> Interval:
     """Gap between training and test accuracy, PEFT methods minus full, mean of all settings, interval over seeds."""
-    difference = _mean_of(found, small(found), "gap") - _mean_of(found, ["full"], "gap")
-    return interval(difference.groupby("seed").mean().to_numpy())
+    return interval_over(_from_full(found, "gap").reset_index(), "seed", "gap")
 
 
 def closed(found: pd.DataFrame, where: pd.Series) -> Interval:
     """In the settings ``where``: the better held-back kind (on average over seeds) minus the mean of PEFT methods."""
-    methods = small(found)
     here = found.set_index(SETTING).loc[list(where.index)].reset_index()
     table = pd.concat({kind: _mean_of(here, [kind], "test") for kind in HELD}, axis=1)
     best = table.groupby(SETTING).transform("mean").idxmax(axis=1)
-    held = pd.Series([table.loc[index, kind] for index, kind in best.items()], index=table.index)
-    return interval((held - _mean_of(here, methods, "test")).groupby("seed").mean().to_numpy())
+    held = pd.Series([table.loc[index, kind] for index, kind in best.items()], index=table.index, name="test")
+    return interval_over((held - _mean_of(here, small(here), "test")).reset_index(), "seed", "test")
 
 
 def held_back(found: pd.DataFrame) -> pd.DataFrame:

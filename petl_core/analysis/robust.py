@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from petl_core.analysis import shift
-from petl_core.analysis.accuracy import Interval, interval
+from petl_core.analysis import select, shift
+from petl_core.analysis.accuracy import Interval, interval_over
 from petl_core.analysis.select import peft
 from petl_core.data.world import SHIFTS
 from petl_core.errors import UserError
@@ -37,24 +37,18 @@ def curves(table: pd.DataFrame, records: Records, variant: str = "robustness") -
     if mine["diverged"].any():
         names = ", ".join(sorted(set(mine.loc[mine["diverged"].astype(bool), "method"])))
         raise UserError(f"runs of {names} diverged, so they have no accuracies under shift; lower their rates")
+    if lacking := select.without_all_seeds(mine, ["method", "lr"]):
+        method, lr = lacking
+        raise UserError(f"{method} at rate {lr:g} lacks seeds of {sorted(set(mine['seed']))}; run the study again")
     rows = []
     for row in mine.itertuples():
-        found = records.get(row.digest).get("measures", {}).get("interpolation")
-        if found is None:
-            raise UserError(
-                f"record {row.digest} ({row.method}, rate {row.lr:g}) has no interpolation; run the study again"
-            )
+        found = select.measured(records, row, "interpolation")
         for place, alpha in enumerate(found["alphas"]):
             of = {name: values[place] for name, values in found["both"].items()}
             rows.append(_row(row, alpha, "both", of))
         rows.append(_row(row, HALFWAY, "head", found["head"]))
     frame = pd.DataFrame(rows)
     frame["shift"] = frame[list(SHIFTS)].mean(axis=1)
-    seeds = sorted(set(frame["seed"]))
-    held = frame.groupby(["method", "lr"])["seed"].agg(lambda s: sorted(set(s)) == seeds)
-    if not held.all():
-        method, lr = held[~held].index[0]
-        raise UserError(f"{method} at rate {lr:g} lacks seeds of {seeds}; run the study again")
     zero = frame[(frame["alpha"] == 0) & (frame["kind"] == "both")]
     if zero[["target", *SHIFTS]].round(6).drop_duplicates().shape[0] != 1:
         raise UserError("the ends alpha = 0 differ between runs, but each is the zero-shot model; run the study again")
@@ -109,13 +103,13 @@ def matched_to_full(frame: pd.DataFrame) -> pd.DataFrame:
 
 def by_seed(frame: pd.DataFrame, column: str = "shift") -> Interval:
     """The mean over rows, with an interval over the means of seeds."""
-    return interval(frame.groupby("seed")[column].mean().to_numpy())
+    return interval_over(frame, "seed", column)
 
 
 def by_method(pairs: pd.DataFrame) -> Interval:
     """The mean difference under shift with an interval over methods (each its mean over rates and seeds), because
     methods and rates differ far more than seeds do."""
-    return interval(pairs.groupby("method")["shift"].mean().to_numpy())
+    return interval_over(pairs, "method", "shift")
 
 
 def halfway(chosen: pd.DataFrame, methods: Sequence[str] | None = None) -> pd.DataFrame:

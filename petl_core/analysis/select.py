@@ -7,11 +7,15 @@ holes. What is missing or mixed is an error that names it, because a mean over u
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from petl_core import methods as registry
 from petl_core.errors import UserError
+
+if TYPE_CHECKING:
+    from petl_core.records import Records
 
 NEEDED = (
     "digest",
@@ -81,14 +85,35 @@ def grid(frame: pd.DataFrame, what: str = "the table") -> pd.DataFrame:
         raise UserError(
             f"{what} lacks {len(missing)} of {len(full)} runs: {names}{more}; start the study again to run them"
         )
-    result = frame.sort_values(CELL, ignore_index=True).copy()
-    diverged = result["diverged"].astype(bool)
-    result.loc[diverged, "accuracy"] = 100.0 / result.loc[diverged, "classes"]
+    result = at_chance(frame.sort_values(CELL, ignore_index=True))
     if result["accuracy"].isna().any():
         bad = result[result["accuracy"].isna()].iloc[0]
         raise UserError(f"{what} has a run without accuracy that is not marked as diverged: {_name(bad)}")
-    result.attrs["diverged"] = int(diverged.sum())
+    result.attrs["diverged"] = int(result["diverged"].astype(bool).sum())
     return result
+
+
+def at_chance(frame: pd.DataFrame) -> pd.DataFrame:
+    """A copy in which every diverged run has the accuracy of chance, 100 / classes percent."""
+    result = frame.copy()
+    diverged = result["diverged"].astype(bool)
+    result.loc[diverged, "accuracy"] = 100.0 / result.loc[diverged, "classes"]
+    return result
+
+
+def without_all_seeds(frame: pd.DataFrame, cell: list[str]) -> tuple | None:
+    """The first ``cell`` that does not have exactly one row for each seed of the frame; None if all have."""
+    seeds = sorted(set(frame["seed"]))
+    whole = frame.groupby(cell)["seed"].agg(lambda its: sorted(its) == seeds)
+    return None if whole.all() else whole[~whole].index[0]
+
+
+def measured(records: Records, run: Any, name: str) -> dict[str, Any]:
+    """What ``petl_core.measures`` kept under ``name`` of a run (a row of the table). ``UserError`` if nothing."""
+    found = records.get(run.digest).get("measures", {}).get(name)
+    if found is None:
+        raise UserError(f"record {run.digest} ({run.method}, rate {run.lr:g}) has no {name}; run the study again")
+    return found
 
 
 def common(one: pd.DataFrame, two: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

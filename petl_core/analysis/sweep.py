@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from petl_core.analysis import published
-from petl_core.analysis.accuracy import Interval, interval, stratified_bootstrap
+from petl_core.analysis import published, select
+from petl_core.analysis.accuracy import Interval, interval, interval_over, stratified_bootstrap
+from petl_core.data.many import parts_of_name
 from petl_core.errors import UserError
 
 CELL = ["task", "images", "method", "size"]
@@ -27,16 +28,13 @@ def runs(table: pd.DataFrame) -> pd.DataFrame:
     mine = table[(table["variant"] == "many_shot") & (table["stage"] == "final")].copy()
     if mine.empty:
         raise UserError("there are no runs of the part 'many_shot'; run it: python -m petl_core study --part many_shot")
-    mine["images"] = mine["task"].map(lambda name: int(name.partition("@")[2] or 1000))
     mine["spec"] = mine["task"]
-    mine["task"] = mine["task"].map(lambda name: name.partition("@")[0])
+    mine["task"], mine["images"] = zip(*mine["spec"].map(parts_of_name), strict=True)
     mine["size"] = mine["size"].fillna(0).astype(int)
-    diverged = mine["diverged"].astype(bool)
-    mine.loc[diverged, "accuracy"] = 100.0 / mine.loc[diverged, "classes"]
-    seeds = sorted(set(mine["seed"]))
-    counts = mine.groupby(CELL)["seed"].agg(lambda s: sorted(s) == seeds)
-    if not counts.all():
-        task, images, method, size = counts[~counts].index[0]
+    mine = select.at_chance(mine)
+    if lacking := select.without_all_seeds(mine, CELL):
+        task, images, method, size = lacking
+        seeds = sorted(set(mine["seed"]))
         raise UserError(f"{method} of size {size} on {task} with {images} images lacks seeds of {seeds}; run the study")
     whole = mine[mine["method"] == "full"].groupby("task")["params"].max()
     absent = sorted(set(mine["task"]) - set(whole.index))
@@ -67,12 +65,21 @@ def cells(found: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*CELL, "group", "percent", "val", "lr", "mean", "low", "high", "train", "n"])
 
 
+def small_cells(table: pd.DataFrame, most: float = SMALL, methods: list[str] | None = None) -> pd.DataFrame:
+    """Those of ``cells`` that train at most ``most`` per cent of the parameters, of PEFT methods or of ``methods``."""
+    wanted = select.peft(dict.fromkeys(table["method"])) if methods is None else methods
+    return table[table["method"].isin(wanted) & (table["percent"] <= most)]
+
+
+def best_cells(table: pd.DataFrame) -> pd.DataFrame:
+    """Of ``small_cells``, that of the highest mean on the test images for each task and number of images."""
+    return table.loc[table.groupby(["task", "images"])["mean"].idxmax()]
+
+
 def chosen(found: pd.DataFrame, most: float = SMALL, methods: list[str] | None = None) -> pd.DataFrame:
     """For each task and number of images, the cell of highest validation accuracy among PEFT methods (or ``methods``)
     with at most ``most`` per cent of the parameters; ties to fewer parameters. One row each of ``cells``."""
-    table = cells(found)
-    peft = ~table["method"].isin(["full", "linear"]) if methods is None else table["method"].isin(methods)
-    few = table[peft & (table["percent"] <= most)]
+    few = small_cells(cells(found), most, methods)
     if few.empty:
         raise UserError(f"no method has at most {most:g} % of the parameters of full fine-tuning in these runs")
     few = few.sort_values(["val", "percent"], ascending=[False, True])
@@ -103,7 +110,7 @@ def by_setting(found: pd.DataFrame, picks: pd.DataFrame) -> pd.DataFrame:
 
 def over_seeds(differences: pd.DataFrame) -> Interval:
     """The mean difference over tasks, with an interval over seeds (each seed's mean over the same tasks)."""
-    return interval(differences.groupby("seed")["difference"].mean().to_numpy())
+    return interval_over(differences, "seed", "difference")
 
 
 def over_tasks_and_seeds(differences: pd.DataFrame) -> Interval:
@@ -121,9 +128,8 @@ def gap(found: pd.DataFrame, images: int, methods: list[str] | None = None, most
 
 def best_on_test(found: pd.DataFrame, images: int, most: float = SMALL) -> Interval:
     """``gap`` of the cells that are best on the test images: too good, so an upper end of what a choice could give."""
-    table = cells(found[found["images"] == images])
-    few = table[~table["method"].isin(["full", "linear"]) & (table["percent"] <= most)]
-    return over_seeds(against_full(found, few.loc[few.groupby("task")["mean"].idxmax()]))
+    part = found[found["images"] == images]
+    return over_seeds(against_full(part, best_cells(small_cells(cells(part), most))))
 
 
 def collapsed(table: pd.DataFrame, drop: float = 5.0) -> pd.DataFrame:
@@ -157,7 +163,7 @@ def published_gaps() -> pd.DataFrame:
     rows = []
     for (task, images), part in frame.groupby(["task", "train_images"]):
         full = float(part.loc[part["method"] == "full", "accuracy"].iloc[0])
-        peft = part[~part["method"].isin(["full", "linear"]) & (part["params"] <= SMALL / 100 * whole)]
+        peft = small_cells(part.assign(percent=100 * part["params"] / whole))
         best, picked = peft.loc[peft["accuracy"].idxmax()], peft.loc[peft["val_accuracy"].idxmax()]
         rows.append((task, images, full, best["method"], best["accuracy"], picked["method"], picked["accuracy"]))
     names = ["task", "images", "full", "best_on_test", "best", "chosen_on_val", "chosen"]

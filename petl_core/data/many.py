@@ -30,6 +30,12 @@ def cache_folder() -> Path:
     return Path(os.environ.get("PETL_CACHE") or Path(base) / "petl_core")
 
 
+def parts_of_name(name: str) -> tuple[str, int]:
+    """The embedded task and the number of training images that a task's name means; without "@", the shipped ones."""
+    base, _, count = name.partition("@")
+    return base, int(count or COUNTS["train"] + COUNTS["val"])
+
+
 def load_many(name: str) -> Task:
     """The task ``<embedded task>@<training images>``. ``UserError`` for a task or a number that there cannot be."""
     base, _, text = name.partition("@")

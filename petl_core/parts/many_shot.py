@@ -11,6 +11,7 @@ import dataclasses
 from typing import Any
 
 from petl_core import methods
+from petl_core.data.many import parts_of_name
 from petl_core.parts.plan import Cells, PartPlan
 from petl_core.profiles import MANY_SHOT_EPOCHS, MANY_SHOT_TUNE_IMAGES, Profile
 from petl_core.protocol import choose, final_specs, trial_specs, trials
@@ -18,18 +19,13 @@ from petl_core.records import Records, RunSpec
 from petl_core.workers import Planned
 
 
-def images_of(task: str) -> int:
-    """How many training images a task's name means."""
-    return int(task.partition("@")[2] or 1000)
-
-
 def budget(study: Profile, task: str) -> Profile:
     """The profile with the recipes of this part for that many images. At most ``MANY_SHOT_TUNE_IMAGES`` are used in a
     trial. A profile that takes few images of everything (smoke) keeps its own recipes."""
     if study.max_train is not None:
         return study
-    epochs = next(epochs for most, epochs in MANY_SHOT_EPOCHS if images_of(task) <= most)
-    tune = study.tune if images_of(task) == 1000 else dataclasses.replace(study.tune, epochs=epochs)
+    epochs = next(epochs for most, epochs in MANY_SHOT_EPOCHS if parts_of_name(task)[1] <= most)
+    tune = study.tune if parts_of_name(task)[1] == 1000 else dataclasses.replace(study.tune, epochs=epochs)
     return dataclasses.replace(study, tune=tune, final=dataclasses.replace(study.final, epochs=epochs))
 
 
@@ -43,7 +39,7 @@ def sweep_trials(study: Profile, task: str, method: str, fixed: dict[str, Any]) 
     """The tuning runs of one cell of the sweep."""
     study = budget(study, task)
     points = trials(method, study.trials, study.drop_paths, fixed=fixed)
-    if study.max_train is None and images_of(task) > MANY_SHOT_TUNE_IMAGES:
+    if study.max_train is None and parts_of_name(task)[1] > MANY_SHOT_TUNE_IMAGES:
         study = dataclasses.replace(study, max_train=MANY_SHOT_TUNE_IMAGES)
     return trial_specs(study, task, method, points)
 

@@ -23,6 +23,11 @@ def _draw_curve(ax: Axes, curve: pd.DataFrame, method: str, column: str = "shift
     ax.plot(end["target"], end[column], shown.marker, color=shown.colour, ms=8, mec="white", mew=0.6, zorder=4)
 
 
+def _draw_zero_shot(ax: Axes, at: pd.Series) -> None:
+    ax.plot(at["target"], at["shift"], "*", color=INK, ms=15, mec="white", zorder=5)
+    ax.annotate("zero-shot", (at["target"], at["shift"]), (8, 6), textcoords="offset points", fontsize=9)
+
+
 def balance(curves: pd.DataFrame, title: str, methods: Sequence[str], axes_text: tuple[str, str]) -> Figure:
     """Target accuracy across, accuracy under shift upwards; from the zero-shot model (star) to each tuned model (large
     mark) along alpha. ``curves``: method, alpha, target, shift."""
@@ -32,8 +37,7 @@ def balance(curves: pd.DataFrame, title: str, methods: Sequence[str], axes_text:
         ax.axhline(start["shift"], color=GREY, lw=0.8, ls=":")
         for method in methods:
             _draw_curve(ax, curves[curves["method"] == method], method)
-        ax.plot(start["target"], start["shift"], "*", color=INK, ms=15, mec="white", zorder=5)
-        ax.annotate("zero-shot", (start["target"], start["shift"]), (8, 6), textcoords="offset points", fontsize=9)
+        _draw_zero_shot(ax, start)
         ax.set(xlabel=axes_text[0], ylabel=axes_text[1])
         ax.grid(color="#e3e6e8", lw=0.7)
         ax.set_axisbelow(True)
@@ -75,8 +79,7 @@ def rates(ends: pd.DataFrame, zero: pd.Series, title: str, methods: Sequence[str
             means = part.groupby("lr")[["target", "shift"]].mean().sort_index()
             ax.plot(part["target"], part["shift"], shown.marker, color=shown.colour, ms=4, alpha=0.35, mew=0)
             ax.plot(means["target"], means["shift"], color=shown.colour, lw=1, marker=shown.marker, ms=6.5, mec="white")
-        ax.plot(zero["target"], zero["shift"], "*", color=INK, ms=15, mec="white", zorder=5)
-        ax.annotate("zero-shot", (zero["target"], zero["shift"]), (8, 6), textcoords="offset points", fontsize=9)
+        _draw_zero_shot(ax, zero)
         ax.set(xlabel="accuracy on the target (%)", ylabel="mean accuracy under four shifts (%)")
         ax.grid(color="#e3e6e8", lw=0.7)
         fig.legend(handles=_handles(methods), loc="outside lower center", ncols=4)
