@@ -30,6 +30,8 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
 
 class _Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 100  # of the usual 5, connections that come at once are left waiting
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         pass  # a browser hangs up when a page is closed
 
@@ -79,5 +81,6 @@ def browser(chromium: str) -> Iterator[Browser]:
 def context(browser: Browser) -> Iterator[BrowserContext]:
     width, height = page_checks.WIDE
     opened = browser.new_context(viewport={"width": width, "height": height}, reduced_motion="reduce")
+    opened.set_default_timeout(5 * 60_000)  # a machine that does much else is slow, which is no fault of a page
     yield opened
     opened.close()
