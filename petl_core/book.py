@@ -18,10 +18,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from petl_core.book_site import faults, finish
 from petl_core.errors import UserError
 from petl_core.notebooks import FOLDER, ROOT
 
 SOURCE = ROOT / "book"
+WIDGET = "application/vnd.jupyter.widget-view+json"
 CHAPTER_LINK = re.compile(r"\]\((\d\d_\w+)\.ipynb")
 
 
@@ -43,7 +45,10 @@ def _with_descriptions(source: Path, target: Path) -> Path:
     Links between chapters in computed text lead to the pages: MyST-NB leaves those in outputs as they are.
     """
     notebook = json.loads(source.read_text(encoding="utf-8"))
+    notebook["metadata"].pop("widgets", None)
     for cell in notebook["cells"]:
+        if "outputs" in cell:  # a widget is dead without a kernel, and its scripts would come from elsewhere
+            cell["outputs"] = [output for output in cell["outputs"] if WIDGET not in output.get("data", {})]
         for output in cell.get("outputs", []):
             if alt := output.get("metadata", {}).get("image/png", {}).get("alt"):
                 cell["metadata"]["mystnb"] = {"image": {"alt": alt}}
@@ -63,9 +68,13 @@ def build(out: Path, chapters: Path = FOLDER, source: Path = SOURCE) -> Path:
         done = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
         if done.returncode:
             raise RuntimeError(f"the book does not build:\n{done.stdout.replace(str(staged), str(source))}")
+        site = staged / "_build" / "html"
+        finish(site, sorted(chapters.glob("[0-9][0-9]_*.ipynb")))
+        if found := faults(site):
+            raise RuntimeError("the book does not build:\n" + "\n".join(found))
         shutil.rmtree(out, ignore_errors=True)
         out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(staged / "_build" / "html", out)
+        shutil.move(site, out)
     return out / "index.html"
 
 
