@@ -21,6 +21,7 @@ from pathlib import Path
 from petl_core.book_site import faults, finish
 from petl_core.errors import UserError
 from petl_core.notebooks import FOLDER, ROOT
+from petl_core.report import offline
 
 SOURCE = ROOT / "book"
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -52,6 +53,8 @@ def _with_descriptions(source: Path, target: Path) -> Path:
         for output in cell.get("outputs", []):
             if alt := output.get("metadata", {}).get("image/png", {}).get("alt"):
                 cell["metadata"]["mystnb"] = {"image": {"alt": alt}}
+            if payload := output.get("data", {}).get(offline.MIME):
+                output["data"] = {"text/html": offline.page(payload)}
             if text := output.get("data", {}).get("text/markdown"):
                 output["data"]["text/markdown"] = CHAPTER_LINK.sub(r"](\1.html", "".join(text))
     target.write_text(json.dumps(notebook), encoding="utf-8")
@@ -69,6 +72,7 @@ def build(out: Path, chapters: Path = FOLDER, source: Path = SOURCE) -> Path:
         if done.returncode:
             raise RuntimeError(f"the book does not build:\n{done.stdout.replace(str(staged), str(source))}")
         site = staged / "_build" / "html"
+        (site / "_static" / "vega.js").write_text(offline.library(), encoding="utf-8")  # figures.js asks for it
         finish(site, sorted(chapters.glob("[0-9][0-9]_*.ipynb")))
         if found := faults(site):
             raise RuntimeError("the book does not build:\n" + "\n".join(found))

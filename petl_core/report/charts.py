@@ -1,7 +1,8 @@
 """The charts of the offline explorers, for ``report.offline``: Vega-Lite through altair, one function each.
 
 Each takes the frame of all answers and reads the reader's choice from the parameters ``offline.parameter(control)``.
-Methods have the colours of ``report.style``; what is not chosen is grey, so no chart needs a legend of methods.
+Methods have the colours of ``report.style``; what is not chosen is grey, so no chart needs a legend of methods. The
+title becomes the figure's caption, which can wrap on a narrow page.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def _by_title(of: Sequence[str]) -> alt.Scale:
 
 
 def _sized(chart: Any, height: int, message: str) -> Any:
-    return chart.properties(width="container", height=height, title=alt.Title(message, anchor="start", fontSize=13))
+    return chart.properties(width="container", height=height, title=message)
 
 
 def counts(frame: pd.DataFrame) -> Any:
@@ -56,10 +57,12 @@ def sites(frame: pd.DataFrame) -> Any:
         zip(frame["site"], frame["methods"].map(lambda m: 0 if m == "none" else m.count(",") + 1), strict=True)
     )
     rows: list[dict[str, Any]] = []
-    for y, s in enumerate(STATIONS):
+    for place, s in enumerate(STATIONS):
         count = number.get(s.name, 0) if s.kind == "site" else 0
         acting = f"{count} method{'s' * (count != 1)}" if count else ""
-        rows.append({"y": y, "kind": s.kind, "site": s.name, "label": s.label, "block": s.in_block, "acting": acting})
+        rows.append(
+            {"y": place, "kind": s.kind, "site": s.name, "label": s.label, "block": s.in_block, "acting": acting}
+        )
     stations = pd.DataFrame(rows)
     inside = stations[stations["block"]]["y"]
     block = pd.DataFrame([{"top": inside.min() - 0.5, "end": inside.max() + 0.5, "left": 0, "right": 10}])
@@ -117,15 +120,14 @@ def updates(frame: pd.DataFrame) -> Any:
     base = alt.Chart(frame)
     x = alt.X("scale:Q", title="scale of the update")
     y = alt.Y("accuracy (%):Q", title="accuracy on test images (%)", scale=alt.Scale(zero=False))
-    lora = look("lora").colour
-    others = base.mark_line(color=PALE, strokeWidth=1.2).encode(x=x, y=y, detail="rank:N")
-    chosen = base.transform_filter(_is("rank")).mark_line(color=lora, strokeWidth=2.5).encode(x=x, y=y)
-    point = base.transform_filter(_is("rank", "scale")).mark_point(size=140, filled=True, color=lora, opacity=1)
-    ends = base.transform_filter(f"datum.scale === {frame['scale'].max():g}")
-    label = ends.mark_text(align="left", dx=5, color=INK).encode(x=x, y=y, text=alt.Text("rank:Q"))
-    return _sized(
-        others + chosen + point.encode(x=x, y=y) + label, 300, "Each line keeps so many directions of the update"
+    ranks = alt.Scale(scheme="goldorange")
+    legend = alt.Legend(orient="bottom", title="directions kept", symbolType="stroke", symbolStrokeWidth=3)
+    colour = alt.Color("rank:O", scale=ranks, legend=legend)
+    lines = base.mark_line().encode(
+        x=x, y=y, color=colour, strokeWidth=alt.condition(_is("rank"), alt.value(4), alt.value(1.2))
     )
+    point = base.transform_filter(_is("rank", "scale")).mark_point(size=160, filled=True, color=INK, opacity=1)
+    return _sized(lines + point.encode(x=x, y=y), 320, "The learned update, cut to its first directions and scaled")
 
 
 def pairs(frame: pd.DataFrame) -> Any:
@@ -143,13 +145,18 @@ def pairs(frame: pd.DataFrame) -> Any:
     base = alt.Chart(shown).transform_filter(_is("task", "first", "seed"))
     of = list(dict.fromkeys(shown["second"]))
     y = alt.Y("partner:N", title=None, sort=[title(m) for m in of])
-    scale, words = alt.Scale(zero=False), "test accuracy (%): ring alone, disc together, line the first method alone"
+    scale = alt.Scale(zero=False)
     colour = alt.condition(_is("second"), alt.Color("partner:N", scale=_by_title(of), legend=None), alt.value(GREY))
     line = base.mark_rule(color=INK, strokeDash=[4, 3]).encode(x=alt.X("mean(first_alone):Q"))
-    link = base.mark_rule(color=PALE).encode(x=alt.X("alone:Q", scale=scale, title=words), x2="together:Q", y=y)
+    link = base.mark_rule(color=PALE).encode(
+        x=alt.X("alone:Q", scale=scale, title="test accuracy (%)"), x2="together:Q", y=y
+    )
     ring = base.mark_point(size=50, opacity=1).encode(x=alt.X("alone:Q", scale=scale), y=y, color=colour)
     disc = base.mark_point(size=70, filled=True, opacity=1).encode(x="together:Q", y=y, color=colour)
-    return _sized(line + link + ring + disc, 360, "What each partner adds to the first method")
+    message = (
+        "What each partner adds to the first method: ring alone, disc together, dashed line the first method alone"
+    )
+    return _sized(line + link + ring + disc, 360, message)
 
 
 def alphas(frame: pd.DataFrame) -> Any:
@@ -179,8 +186,8 @@ def choices(candidates: pd.DataFrame) -> Any:
         of = list(dict.fromkeys(candidates["method"]))
         every = candidates.assign(title=candidates["method"].map(title), at=candidates["params"].clip(lower=NOTHING))
         base = alt.Chart(every.round({"accuracy": 2})).transform_filter(_is("task"))
-        words = f"trained parameters, head not counted (none shown at {NOTHING})"
-        x = alt.X("at:Q", scale=alt.Scale(type="log"), axis=DECADES, title=words)
+        scale = alt.Scale(type="log", domain=[NOTHING, 1.4 * float(every["at"].max())], nice=False)
+        x = alt.X("at:Q", scale=scale, axis=DECADES, title="trained parameters, head not counted")
         y = alt.Y("accuracy:Q", scale=alt.Scale(zero=False), title="test accuracy (%)")
         dots = base.mark_point(size=70, filled=True, opacity=1).encode(
             x=x, y=y, color=alt.Color("title:N", scale=_by_title(of), legend=None), tooltip=["title:N", "accuracy:Q"]
@@ -198,7 +205,11 @@ def choices(candidates: pd.DataFrame) -> Any:
         limit = alt.Chart(pd.DataFrame(sorted(limits, key=lambda row: row["limit"]))).transform_filter(
             _is("parameters")
         )
-        wall = limit.mark_rule(color="#d55e00", strokeDash=[5, 4]).encode(x=alt.X("limit:Q"))
-        return _sized(wall + dots + ring + name, 340, "The method that fits your constraints is ringed")
+        wall = limit.mark_rule(color="#d55e00", strokeDash=[5, 4]).encode(x=alt.X("limit:Q", scale=scale))
+        return _sized(
+            wall + dots + ring + name,
+            340,
+            "The method that fits your constraints is ringed; those that train the head alone stand at the left edge",
+        )
 
     return chart

@@ -41,7 +41,7 @@ def parameter(control: str) -> str:
 
 @dataclass(frozen=True)
 class Offline:
-    """An explorer's answers to all choices of ``controls``. ``table`` shows some of them, ``alt`` says what is drawn."""
+    """An explorer's answers to all choices of ``controls``; ``table`` shows some, ``alt`` says what is drawn."""
 
     name: str
     explorer: Explorer
@@ -60,8 +60,8 @@ class Offline:
         return pd.DataFrame(rows)
 
     def payload(self) -> dict[str, Any]:
-        """What a page needs: a picture, a table, and packed the controls, a sentence for each choice (in the order of
-        ``answers``, the last control fastest) and the Vega-Lite spec with its data."""
+        """What a page needs: caption, picture, table, and packed the controls, a sentence for each choice (in the order
+        of ``answers``, the last control fastest) and the Vega-Lite spec with its data."""
         import altair
         import vl_convert
 
@@ -76,10 +76,12 @@ class Offline:
             {"name": key, "options": [[value, _label(value)] for value in values], "start": start[key]}
             for key, values in self.controls.items()
         ]
+        caption = spec.pop("title")
         picture = vl_convert.vegalite_to_png(_wide(spec), scale=1.5)
         return {
             "name": self.name,
             "alt": self.alt,
+            "caption": caption,
             "picture": base64.b64encode(_small(picture)).decode(),
             "table": self.table.to_html(),
             "data": _pack(
@@ -103,6 +105,7 @@ def page(payload: Mapping[str, str]) -> str:
         f'<form class="petl-controls" aria-label="Choices of the figure {name}" hidden></form>'
         '<p class="petl-answer" aria-live="polite" hidden></p>'
         f'<div class="petl-picture"><img alt="{alt}" src="data:image/png;base64,{payload["picture"]}"></div>'
+        f"<figcaption>{html.escape(payload['caption'])}</figcaption>"
         f'<details class="petl-table"><summary>Some choices as a table</summary>{payload["table"]}</details>'
         f'<script type="text/plain" class="petl-data">{payload["data"]}</script></figure>'
     )
@@ -116,7 +119,9 @@ def library() -> str:
     import vl_convert
 
     newest = vl_convert.get_vegalite_versions()[-1]
-    return f"(() => {{{vl_convert.javascript_bundle('window.vegaEmbed = vegaEmbed;', vl_version=newest)}}})();\n"
+    script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=newest)
+    script = script.replace("https://vega.github.io/", "/")  # names of formats, which nothing loads
+    return f"(() => {{{script}}})();\n"
 
 
 def unpack(data: str) -> dict[str, Any]:
