@@ -13,7 +13,8 @@ from PIL import Image
 
 import petl_core as pc
 from petl_core import notebooks
-from petl_core.book import stage
+from petl_core.book import SOURCE
+from petl_core.book_stage import stage
 from petl_core.notebook_files import load
 from petl_core.report import explorer, offline
 from petl_core.report.explorer import Answer, Explorer
@@ -74,8 +75,10 @@ def test_choices_that_are_not_on_offer_are_refused(counts: Explorer) -> None:
 
 def test_a_figure_that_is_too_large_for_a_page_is_refused(counts: Explorer) -> None:
     payload = figure(counts, size=[8]).payload()
-    with pytest.raises(pc.UserError, match="'small' has .* at most 300,000"):
+    with pytest.raises(pc.UserError, match=r"'small' has .* at most 300,000"):
         offline.page({**payload, "data": "A" * offline.MOST})
+    with pytest.raises(pc.UserError, match=r"'small' lacks its caption.*make notebooks"):
+        offline.page({key: value for key, value in payload.items() if key != "caption"})
 
 
 def test_text_of_an_answer_cannot_become_markup() -> None:
@@ -117,6 +120,8 @@ def test_the_book_makes_pages_of_figures(counts: Explorer, tmp_path) -> None:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=[output], execution_count=1)])
     path = tmp_path / "07_small.ipynb"
     path.write_text(nbformat.writes(notebook), encoding="utf-8")
-    (staged,) = stage(tmp_path, tmp_path / "book")
-    (shown,) = load(staged).cells[0].outputs
-    assert set(shown["data"]) == {"text/html"} and 'id="figure-small"' in "".join(shown["data"]["text/html"])
+    for paper, scripts in ((False, 1), (True, 0)):
+        (staged,) = stage(tmp_path, tmp_path / f"book{paper}", SOURCE, paper=paper)
+        (shown,) = load(staged).cells[0].outputs
+        text = "".join(shown["data"].pop("text/html"))
+        assert shown["data"] == {} and text.count("<script") == scripts and "294,912" in text

@@ -97,15 +97,26 @@ class Offline:
         return {MIME: self.payload(), "text/html": self.table.to_html(), "text/plain": repr(self.table)}
 
 
-def page(payload: Mapping[str, str]) -> str:
-    """The HTML of a figure in a page of the book, from what a notebook kept. ``UserError`` if it is too large."""
+def page(payload: Mapping[str, str], live: bool = True) -> str:
+    """The HTML of a figure in a page of the book, as a notebook kept it. ``UserError`` if too large or not whole.
+
+    ``live`` is False for paper: picture, caption and table, without what only a script needs.
+    """
+    if missing := {"alt", "caption", "picture", "table", "data"} - set(payload):
+        raise UserError(
+            f"figure '{payload['name']}' lacks its {', '.join(sorted(missing))}; execute again: make notebooks"
+        )
     name, alt = payload["name"], html.escape(payload["alt"])
+    shown = (
+        f'<div class="petl-picture"><img alt="{alt}" src="data:image/png;base64,{payload["picture"]}"></div>'
+        f"<figcaption>{html.escape(payload['caption'])}</figcaption>"
+    )
+    if not live:
+        return f'<figure class="petl-figure">{shown}{payload["table"]}</figure>'
     text = (
         f'<figure class="petl-figure" id="figure-{name}">'
         f'<form class="petl-controls" aria-label="Choices of the figure {name}" hidden></form>'
-        '<p class="petl-answer" aria-live="polite" hidden></p>'
-        f'<div class="petl-picture"><img alt="{alt}" src="data:image/png;base64,{payload["picture"]}"></div>'
-        f"<figcaption>{html.escape(payload['caption'])}</figcaption>"
+        f'<p class="petl-answer" aria-live="polite" hidden></p>{shown}'
         f'<details class="petl-table"><summary>Some choices as a table</summary>{payload["table"]}</details>'
         f'<script type="text/plain" class="petl-data">{payload["data"]}</script></figure>'
     )
