@@ -1,7 +1,7 @@
 """From what Jupyter Book wrote to the site that is shown: complete without a network, small, and checked.
 
-``finish`` adds MathJax and Vega, drops what no page uses, and puts the notebooks that can be downloaded in place. ``faults``
-says what is wrong with a site; a build with faults does not appear.
+``finish`` adds MathJax and Vega, drops what no page uses, and puts the notebooks that can be downloaded in place.
+``faults`` says what is wrong with a site; a build with faults does not appear.
 """
 
 from __future__ import annotations
