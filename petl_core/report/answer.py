@@ -20,6 +20,7 @@ from petl_core.report.guide import FAR, LOSS, NEAR
 from petl_core.report.style import FAMILIES, GREY, INK, Shown, applied, look, show, title
 from petl_core.report.verdict import NOT_RUN
 
+PICTURE = "book/images/which_method.png"
 KINDS = {NEAR: "near the pre-training", FAR: "far from the pre-training"}
 SIZE, DPI = (4.9, 5.9), 160  # inches; 784 pixels wide: sharp at the width of the page, legible at that of a phone
 MARKERS = {"selective": "o", "low-rank": "D", "adapter": "s", "prompt": "^", "other": "v"}
@@ -73,6 +74,25 @@ def picture(facts: Facts) -> Shown:
     alt = f"Two panels of test accuracy against trained parameters, a mark for each method: {said}."
     with plt.rc_context({"savefig.dpi": "figure"}):
         return show(_figure(tables, names, counts, message(facts)), alt)
+
+
+def directive(facts: Facts) -> str:
+    """The figure as the front page shows it, with its description and caption."""
+    runs, plan = facts.tuned, facts.results.profile
+    left = runs["task"].nunique() - sum(its["task"].nunique() for its in runs_of(facts).values())
+    return "\n".join(
+        [
+            f"```{{figure}} {PICTURE.removeprefix('book/')}",
+            f":alt: {picture(facts).alt}",
+            ":width: 540px",
+            "",
+            f"Test accuracy after tuning against trained parameters: {runs['digest'].nunique():,} runs "
+            f"({len(plan.methods)} methods, {runs['task'].nunique()} tasks, {len(plan.seeds)} seeds, equal trials). "
+            f"A task is near the pre-training where full fine-tuning gains little on a linear probe; {left} in the "
+            "middle is left out.",
+            "```",
+        ]
+    )
 
 
 def _figure(tables: dict[str, pd.DataFrame], names: dict[str, str], counts: dict[str, int], text: str) -> Figure:
@@ -137,10 +157,4 @@ def words(facts: Facts) -> str:
         finding = facts.findings[name]
         if finding.verdict.verdict != NOT_RUN:
             lines.append(f"- **{name[0].upper()}{name[1:].rstrip('?')}:** {finding.recommendation}.")
-    runs = facts.tuned["digest"].nunique()
-    plan = facts.results.profile
-    return "\n".join(lines) + (
-        f"\n\nSo say the records of profile {plan.name}: {runs:,} tuned runs ({len(plan.methods)} methods, "
-        f"{len(plan.tasks)} tasks, {len(plan.seeds)} seeds, equal trials, backbone `{plan.backbone}`, 32-pixel images) "
-        "behind the figure, others behind the rest of the list."
-    )
+    return "\n".join(lines)
