@@ -169,6 +169,13 @@ def pick(
     )
 
 
+def recommended(runs: pd.DataFrame, kind: str) -> Pick:
+    """The method without a whole model for each task, on these tasks: near the pre-training the smallest (linear
+    probing counts) within ``LOSS`` points of the best of them, far from it the most accurate."""
+    peft = select.peft(dict.fromkeys(runs["method"]))
+    return pick(runs, "parameters", only=[*peft, "linear"]) if kind == NEAR else pick(runs, only=peft)
+
+
 def size_pays(runs: pd.DataFrame) -> Interval:
     """On these tasks: mean accuracy of the larger half of PEFT methods minus that of the smaller half, over tasks."""
     peft = runs[runs["method"].isin(select.peft(dict.fromkeys(runs["method"])))]
@@ -194,8 +201,7 @@ def _near(results: Results) -> Finding:
     gain = size_pays(runs)
     saved = Interval(-gain.mean, -gain.high, -gain.low, gain.n)
     verdict = judged(saved, "points, small minus large methods", "equal trials", margin=-LOSS, sample="nearer tasks")
-    peft = select.peft(dict.fromkeys(runs["method"]))
-    small = pick(runs, "parameters", only=[*peft, "linear"])
+    small = recommended(runs, NEAR)
     text = f"{title(small.method)} ({small.params:,.0f} parameters): the smallest within {LOSS:g} points"
     return Finding(text, verdict, frozenset(runs["digest"]))
 
@@ -203,7 +209,7 @@ def _near(results: Results) -> Finding:
 def _far(results: Results) -> Finding:
     runs = _of_kind(results, FAR)
     verdict = judged(size_pays(runs), "points, large minus small methods", "equal trials", sample="farther tasks")
-    peft = pick(runs, only=select.peft(dict.fromkeys(runs["method"])))
+    peft = recommended(runs, FAR)
     text = f"{title(peft.best)}" + (f"; of the PEFT methods {title(peft.method)}" if peft.best != peft.method else "")
     return Finding(text, verdict, frozenset(runs["digest"]))
 
