@@ -6,6 +6,8 @@ apart, because which method to take depends on that. The figure is narrow, so th
 
 from __future__ import annotations
 
+import textwrap
+
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -22,7 +24,7 @@ from petl_core.report.verdict import NOT_RUN
 
 PICTURE = "book/images/which_method.png"
 KINDS = {NEAR: "near the pre-training", FAR: "far from the pre-training"}
-SIZE, DPI = (4.9, 5.9), 160  # inches; 784 pixels wide: sharp at the width of the page, legible at that of a phone
+SIZE, DPI, SHOWN = (4.0, 5.6), 200, 460  # inches; dots per inch; width on the page: narrow, so legible on a phone
 MARKERS = {"selective": "o", "low-rank": "D", "adapter": "s", "prompt": "^", "other": "v"}
 NAMED = (  # situations of the guide that the front page lists, from common to special
     "few labels: PEFT, linear or full?",
@@ -53,10 +55,10 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
 def message(facts: Facts) -> str:
     """The title of the figure."""
     near, far = (title(guide.recommended(runs, kind).method) for kind, runs in runs_of(facts).items())
-    return (
-        f"Near the pre-training take {near}, the smallest within {LOSS:g} points;\n"
-        f"far from it {far}, the most accurate PEFT method"
+    text = (
+        f"Near the pre-training take {near}, the smallest within {LOSS:g} points; far from it {far}, the most accurate"
     )
+    return textwrap.fill(f"{text} PEFT method", 52)
 
 
 def picture(facts: Facts) -> Shown:
@@ -84,7 +86,7 @@ def directive(facts: Facts) -> str:
         [
             f"```{{figure}} {PICTURE.removeprefix('book/')}",
             f":alt: {picture(facts).alt}",
-            ":width: 540px",
+            f":width: {SHOWN}px",
             "",
             f"Test accuracy after tuning against trained parameters: {runs['digest'].nunique():,} runs "
             f"({len(plan.methods)} methods, {runs['task'].nunique()} tasks, {len(plan.seeds)} seeds, equal trials). "
@@ -108,9 +110,7 @@ def _figure(tables: dict[str, pd.DataFrame], names: dict[str, str], counts: dict
         families = [f for f in FAMILIES if any(look(m).family == f for m in select.peft(tables[NEAR].index))]
         handles = [Line2D([], [], marker=MARKERS[f], ls="", color=FAMILIES[f], ms=5, label=f) for f in families]
         handles.append(Line2D([], [], marker="|", ls="", color=GREY, ms=9, mew=1.5, label="95 % over seeds"))
-        fig.legend(
-            handles=handles, loc="outside lower center", ncols=len(handles), handletextpad=0.1, columnspacing=0.9
-        )
+        fig.legend(handles=handles, loc="outside lower center", ncols=3, handletextpad=0.1, columnspacing=1.2)
         fig.suptitle(text, fontsize=10, ha="left", x=0.01)
         return fig
 
@@ -156,5 +156,10 @@ def words(facts: Facts) -> str:
     for name in NAMED:
         finding = facts.findings[name]
         if finding.verdict.verdict != NOT_RUN:
-            lines.append(f"- **{name[0].upper()}{name[1:].rstrip('?')}:** {finding.recommendation}.")
+            question = name if name.endswith("?") else f"{name}:"
+            lines.append(f"- **{_capital(question)}** {_capital(finding.recommendation)}.")
     return "\n".join(lines)
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]

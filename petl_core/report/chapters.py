@@ -34,7 +34,7 @@ TITLE = re.compile(r"^# # \d+ · (.+)$", re.MULTILINE)
 NEEDS = re.compile(r"You need: (.+?)\. Time: (\d+) minutes")
 NEEDS_NOTHING = re.compile(r"This chapter takes (\d+) minutes")
 SECTION = re.compile(r"^# ## (\d+\.\d+) (.+)$", re.MULTILINE)
-LINK = re.compile(r"\[(?:section )?(\d+\.\d+)\]\([^)\s]*\)")  # a link to a section, on any page of the book
+LINK = re.compile(r"\[(\d+\.\d+)\]\([^)\s]*\)")  # a link to a section, on any page of the book
 
 
 @dataclass(frozen=True)

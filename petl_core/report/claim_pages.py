@@ -55,33 +55,35 @@ def index(facts: Facts) -> str:
 def _claim(claim: claims.Claim, facts: Facts, every: Mapping[str, Chapter]) -> str:
     section = SECTIONS[claim.number]
     where = every[f"{int(section.split('.')[0]):02d}"].sections[section]
+    verdicts = {
+        "On the published numbers": facts.published[claim.number],
+        f"On our records (profile {facts.results.profile.name})": facts.ours[claim.number],
+    }
     rows = {
-        "The published numbers": _verdict(facts.published[claim.number]),
-        f"Our records (profile {facts.results.profile.name})": _verdict(facts.ours[claim.number]),
         "The study's figure": escaped(claim.published),
         "What is computed": escaped(claim.check),
         "What would refute it": escaped(claim.falsifier),
         "Read on": section_link(section, every, f"section {section}, {where}"),
     }
     lines = [f"({claim.number.lower()})=", f"## {claim.number} · {claim.text.rstrip('.')}", ""]
-    for name, text in rows.items():
-        if text != "–":
-            lines += [name, f": {text}", ""]
-    return "\n".join(lines).rstrip()
+    for where_found, verdict in verdicts.items():
+        lines += [f"{where_found}: {verdict.verdict}", f": {_evidence(verdict)}", ""]
+    return "\n".join([*lines, *(f"- *{name}:* {text}" for name, text in rows.items() if text != "–")])
 
 
-def _verdict(verdict: Verdict) -> str:
-    """A verdict in words: the effect and what is claimed of it, the control, the note."""
-    said = [f"**{verdict.verdict}**"]
+def _evidence(verdict: Verdict) -> str:
+    """What a verdict rests on: the effect and what is claimed of it, the control, the note."""
+    said = []
     if verdict.size:
-        bound = f"; claimed is {'below' if verdict.below else 'above'} {verdict.threshold + 0.0:.3g}"
-        said[0] += f" · {verdict.size}" + (bound if math.isfinite(verdict.low) else "")
+        side = "below" if verdict.below else "above"
+        bound = f" (the claim: {side} {verdict.threshold + 0.0:.3g})" if math.isfinite(verdict.low) else ""
+        said.append(verdict.size + bound)
     if verdict.control:
         kind = "*Control:*" if verdict.behaves else "*Control, which fails:*"
         said.append(f"{kind} {escaped(verdict.control)}")
     if verdict.note:
-        said.append(f"*Note:* {escaped(verdict.note)}")
-    return ". ".join(said) + "."
+        said.append(f"*Note:* {escaped(verdict.note)}" if said else escaped(verdict.note))
+    return ". ".join(said) + "." if said else "No effect."
 
 
 def escaped(text: str) -> str:

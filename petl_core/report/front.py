@@ -3,9 +3,9 @@
     python -m petl_core.report.front            # write them
     python -m petl_core.report.front --check    # are they what the shipped records say?
 
-A part stands between two marks, ``<!-- computed: NAME: begin -->`` and ``<!-- computed: NAME: end -->``; everything else
-on a page is written by hand. In the book's pages, links to sections of chapters (``[4.5](...)``) are brought to where
-the section is now.
+A part stands between two marks, ``<!-- computed: NAME: begin -->`` and ``<!-- computed: NAME: end -->``; all else on a
+page is written by hand. In the book's pages, links to sections of chapters (``[4.5](...)``) are brought to where the
+section is now.
 """
 
 from __future__ import annotations

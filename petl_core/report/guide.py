@@ -344,7 +344,14 @@ SITUATIONS = (
         "images will shift after training",
         "08",
         "PEFT rather than plain full fine-tuning",
-        of_claim("C11", {SUPPORTED: "PEFT", CONTRADICTED: "full fine-tuning", OPEN: "either, at matched accuracy"}),
+        of_claim(
+            "C11",
+            {
+                SUPPORTED: "PEFT",
+                CONTRADICTED: "full fine-tuning",
+                OPEN: "PEFT or full fine-tuning: undecided at matched accuracy",
+            },
+        ),
     ),
     Situation(
         "shift, and the model is PEFT",

@@ -73,12 +73,12 @@ def _label(cls: type[Method]) -> str:
 
 
 def table() -> str:
-    """All methods in four narrow columns: family, parameters on the reference backbone, does it merge."""
+    """All methods in three narrow columns: name, parameters on the reference backbone, does it merge."""
     config = config_of(REFERENCE)
-    lines = ["| method | family | parameters | merges |", "|---|---|--:|---|"]
+    lines = ["| method | parameters | merges |", "|---|--:|---|"]
     for cls in by_family():
         count, merges = cls().count(config), "yes" if cls.mergeable else "no"
-        lines.append(f"| {{ref}}`{cls.title} <{_label(cls)}>` | {cls.family} | {count:,} | {merges} |")
+        lines.append(f"| {{ref}}`{cls.title} <{_label(cls)}>` | {count:,} | {merges} |")
     return "\n".join(lines)
 
 
