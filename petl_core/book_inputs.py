@@ -41,6 +41,7 @@ def unfinished(path: Path) -> Iterator[str]:
 def _committed_problems() -> Iterator[str]:
     """What is wrong with the committed notebooks and the front page, given the sources and the shipped records."""
     from petl_core.report import front
+    from petl_core.report.facts import Facts
     from petl_core.report.results import open_results
 
     missing = [folder for folder in (RESULTS, PUBLISHED) if not folder.is_dir() or not any(folder.iterdir())]
@@ -50,5 +51,5 @@ def _committed_problems() -> Iterator[str]:
         return
     for source in sources():
         yield from check(source)
-    for problem in front.problems(ROOT, open_results(front.PROFILE)):
+    for problem in front.problems(ROOT, Facts(open_results(front.PROFILE))):
         yield f"{problem}: python -m petl_core.report.front"

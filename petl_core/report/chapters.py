@@ -69,7 +69,7 @@ def read(source: Path) -> Chapter:
         )
     if number not in QUESTIONS:
         raise UserError(f"{source.name} has no question; add one to QUESTIONS in petl_core/report/chapters.py")
-    minutes = int(needs[2] if needs else alone[1]) if needs or alone else 0
+    minutes = int(needs[2] if needs else alone[1] if alone else 0)
     sections = {found[1]: found[2].strip() for found in SECTION.finditer(text)}
     return Chapter(
         number, source.stem, title[1].strip(), QUESTIONS[number], needs[1] if needs else "", minutes, sections
