@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         run.add_argument(f"--{name}", type=kind, help=text)
     run.add_argument("--flip", action="store_true", help="mirror half of the training images")
-    run.add_argument("--normalise", choices=["backbone", "none"], help="of images (default: backbone)")
+    run.add_argument("--normalise", choices=["backbone", "imagenet", "none"], help="of images (default: backbone)")
     run.add_argument("--seed", type=int, default=0, help="fixes everything random (default: 0)")
     run.add_argument("--train-on", default="train1000", metavar="SPLIT", help="default: train1000")
     run.add_argument("--evaluate-on", default="test", metavar="SPLIT", help="default: test")
