@@ -138,14 +138,15 @@ Markdown(" ".join(lines) or "At this profile there are too few tasks or methods 
 #
 # The same records, for your constraints: the kind of task, what matters (*accuracy*: the highest mean; *size*: the fewest parameters
 # within `give_up` points of the best; *merging*: the same among methods that fold into a plain ViT), and a limit on trained
-# parameters. Every answer names the records behind it. Without a live kernel, the table shows some choices.
+# parameters. Every answer names the records behind it.
 
 # %%
 chooser = guide.chooser(results)
 some = [{"matters": "accuracy"}, {"matters": "merging"}, {"parameters": "3,000"}, {"give_up": 5.0}]
 some += [{"task": kind} for kind in (guide.NEAR, guide.FAR) if kind in kinds]
 forms = {"accuracy (%)": "{:.1f}", "trained": "{:,.0f}", **dict.fromkeys(("to the best", "from", "to"), "{:+.1f}")}
-display(table(chooser.static(*some), forms))
+alt = "Test accuracy against trained parameters of every method; the one that fits the constraints is ringed."
+display(chooser.offline("choices", table(chooser.static(*some), forms), alt))
 chooser.widget()
 
 # %%
