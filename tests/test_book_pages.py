@@ -162,7 +162,7 @@ def test_chapters_are_read_from_their_sources(repository: Path) -> None:
     for chapter in every.values():
         assert 10 <= chapter.minutes <= 90 and len(chapter.sections) >= 5
         assert (repository / "notebooks" / f"{chapter.stem}.py").is_file()
-    assert every["00"].needs == "" and every["04"].needs
+    assert all(chapter.needs for number, chapter in every.items() if number != "00")
     assert set(claim_pages.SECTIONS) == {f"C{n}" for n in range(1, 16)}
 
 

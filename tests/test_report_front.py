@@ -15,19 +15,24 @@ from petl_core.analysis import select
 from petl_core.errors import UserError
 from petl_core.report import answer, claim_pages, data_pages, front, guide, method_pages, summary
 from petl_core.report.facts import Facts
-from petl_core.report.results import open_results
+from petl_core.report.results import Results, open_results
 from petl_core.report.style import title
 from petl_core.report.verdict import CONTRADICTED, SUPPORTED, UNDECIDED, Verdict
 
 
 @pytest.fixture(scope="module")
-def facts() -> Facts:
-    return Facts(open_results(front.PROFILE))
+def results() -> Results:
+    return open_results(front.PROFILE)
+
+
+@pytest.fixture(scope="module")
+def facts(results: Results) -> Facts:
+    return front.facts_of(results)
 
 
 @pytest.fixture
 def copy(repository: Path, tmp_path: Path) -> Path:
-    for name in (*front.PAGES, *front.PICTURES):
+    for name in front.FILES:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(repository / name, tmp_path / name)
     return tmp_path
@@ -44,20 +49,20 @@ def blank(path: Path) -> None:
         Image.new("RGB", picture.size, "white").save(path)
 
 
-def test_the_pages_are_what_the_records_say(repository: Path, facts: Facts) -> None:
-    assert front.problems(repository, facts) == []
+def test_the_pages_are_what_the_records_say(repository: Path, results: Results) -> None:
+    assert front.problems(repository, results) == []
 
 
-def test_changed_numbers_links_and_pictures_are_found_and_mended(copy: Path, facts: Facts) -> None:
+def test_changed_numbers_links_and_pictures_are_found_and_mended(copy: Path, results: Results) -> None:
     edit(copy / "README.md", "tuning trials each", "tuning trial each")
     edit(copy / "book/claims.md", f"numbers: {UNDECIDED}", f"numbers: {SUPPORTED}")
     edit(copy / "book/glossary.md", "[4.5](notebooks/04", "[4.5](notebooks/03")
     blank(copy / answer.PICTURE)
-    found = front.problems(copy, facts)
+    found = front.problems(copy, results)
     changed = ("README.md", "book/claims.md", "book/glossary.md", answer.PICTURE)
     assert [problem.partition(":")[0] for problem in found] == list(changed)
-    front.write(copy, facts)
-    assert front.problems(copy, facts) == []
+    front.write(copy, results)
+    assert front.problems(copy, results) == []
 
 
 @pytest.mark.parametrize(
@@ -76,12 +81,12 @@ def test_a_page_without_its_marks_is_refused(copy: Path, facts: Facts, broken, m
         front.page(page, parts, facts)
 
 
-def test_nothing_is_written_if_one_page_cannot_be(copy: Path, facts: Facts) -> None:
+def test_nothing_is_written_if_one_page_cannot_be(copy: Path, results: Results) -> None:
     edit(copy / "README.md", "tuning trials each", "tuning trial each")
     (copy / "book/cite.md").write_text("no marks", "utf-8")
-    before = {name: (copy / name).read_bytes() for name in (*front.PAGES, *front.PICTURES)}
+    before = {name: (copy / name).read_bytes() for name in front.FILES}
     with pytest.raises(UserError, match=r"cite\.md needs the marks"):
-        front.write(copy, facts)
+        front.write(copy, results)
     assert before == {name: (copy / name).read_bytes() for name in before}
 
 
@@ -189,10 +194,10 @@ def test_formulas_are_typeset_and_markup_is_not_made() -> None:
     assert method_pages.typeset("12 L r^2 of ``qkv`` and a_b * c") == "12 L r² of `qkv` and a\\_b · c"
 
 
-def test_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, facts: Facts) -> None:
-    monkeypatch.setattr(front, "Facts", lambda results: facts)
+def test_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, results: Results) -> None:
+    monkeypatch.setattr(front, "open_results", lambda profile: results)
     assert front.main(["--check"]) == 0
     assert "what the records say" in capsys.readouterr().out
-    monkeypatch.setattr(front, "problems", lambda root, facts: ["README.md: something"])
+    monkeypatch.setattr(front, "problems", lambda root, results: ["README.md: something"])
     assert front.main(["--check"]) == 1
     assert "README.md: something" in capsys.readouterr().out
