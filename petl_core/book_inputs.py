@@ -12,7 +12,7 @@ from petl_core.paths import PUBLISHED, RESULTS
 
 
 def require_sound(chapters: list[Path]) -> None:
-    """Raise UserError naming what is not as it should be: notebooks; for the committed ones, records and the front page."""
+    """Raise UserError naming what is unsound: a notebook; for the committed ones also records and the front page."""
     found = [problem for path in chapters for problem in unfinished(path)]
     if all(path.resolve().parent == FOLDER for path in chapters) and not found:
         found = list(_committed_problems())
