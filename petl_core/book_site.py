@@ -24,6 +24,7 @@ MATHJAX_PARTS = ("tex-chtml.js", "input/tex/extensions/*.js", "output/chtml/font
 MATHJAX_TAGS = re.compile(r"\s*<script>window\.MathJax = .*?</script>|\s*<script[^>]*/mathjax/[^>]*></script>")
 FORMULA = re.compile(r'class="(?:[\w-]+ )*math[ "]')
 UNUSED = (".buildinfo", "_static/**/*.map", "_static/**/*.html", "_static/locales")
+LIST_ITEM = ('role="doc-biblioentry"', 'role="listitem"')  # what docutils writes is withdrawn: no entry of a list
 FIGURE = 'class="petl-data"'  # on pages with an interactive figure
 FIRST = re.compile(r'http-equiv="refresh"[^>]*url=([^">]+)', re.IGNORECASE)
 
@@ -35,9 +36,8 @@ def finish(site: Path, notebooks: Iterable[Path]) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     pages = sorted(site.rglob("*.html"))
     for path in pages:
-        text = path.read_text(encoding="utf-8")
-        if not FORMULA.search(text):
-            path.write_text(MATHJAX_TAGS.sub("", text), encoding="utf-8")
+        text = path.read_text(encoding="utf-8").replace(*LIST_ITEM)
+        path.write_text(text if FORMULA.search(text) else MATHJAX_TAGS.sub("", text), encoding="utf-8")
     add_mathjax(site / "_static" / "mathjax")
     if any(FIGURE in path.read_text(encoding="utf-8") for path in pages):
         (site / "_static" / "vega.js").write_text(offline.library(), encoding="utf-8")  # figures.js asks for it

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import http.server
 import os
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +14,8 @@ import page_checks
 import pytest
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
-from petl_core import book
+from petl_core import book, book_print
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 ARGUMENTS += ["--disable-component-update", "--disable-sync", "--disable-quic"]
 
@@ -62,9 +60,9 @@ def address(site: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """The browser's program; without one the test is skipped, or fails where PETL_REQUIRE_BROWSER is 1."""
-    program = os.environ.get("PETL_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    program = book_print.find_browser()
     if program is None:
-        why = f"no browser: install Chromium (found none of {', '.join(NAMES)}), or name one in PETL_CHROMIUM"
+        why = f"no browser: install Chromium, or name a program like it in the variable {book_print.BROWSER}"
         (pytest.fail if os.environ.get("PETL_REQUIRE_BROWSER") == "1" else pytest.skip)(why)
     return program
 
