@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from petl_core.errors import UserError
 from petl_core.notebooks import FOLDER, ROOT
 
 SOURCE = ROOT / "book"
+COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
 def build(out: Path, chapters: Path = FOLDER, source: Path = SOURCE) -> Path:
@@ -77,11 +79,12 @@ def run_jupyter_book(staged: Path, builder: str, source: Path) -> Path:
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**os.environ, "PYTHONHASHSEED": "0", "NO_COLOR": "1"},
+        env={**os.environ, "PYTHONHASHSEED": "0"},
         check=False,
     )
     if done.returncode:
-        raise RuntimeError(f"the book does not build:\n{done.stdout.replace(str(staged), str(source))}")
+        words = COLOUR.sub("", done.stdout).replace(str(staged), str(source))
+        raise RuntimeError(f"the book does not build:\n{words}")
     return staged / "_build" / builder
 
 

@@ -12,7 +12,7 @@ from petl_core.paths import PUBLISHED, RESULTS
 
 
 def require_sound(chapters: list[Path]) -> None:
-    """Raise UserError naming what is not sound: notebooks, and with the committed ones records and the front page."""
+    """Raise UserError naming what is unsound: a notebook; for the committed ones also records and the front page."""
     found = [problem for path in chapters for problem in unfinished(path)]
     if all(path.resolve().parent == FOLDER for path in chapters) and not found:
         found = list(_committed_problems())
@@ -41,7 +41,6 @@ def unfinished(path: Path) -> Iterator[str]:
 def _committed_problems() -> Iterator[str]:
     """What is wrong with the committed notebooks and the front page, given the sources and the shipped records."""
     from petl_core.report import front
-    from petl_core.report.facts import Facts
     from petl_core.report.results import open_results
 
     missing = [folder for folder in (RESULTS, PUBLISHED) if not folder.is_dir() or not any(folder.iterdir())]
@@ -51,5 +50,5 @@ def _committed_problems() -> Iterator[str]:
         return
     for source in sources():
         yield from check(source)
-    for problem in front.problems(ROOT, Facts(open_results(front.PROFILE))):
+    for problem in front.problems(ROOT, open_results(front.PROFILE)):
         yield f"{problem}: python -m petl_core.report.front"

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 LOADED_LINKS = {"stylesheet", "preload", "modulepreload", "prefetch", "preconnect", "dns-prefetch", "icon", "manifest"}
 LOADED = {"src", "poster", "data"}  # attributes whose address a browser loads, whatever the element
-IN_CSS = re.compile(r"(?:url\(|@import)\s*(?:\"([^\"]*)\"|'([^']*)'|([^)\"'\s;]+))", re.IGNORECASE)
+IN_CSS = re.compile(r"url\(\s*([^)\"'\s]+)|(?:url\(|@import)\s*(?:\"([^\"]*)\"|'([^']*)')", re.IGNORECASE)
 # In a script any text may be an address; these are: one of a file that scripts load, or of a host that serves them.
 IN_SCRIPT = re.compile(
     r"[\"'`]((?:https?:)?//[\w.-]+\.\w+/[^\"'`\s]*?\.(?:m?js|css|json|wasm|woff2?|ttf)(?:\?[^\"'`\s]*)?|"

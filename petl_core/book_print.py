@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -18,7 +19,7 @@ from petl_core.book_site import first_page
 BROWSER = "PETL_BROWSER"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 MACOS = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
-SECONDS = 300
+SECONDS = 900
 # On one page with everything in it the theme's sidebars and search lead nowhere; each chapter begins a page.
 STYLE = """<style>
 .bd-header, .bd-header-article, .bd-sidebar-primary, .bd-sidebar-secondary, .prev-next-area {
@@ -53,12 +54,14 @@ def find_browser() -> str | None:
 
 def to_pdf(browser: str, site: Path, target: Path) -> None:
     """Print ``index.html`` of ``site`` to ``target``; RuntimeError with the browser's words if it does not."""
-    with served(site) as address:
+    with served(site) as address, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [
             browser,
             "--headless",
             "--no-sandbox",  # the page is our own, and sandboxes need rights that containers do not give
             "--disable-gpu",
+            f"--user-data-dir={profile}",  # not the reader's own, which may be in use
+            "--no-first-run",
             "--disable-background-networking",
             "--disable-component-update",
             "--disable-sync",

@@ -283,7 +283,7 @@ def _run(options: argparse.Namespace, _: list[str]) -> int:
 
 def _study(options: argparse.Namespace, _: list[str]) -> int:
     from petl_core import study
-    from petl_core.records import Records, compare, pack, unpack
+    from petl_core.records import Records, compare, pack
 
     profile = study.profile(options.profile)
     if options.backbone:
@@ -291,20 +291,16 @@ def _study(options: argparse.Namespace, _: list[str]) -> int:
     records = Records(options.results)
     if options.compare and not Records(options.compare).digests():
         raise UserError(f"there are no records in {options.compare} to compare with; give --compare another folder")
-    if options.reuse:
-        shipped = Records(options.reuse)
-        if not shipped.digests():
-            raise UserError(f"there are no records in {options.reuse} to reuse; give --reuse another folder")
-        plan = study.plan_trials(profile, options.part) + study.plan_finals(profile, shipped, options.part)
-        records.check_writable()
-        print(f"took over {unpack(shipped, records, dict.fromkeys(p.spec.digest for p in plan))} records")
+    shipped = Records(options.reuse) if options.reuse else None
+    if shipped is not None and not shipped.digests():
+        raise UserError(f"there are no records in {options.reuse} to reuse; give --reuse another folder")
     if options.plan:
         trials = {p.spec.digest for p in study.plan_trials(profile, options.part)}
         finals = {p.spec.digest for p in study.plan_finals(profile, records, options.part)}
         there = sum(records.has(digest) for digest in trials | finals)
         print(f"{len(trials)} trials and {len(finals)} final runs that are known so far; {there} are there already")
         return 0
-    outcome = study.run_study(profile, records, options.workers, options.part, options.device)
+    outcome = study.run_study(profile, records, options.workers, options.part, options.device, reuse=shipped)
     print(outcome.report())
     if options.pack:
         plan = study.plan_trials(profile, options.part) + study.plan_finals(profile, records, options.part)

@@ -6,6 +6,7 @@ apart, because which method to take depends on that. The figure is narrow, so th
 
 from __future__ import annotations
 
+import functools
 import textwrap
 
 import pandas as pd
@@ -61,6 +62,7 @@ def message(facts: Facts) -> str:
     return textwrap.fill(f"{text} PEFT method", 52)
 
 
+@functools.lru_cache(maxsize=1)
 def picture(facts: Facts) -> Shown:
     """Accuracy against trained parameters, near the pre-training and far from it; the recommended methods named."""
     runs = runs_of(facts)

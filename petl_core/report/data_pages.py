@@ -193,7 +193,7 @@ def measured_costs(folder: Path = DATA / "costs") -> str:
         file = json.loads(path.read_text(encoding="utf-8"))
         said = file["settings"]
         lines.append(
-            f"- `data/costs/{path.name}`: {len(file['methods'])} methods on `{said['backbone']}`, batch "
+            f"- `{path.name}`: {len(file['methods'])} methods on `{said['backbone']}`, batch "
             f"{said['batch']}, {said['rounds']} rounds of {said['steps']} step(s), {said['precision']}, on "
             f"{escaped(_environment(file['environment']))}"
         )

@@ -11,6 +11,7 @@ section is now.
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import re
 import sys
@@ -24,7 +25,7 @@ from petl_core.files import write_atomic
 from petl_core.paths import DATA, EMBEDDED
 from petl_core.report import answer, chapters, citation, claim_pages, data_pages, method_pages, summary
 from petl_core.report.facts import Facts
-from petl_core.report.results import open_results
+from petl_core.report.results import Results, open_results
 
 PROFILE = "laptop"
 ROOT = DATA.parent
@@ -61,6 +62,7 @@ PICTURES: Mapping[str, Callable[[Facts], bytes]] = {
     "book/images/examples.png": lambda _: (EMBEDDED / "examples.png").read_bytes(),
     "book/images/world.png": lambda _: (EMBEDDED / "world.png").read_bytes(),
 }
+FILES = (*PAGES, *PICTURES)
 
 
 def marks(name: str) -> tuple[str, str]:
@@ -82,8 +84,15 @@ def page(path: Path, parts: Mapping[str, Part], facts: Facts) -> str:
     return text if path.name == "README.md" else chapters.mended(text, chapters.chapters())
 
 
-def problems(root: Path, facts: Facts) -> list[str]:
+@functools.lru_cache(maxsize=1)
+def facts_of(results: Results) -> Facts:
+    """The facts of these records, which take seconds to compute: kept for the next call with the same ``results``."""
+    return Facts(results)
+
+
+def problems(root: Path, results: Results) -> list[str]:
     """What on the pages is not what the records and the sources say; an empty list if nothing is."""
+    facts = facts_of(results)
     found = [
         f"{name}: a computed part or a link to a section differs"
         for name, parts in PAGES.items()
@@ -103,8 +112,9 @@ def same_picture(one: bytes, two: bytes) -> bool:
     return arrays[0].shape == arrays[1].shape and float(np.abs(arrays[0] - arrays[1]).mean()) < 0.5
 
 
-def write(root: Path, facts: Facts) -> None:
+def write(root: Path, results: Results) -> None:
     """Write the pictures and the pages: all are made before the first is written."""
+    facts = facts_of(results)
     files = {name: draw(facts) for name, draw in PICTURES.items()}
     files |= {name: page(root / name, parts, facts).encode() for name, parts in PAGES.items()}
     for name, content in files.items():
@@ -121,16 +131,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        facts = Facts(open_results(PROFILE))
+        results = open_results(PROFILE)
         if options.check:
-            found = problems(ROOT, facts)
+            found = problems(ROOT, results)
             print("\n".join(found) or "the pages are what the records say")
             return int(bool(found))
-        write(ROOT, facts)
+        write(ROOT, results)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"wrote {', '.join([*PAGES, *PICTURES])}")
+    print(f"wrote {', '.join(FILES)}")
     return 0
 
 

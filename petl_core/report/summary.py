@@ -35,6 +35,7 @@ class _Order:
         return select.peft(accuracy.order(self.runs))
 
 
+@functools.lru_cache(maxsize=1)
 def picture(facts: Facts) -> Shown:
     """Accuracy of every method in each group, with intervals over seeds."""
     found = _Order(facts.tuned)
@@ -47,6 +48,7 @@ def picture(facts: Facts) -> Shown:
     return show(figures.accuracy_by_group(found.by_group, message), alt)
 
 
+@functools.lru_cache(maxsize=1)
 def paragraphs(facts: Facts) -> str:
     """What the picture shows, and how the study's claims come out, wrapped at 120 characters."""
     return "\n".join([*wrapped(_accuracy(facts)), "", *wrapped(_claims(facts))])
