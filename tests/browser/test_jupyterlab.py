@@ -19,16 +19,18 @@ from petl_core import notebook_files, notebooks
 
 pytestmark = pytest.mark.slow
 CHAPTER = "01_a_vit_and_its_sites"  # it needs no records, draws and has widgets
-TOKEN = "reader"  # noqa: S105 of a server on this machine that ends with the test
+TOKEN = "reader"
 SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},  # or only the cells in sight would be in the page
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
 SECONDS = 600
-DONE = """() => {
-  const counts = [...document.querySelectorAll(".jp-CodeCell:not(.jp-mod-noExecution) > .jp-Cell-inputWrapper .jp-InputPrompt")];
-  return counts.length > 5 && counts.every((count) => /^\\[\\d+\\]:$/.test(count.textContent.trim()));
-}"""
+ERROR = '[data-mime-type="application/vnd.jupyter.error"]'
+FINISHED = f"""() => {{
+  const prompts = [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")];
+  const done = prompts.every((prompt) => /^\\[\\d+\\]:$/.test(prompt.textContent.trim()));
+  return document.querySelector('{ERROR}') || (done && prompts.length > 5);
+}}"""
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", "--ServerApp.port=0", "--LabApp.news_url="]
     options += [f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={home / 'notebooks'}"]
     with (home / "log").open("w") as log:
-        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *options], env=environment, stdout=log, stderr=log)
+        command = [sys.executable, "-m", "jupyterlab", *options]
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
         yield address_of(server, home)
     finally:
@@ -79,8 +82,8 @@ def test_a_chapter_runs_in_jupyterlab(lab: str, context: BrowserContext) -> None
     page.goto(f"{lab}lab/tree/{CHAPTER}.ipynb?token={TOKEN}")
     expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_visible(timeout=SECONDS * 1000)
     from_menu(page, "Run", "Run All Cells")
-    errors = page.locator('[data-mime-type="application/vnd.jupyter.error"]')
-    page.wait_for_function(f"() => ({DONE})() || document.querySelector('[data-mime-type$=\\".error\\"]')")
+    page.wait_for_function(FINISHED)
+    errors = page.locator(ERROR)
     assert errors.all_inner_texts() == []
     pictures = page.locator(".jp-OutputArea-output img")
     assert pictures.count() >= 2
