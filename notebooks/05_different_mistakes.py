@@ -446,7 +446,9 @@ Markdown(text)
 # %%
 picker = explorer.ensemble_picker(found, peft)
 some = table(picker.static({"second": "none", "seed": "all"}, {"seed": "all"}, {"how": "vote"}), "{:.1f}")
-alt = "Test accuracy of each partner alone and together with the first method, one row each; the second method is marked."
+alt = (
+    "Test accuracy of each partner alone and together with the first method, one row each; the second method is marked."
+)
 display(picker.offline("pairs", some, alt, third=["none"], seed=picker.controls["seed"][:1], how=["logit"]))
 picker.widget()
 
