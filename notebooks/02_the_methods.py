@@ -487,7 +487,7 @@ for y, m in enumerate(ranked):
     )
 ax.set_yticks(range(len(ranked)), [m.title for m in ranked])
 ax.set_xscale("log")
-ax.set_xlabel("trained parameters of ViT-B/16, head not counted (beside each dot: % of the backbone; lines: sizes 2 to 64)")
+ax.set_xlabel("trained parameters of ViT-B/16, head not counted\n(number: % of the backbone; line: sizes 2 to 64)")
 few = 2  # per cent
 below = sum(100 * m.count(config) < few * total for m in ranked)
 ax.set_title(f"{below} of {len(ranked)} methods train less than {few} % of ViT-B/16 at their default size")

@@ -39,6 +39,7 @@ def build(out: Path, chapters: Path = FOLDER, source: Path = SOURCE) -> Path:
 
     Raises UserError if an input is not sound, RuntimeError if Jupyter Book warns or the site is not as it should be.
     """
+    require_replaceable(out)
     require_sound(find(chapters))
     with tempfile.TemporaryDirectory() as temporary:
         staged = Path(temporary) / "book"
@@ -52,6 +53,7 @@ def build(out: Path, chapters: Path = FOLDER, source: Path = SOURCE) -> Path:
 
 def build_print(out: Path, chapters: Path = FOLDER, source: Path = SOURCE) -> list[Path]:
     """Build the book as one page into ``out``, and a PDF of it where there is a browser; return what there is."""
+    require_replaceable(out)
     require_sound(find(chapters))
     with tempfile.TemporaryDirectory() as temporary:
         staged = Path(temporary) / "book"
@@ -89,10 +91,20 @@ def run_jupyter_book(staged: Path, builder: str, source: Path) -> Path:
 
 
 def move(site: Path, out: Path) -> None:
-    """Put a whole site in place of what is at ``out``."""
-    shutil.rmtree(out, ignore_errors=True)
+    """Put a whole site in place of the one at ``out``; what is there is never half of one."""
+    part = out.with_name(f".{out.name}.part")
     out.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(site, out)
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(site, part)  # from the temporary folder, which may be on another disk
+    if out.exists():
+        shutil.rmtree(out)
+    part.rename(out)
+
+
+def require_replaceable(out: Path) -> None:
+    """UserError if something else than a book is at ``out``: it would be removed."""
+    if out.exists() and not (out / "index.html").is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f"{out} exists and is not a book (it has no index.html); choose another folder or remove it")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -144,6 +144,20 @@ def test_notebooks_that_cannot_be_shown_stop_the_build_and_are_named(chapters: P
     assert f"{path}: not a notebook" in refused(chapters)
 
 
+def test_only_a_book_is_replaced(chapters: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine" / "thesis.txt"
+    mine.parent.mkdir()
+    mine.write_text("three years of work", encoding="utf-8")
+    for out in (mine, mine.parent):
+        with pytest.raises(UserError, match="is not a book"):
+            book.build(out, chapters)
+    assert mine.read_text(encoding="utf-8") == "three years of work"
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "index.html").touch()
+    book.move(tmp_path / "site", tmp_path / "new" / "book")
+    assert [path.name for path in (tmp_path / "new").rglob("*")] == ["book", "index.html"]
+
+
 def test_committed_notebooks_must_be_what_their_sources_and_records_say(
     chapters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,7 +102,7 @@ def test_a_method_without_docstring_or_without_its_paper_is_refused(repository: 
     class Silent(Method):
         name, title, family, paper = "silent", "Silent", "adapter", "Nobody, 2000, arXiv 0000.00000"
 
-    with pytest.raises(UserError, match=r"test_book_pages\.py lacks Formula"):
+    with pytest.raises(UserError, match=r"test_book_pages\.py lacks Paper, Formula"):
         method_pages.described(Silent)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(method_pages, "described", lambda cls: dict.fromkeys(("Idea", *method_pages.FIELDS), "x"))

@@ -63,17 +63,18 @@ def read(source: Path) -> Chapter:
     title, needs, alone = TITLE.search(cell), NEEDS.search(words), NEEDS_NOTHING.search(words)
     if title is None:
         raise UserError(f"{source.name}: its first cell must begin with a heading like '# 4 · Similar accuracy'")
-    if needs is None and alone is None:
+    if needs is not None:
+        wanted, minutes = needs[1], int(needs[2])
+    elif alone is not None:
+        wanted, minutes = "", int(alone[1])
+    else:
         raise UserError(
             f"{source.name}: its first cell must say 'You need: …. Time: N minutes', or 'This chapter takes N minutes'"
         )
     if number not in QUESTIONS:
         raise UserError(f"{source.name} has no question; add one to QUESTIONS in petl_core/report/chapters.py")
-    minutes = int(needs[2] if needs else alone[1] if alone else 0)
     sections = {found[1]: found[2].strip() for found in SECTION.finditer(text)}
-    return Chapter(
-        number, source.stem, title[1].strip(), QUESTIONS[number], needs[1] if needs else "", minutes, sections
-    )
+    return Chapter(number, source.stem, title[1].strip(), QUESTIONS[number], wanted, minutes, sections)
 
 
 def chapters(folder: Path = FOLDER) -> dict[str, Chapter]:
