@@ -475,7 +475,7 @@ place.cleanup()
 # - **Answers in another order than the folders.** The model is good and every single answer looks wrong, because classes are numbered in
 #   the order of sorted folder names ([deit#130](https://github.com/facebookresearch/deit/issues/130)). *Notice:* try some images of known class. *Do:* ship the class names with the model,
 #   as `save_best` does.
-# - **Shipping without the head** ([peft#577](https://github.com/huggingface/peft/issues/577)). *Notice:* predictions of the loaded file differ from those of the record. *Do:* compare
+# - **Shipping without the head.** It is random again in what is loaded ([peft#577](https://github.com/huggingface/peft/issues/577)). *Notice:* predictions of the loaded file differ from those of the record. *Do:* compare
 #   them, as section 10.4 does.
 #
 # ## Limits
