@@ -24,7 +24,10 @@
 # weights. (b) A method of the registry that works neither through the sites nor by training existing parameters.
 # (c) An edit at a site that does not reach the logits. All three are checked below, by cells that would fail.
 #
-# You need: what a matrix product and a softmax are. Time: 40 minutes with the exercises.
+# **Control.** A model with one detail wrong must not pass the comparison with timm, and an edit that changes nothing must
+# change no logit.
+#
+# You need: what a matrix product and a softmax are. Time: 60 minutes with the exercises.
 
 # %% tags=["parameters"]
 import os
@@ -53,7 +56,7 @@ from petl_core.vit import ViT, ViTConfig
 
 torch.set_grad_enabled(False)  # this chapter trains nothing
 style.apply()
-ATTENTION, MLP = style.FAMILIES["selective"], style.FAMILIES["low-rank"]
+ATTENTION, MLP = style.GROUPS["specialised"], style.GROUPS["structured"]  # colours that no method has
 
 # %% [markdown]
 # ## 1.1 An image becomes tokens
@@ -86,8 +89,12 @@ print("bytes", tuple(images.shape), images.dtype, "-> normalised", tuple(x.shape
 
 # %% [markdown]
 # **Patches.** Cut each image into a grid of squares, write each square's $3p^2$ numbers in a row, and multiply by one
-# matrix: $\;e_i = W_\text{patch}\,\mathrm{vec}(\text{patch}_i) + b$, with $W_\text{patch} \in \mathbb{R}^{D\times 3p^2}$.
-# A convolution whose stride equals its kernel is the same operation; that is how the model (and timm) write it.
+# matrix:
+#
+# $$ e_i = W_\text{patch}\,v_i + b_\text{patch} \in \mathbb{R}^{D}, \qquad v_i \in \mathbb{R}^{3p^2},\;
+# W_\text{patch} \in \mathbb{R}^{D\times 3p^2},\; b_\text{patch} \in \mathbb{R}^{D}, $$
+#
+# with $v_i$ the numbers of patch i. A convolution whose stride equals its kernel is the same operation; that is how the model (and timm) write it.
 
 # %%
 squares = F.unfold(x, kernel_size=p, stride=p).transpose(1, 2)  # (B, patches, 3 p p)
@@ -112,7 +119,8 @@ style.show(fig, "An image and its patches")
 # %% [markdown]
 # **Class token and position.** The patches say nothing about where they were. So a learned vector is added to each,
 # and one more learned token, the *class token*, goes in front: the head will read only that one.
-# $$ X_0 = [\,c;\; e_1;\dots;e_{N-1}\,] + P, \qquad X_0, P \in \mathbb{R}^{N\times D}. $$
+#
+# $$ X_0 = [\,c;\; e_1;\dots;e_{N-1}\,] + P, \qquad c \in \mathbb{R}^{D},\; X_0, P \in \mathbb{R}^{N\times D}. $$
 
 # %%
 tokens = torch.cat([model.cls_token.expand(B, -1, -1), patches], dim=1) + model.pos_embed
@@ -150,8 +158,13 @@ Markdown(
 # %% [markdown]
 # ## 1.2 One block by hand
 #
-# **LayerNorm** makes each token's D numbers have mean 0 and deviation 1, then scales and shifts each channel:
-# $\mathrm{LN}(x) = w \odot (x-\mu)/\sqrt{\sigma^2+\epsilon} + b$. The $\epsilon$ is 10⁻⁶ in these models, not torch's
+# **LayerNorm** makes the D numbers of each token, a row x of $X_0$, have mean 0 and deviation 1, then scales and shifts
+# each channel:
+#
+# $$ \mathrm{LN}(x) = w \odot \frac{x-\mu}{\sqrt{\sigma^2+\epsilon}} + b, \qquad x, w, b \in \mathbb{R}^{D},\;
+# \mu, \sigma \in \mathbb{R} \text{ its mean and deviation}. $$
+#
+# The $\epsilon$ is 10⁻⁶ in these models, not torch's
 # default 10⁻⁵; forgetting that costs equality with timm, as section 1.5 shows.
 
 # %%
@@ -162,11 +175,19 @@ assert torch.allclose(z, block.norm1(tokens), atol=1e-5)
 print("LN1", tuple(z.shape))
 
 # %% [markdown]
-# **Attention.** One fused linear layer makes queries, keys and values, $[Q, K, V] = zW_{qkv}^\top + b$, each cut into H
-# heads of width $D/H$. In every head each token asks all tokens, and takes the mean of their values, weighted by
-# similarity:
-# $$ A = \mathrm{softmax}\!\Big(\frac{QK^\top}{\sqrt{D/H}}\Big) \in \mathbb{R}^{N\times N}, \qquad
-# Y = \big[A_1V_1,\dots,A_HV_H\big]\,W_{proj}^\top + b . $$
+# **Attention.** One fused linear layer makes queries, keys and values of all tokens from the normalised ones,
+# $Z = \mathrm{LN}_1(X) \in \mathbb{R}^{N\times D}$:
+#
+# $$ [Q, K, V] = Z W_{qkv}^\top + b_{qkv}, \qquad Q, K, V \in \mathbb{R}^{N\times D},\;
+# W_{qkv} \in \mathbb{R}^{3D\times D},\; b_{qkv} \in \mathbb{R}^{3D}. $$
+#
+# Their columns are cut into H heads, $Q_h, K_h, V_h \in \mathbb{R}^{N\times D/H}$. In every head each token asks all
+# tokens, and takes the mean of their values, weighted by similarity; the last matrix mixes the heads:
+#
+# $$ A_h = \mathrm{softmax}\!\Big(\frac{Q_hK_h^\top}{\sqrt{D/H}}\Big) \in \mathbb{R}^{N\times N}, \qquad
+# Y = \big[A_1V_1,\dots,A_HV_H\big]\,W_{proj}^\top + b_{proj} \in \mathbb{R}^{N\times D},\qquad
+# W_{proj} \in \mathbb{R}^{D\times D},\; b_{proj} \in \mathbb{R}^{D}. $$
+#
 # Tokens exchange information here and nowhere else.
 
 
@@ -183,9 +204,13 @@ assert torch.allclose(Y, block.attn(z), atol=1e-4)
 print("weights", tuple(A.shape), "each row sums to", round(A.sum(-1).mean().item(), 4), "-> output", tuple(Y.shape))
 
 # %% [markdown]
-# **MLP and residuals.** The branch's result is *added* to the tokens; then each token, alone, passes two linear layers
-# with a GELU between, and that is added too:
-# $$ X' = X + \mathrm{Attn}(\mathrm{LN}_1 X), \qquad X'' = X' + W_2\,\mathrm{GELU}(W_1\,\mathrm{LN}_2 X' + b_1) + b_2 . $$
+# **MLP and residuals.** The branch's result is *added* to the tokens, $\mathrm{Attn}(\mathrm{LN}_1 X) = Y$; then each token,
+# alone, passes two linear layers with a GELU between, and that is added too:
+#
+# $$ X' = X + Y, \qquad X'' = X' + \mathrm{GELU}(\mathrm{LN}_2(X')\,W_1^\top + b_1)\,W_2^\top + b_2, \qquad
+# X, X', X'' \in \mathbb{R}^{N\times D}, $$
+#
+# with $W_1 \in \mathbb{R}^{4D\times D}$, $b_1 \in \mathbb{R}^{4D}$, $W_2 \in \mathbb{R}^{D\times 4D}$, $b_2 \in \mathbb{R}^{D}$.
 # The residual path runs from the first block to the last without any matrix on it. Small changes to a branch are
 # therefore small changes to the whole: the reason why adding a little to a frozen model works at all.
 
@@ -197,7 +222,11 @@ assert torch.allclose(after_block, block(tokens), atol=1e-4)
 print("hidden", tuple(hidden.shape), "-> after block 0", tuple(after_block.shape))
 
 # %% [markdown]
-# **To the logits.** L blocks, a last LayerNorm, the class token's row, one linear layer:
+# **To the logits.** L blocks make $X_L \in \mathbb{R}^{N\times D}$ of $X_0$; then a last LayerNorm, the class token's row, and
+# one linear layer, for C classes:
+#
+# $$ f = \mathrm{LN}(X_L)_0 \in \mathbb{R}^{D}, \qquad \ell = W_{head} f + b_{head} \in \mathbb{R}^{C}, \qquad
+# W_{head} \in \mathbb{R}^{C\times D},\; b_{head} \in \mathbb{R}^{C}. $$
 
 # %%
 stream = tokens
@@ -262,10 +291,11 @@ Markdown(
 Code(inspect.getsource(vit_source.apply), language="python")
 
 # %%
+of_model, in_block = vit_source.MODEL_SITES, vit_source.BLOCK_SITES + vit_source.ATTENTION_SITES + vit_source.MLP_SITES
 fig = anatomy.sites_figure(
-    title="Nineteen sites: four of the model, fifteen in every block (LS: LayerScale, DP: drop path)"
+    title=f"{len(of_model)} sites of the model, {len(in_block)} in every block (LS: LayerScale, DP: drop path)"
 )
-style.show(fig, "The block as a wire with boxes for operations and dots for the nineteen sites")
+style.show(fig, "The block as a wire with boxes for operations and dots for the sites, each with its name")
 
 # %% [markdown]
 # An edit that only looks is an instrument. `measure.trace` puts one at every site and lets the images pass, so this
@@ -278,7 +308,7 @@ for line in inspect.getdoc(vit_source).splitlines():
     if line.startswith("``") and len(cells) == 3:  # a row of the table in the file's docstring
         meaning[cells[0].strip("`")] = cells[2]
 steps = measure.trace(model, x[:1])
-assert len(steps) == 19
+assert {s.site for s in steps} == {*of_model, *in_block}
 pd.DataFrame([{"site": s.site, "x": s.x, "y": s.y, "y is": meaning[s.site]} for s in steps])
 
 # %% [markdown]
@@ -317,7 +347,7 @@ for step in steps:
         moved[step.site] = ((model.forward_features(x[:64]) - plain).norm() / plain.norm()).item() * 100
 assert min(moved.values()) > 0
 fig, ax = plt.subplots(figsize=(style.WIDTH, 3))
-ax.bar(list(moved), list(moved.values()), color="#5f6368")
+ax.bar(list(moved), list(moved.values()), color=style.GREY)
 ax.margins(x=0.01)
 ax.tick_params(axis="x", rotation=60)
 ax.set_ylabel("change of the features (%)")
@@ -349,21 +379,20 @@ Markdown(
     f"({effect[least]:.0f} %), over {B} test images."
 )
 
-# %%
+# %% tags=["signature"]
 fig, ax = plt.subplots(figsize=(7, 3.2))
 for offset, site, colour in ((-0.2, "residual1", ATTENTION), (0.2, "residual2", MLP)):
     ax.bar([i + offset for i in range(L)], [effect[site, i] for i in range(L)], 0.38, color=colour, label=label[site])
 ax.set_xticks(range(L), [f"block {i}" for i in range(L)])
 ax.set_ylabel("change of the class features\nwithout the branch (%)")
 ax.set_title(
-    f"Leaving out the {label[worst[0]]} of block {worst[1]} changes the features of mini most, {effect[worst]:.0f} %",
+    f"Leaving out one branch of mini changes its class features by {effect[least]:.0f} to {effect[worst]:.0f} %",
 )
 ax.legend()
 style.show(fig, "Bars: change of the features without each branch of each block")
 
 # %% [markdown]
-# That is this chapter's signature figure: twice L numbers from one line of edit each, on a model whose source was not
-# touched.
+# Twice L numbers from one line of edit each, on a model whose source was not touched.
 #
 # ## 1.5 Is it really the same model as timm's?
 #
@@ -424,7 +453,7 @@ table(counts.reset_index())
 # %%
 share = 100 * counts.drop(columns="all").div(counts["all"], axis=0)
 fig, ax = plt.subplots(figsize=(style.WIDTH, 2.4))
-share.plot.barh(stacked=True, ax=ax, colormap="tab20c", width=0.6)
+share.plot.barh(stacked=True, ax=ax, color=[*style.FAMILIES.values(), *style.GROUPS.values()], width=0.6)
 ax.set_xlabel("share of the backbone's parameters (%)")
 ax.set_ylabel("")
 mlp_share = share.loc["ViT-B/16", ["fc1", "fc2"]].sum()
@@ -436,11 +465,12 @@ style.show(fig, "Stacked bars: share of parameters by operation, for mini and Vi
 # %% [markdown]
 # ## 1.7 Explore
 #
-# With a live kernel, choose a site in the menu. Without one, the table shows three of them.
+# Choose a site, and see what passes there and which methods act there.
 
 # %%
 sites = explorer.site_explorer(model, x[:1])
-display(sites.static({"site": "tokens"}, {"site": "residual2"}))
+some = table(sites.static({"site": "tokens"}, {"site": "residual2"}))
+display(sites.offline("sites", some, "Operations and sites of a ViT from images to logits; the site qkv is marked."))
 sites.widget()
 
 # %% [markdown]
@@ -459,7 +489,7 @@ Markdown(
 # %% [markdown]
 # ## Exercises
 #
-# **Exercise 1** (●○○, 5 minutes). `mini` is used at 48 px instead of 32. How many tokens N are there, and how many
+# **Exercise 1** (●○○ easy, 5 minutes). `mini` is used at 48 px instead of 32. How many tokens N are there, and how many
 # numbers does the position embedding hold? Answer with a pair `(N, numbers)`.
 
 # %%
@@ -478,7 +508,7 @@ Markdown(
 )
 
 # %% [markdown]
-# **Exercise 2** (●●○, 10 minutes). Write an edit for the site `heads` that switches off attention head 0, and only it.
+# **Exercise 2** (●●○ medium, 10 minutes). Write an edit for the site `heads` that switches off attention head 0, and only it.
 # At that site y holds the heads side by side, (B, N, D), each D/H wide.
 
 # %%
@@ -506,9 +536,9 @@ with measure.edit_at(model, "heads", solution_2, blocks=[L - 1]):
 Markdown(f"Without head 0 of the last block the features move by {100 * off:.1f} %.")
 
 # %% [markdown]
-# **Exercise 3** (●●○, 10 minutes). Attention and MLP treat tokens as a *set*. Predict first, then measure: if the
+# **Exercise 3** (●●○ medium, 10 minutes). Attention and MLP treat tokens as a *set*. Predict first, then measure: if the
 # patches are shuffled and the position embedding is zero, do the class features change? And with the real position
-# embedding? Answer with a pair of booleans `(changes_without_position, changes_with_position)`.
+# embedding? Answer with a pair of truth values: (changes without position, changes with it).
 
 # %%
 answer_3 = None  # for example (True, True)
@@ -534,8 +564,8 @@ Markdown(
 )
 
 # %% [markdown]
-# **Exercise 4** (●●●, 10 minutes). Without running it: how many parameters does a block of width 768 have, LayerScale
-# not included? Then: which fraction of them are biases (LayerNorm biases included)? Answer `(count, fraction)`.
+# **Exercise 4** (●●● hard, 10 minutes). Without running it: how many parameters does a block of width 768 have, LayerScale
+# not included? Then: which fraction of them are biases (LayerNorm biases included)? Answer (count, fraction).
 
 # %%
 answer_4 = None  # for example (7_000_000, 0.01)
@@ -555,16 +585,19 @@ Markdown(
 )
 
 # %% [markdown]
-# ## Common mistakes, from real threads
+# ## Common mistakes
 #
-# - **Looking for `q_proj` in a fused model.** timm keeps queries, keys and values in one `qkv` layer; tools that match
-#   layer names attach nowhere, or to all three at once (Hugging Face peft, issues 691 and 1705).
-# - **A head that comes back random.** Saving only "the adapter" and forgetting the classifier makes a loaded model guess
-#   (peft, issue 577). `save_adapter` here always keeps the head.
-# - **Normalised or not.** Different repositories feed the same data with different mean and deviation and compare the
-#   accuracies (PETL-ViT, issue 14). A backbone's own `mean` and `std` travel in its configuration here.
-# - **Reading attention maps from a fused kernel.** `scaled_dot_product_attention` never forms the N × N matrix; a hook
-#   finds nothing. Section 1.3 recomputes it from the same queries and keys.
+# - **Looking for `q_proj` in a fused model.** timm keeps queries, keys and values in one `qkv` layer, so a tool that finds
+#   layers by name attaches nowhere, or to all three at once ([peft#691](https://github.com/huggingface/peft/issues/691), [peft#1705](https://github.com/huggingface/peft/issues/1705)).
+#   *Notice:* zero trained parameters, or three times the expected number. *Do:* print the names and shapes of what trains.
+# - **Normalised or not.** The same data, fed with and without mean and deviation, gives two tables that are compared with each
+#   other ([PETL-ViT#14](https://github.com/JieShibo/PETL-ViT/issues/14)). *Notice:* mean and deviation of a batch, as in section 1.1. *Do:* feed what the backbone
+#   was trained on; its `mean` and `std` travel in its configuration here.
+# - **Waiting for attention maps.** They are asked for in every ViT repository ([vit-pytorch#82](https://github.com/lucidrains/vit-pytorch/issues/82)), and a fused kernel,
+#   `scaled_dot_product_attention`, never forms them. *Notice:* a hook on the softmax is never called. *Do:* compute them from
+#   the same queries and keys, as section 1.3 does.
+# - **A head that comes back random.** Only “the adapter” was saved, not the classifier ([peft#577](https://github.com/huggingface/peft/issues/577)). *Notice:* accuracy
+#   at chance after loading. *Do:* keep the head with what was trained, as `save_adapter` does.
 #
 # ## Limits
 #

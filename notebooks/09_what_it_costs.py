@@ -15,8 +15,8 @@
 # # 9 · What it costs
 #
 # **Question.** These methods are called *efficient*: they train a hundredth of the parameters, or less. Efficient in what? The study leaves memory
-# and time out, and users of PEFT libraries ask again and again why training is neither smaller nor faster (VPT's issue 34, Hugging Face
-# peft's issue 960).
+# and time out, and users of PEFT libraries ask again and again why training is neither smaller nor faster
+# ([vpt#34](https://github.com/KMnP/vpt/issues/34), [peft#960](https://github.com/huggingface/peft/issues/960)).
 #
 # **Claim** (ours). The number of trained parameters decides how large the *file* is. It does not decide how much memory and time training takes: few
 # trained parameters do not mean proportionally little of either.
@@ -27,7 +27,7 @@
 # **Controls.** *Positive*: the size of the file must have slope 1, or the measure finds nothing. *Negative*: a merged model must cost exactly what the plain
 # model does. *Noise*: full fine-tuning is timed against itself.
 #
-# You need: chapters 1 and 2. Time: 45 minutes with the exercises.
+# You need: chapters 1 and 2. Time: 65 minutes with the exercises.
 
 # %% tags=["parameters"]
 import os
@@ -274,11 +274,11 @@ Markdown(
 )
 
 # %% [markdown]
-# ## 9.4 The signature figure
+# ## 9.4 Parameters, file, memory and time at once
 #
 # Each method as shares of full fine-tuning, on a logarithmic axis. If cost followed parameters, the marks of a row would lie together.
 
-# %%
+# %% tags=["signature"]
 peft = select.peft(cost["method"])
 of_peft = share[share["method"].isin(peft)]
 low, high = of_peft[["parameters", "memory", "step"]].min(), of_peft[["parameters", "memory", "step"]].max()
@@ -441,7 +441,7 @@ Markdown(
 # %% [markdown]
 # ## Exercises
 #
-# **Exercise 1** (●○○, 5 minutes). How many megabytes (10⁶ bytes, float32) does LoRA of rank 16 on ViT-B/16 add to the file, besides the head and the header?
+# **Exercise 1** (●○○ easy, 5 minutes). How many megabytes (10⁶ bytes, float32) does LoRA of rank 16 on ViT-B/16 add to the file, besides the head and the header?
 
 # %%
 answer_1 = None  # MB
@@ -457,7 +457,7 @@ assert is_right(solution_1, lambda v: abs(v - truth_1) < 0.005)
 Markdown(f"4 · (4 · 768 · 16 · 12) bytes = **{solution_1:.2f} MB**.")
 
 # %% [markdown]
-# **Exercise 2** (●●○, 10 minutes). Full fine-tuning of ViT-B/16 (85.8 million parameters without the head, 197 tokens): from how many images in a batch on do the saved
+# **Exercise 2** (●●○ medium, 10 minutes). Full fine-tuning of ViT-B/16 (85.8 million parameters without the head, 197 tokens): from how many images in a batch on do the saved
 # activations of the blocks take more memory than weights, gradients and optimiser state together?
 
 # %%
@@ -478,7 +478,7 @@ assert is_right(solution_2, lambda v: v == truth_2)
 Markdown(f"Each image takes {per_image / 1e6:.0f} MB, the rest {16 * 85.8:.0f} MB: from **{solution_2}** images on.")
 
 # %% [markdown]
-# **Exercise 3** (●●○, 10 minutes). A colleague freezes the lower half of ViT-B/16's blocks and puts LoRA only into the upper six. By which factor do the saved activations of the blocks shrink,
+# **Exercise 3** (●●○ medium, 10 minutes). A colleague freezes the lower half of ViT-B/16's blocks and puts LoRA only into the upper six. By which factor do the saved activations of the blocks shrink,
 # compared with LoRA everywhere? (Take LoRA's own as nothing.)
 
 # %%
@@ -504,7 +504,7 @@ Markdown(
 )
 
 # %% [markdown]
-# **Exercise 4** (●●●, 20 minutes). Write `predict(index, batch)`: the bytes that mini saves for a batch if the blocks in the tuple `index` are trained (`selective`, `part="block"`). It is checked against the hook.
+# **Exercise 4** (●●● hard, 20 minutes). Write `predict(index, batch)`: the bytes that mini saves for a batch if the blocks in the tuple `index` are trained (`selective`, `part="block"`). It is checked against the hook.
 
 # %%
 answer_4 = None  # def answer_4(index, batch): ...
@@ -536,11 +536,13 @@ Markdown("Right for every choice of blocks and batch, to the byte. Counting the 
 # %% [markdown]
 # ## Common mistakes
 #
-# - **“1 % of the parameters, 1 % of the memory.”** True for the file, for gradients and optimiser state; not for weights and activations.
-# - **Timing without a reference beside it.** A machine that gets busier in the middle makes the second method slow.
-# - **Comparing memory at batch 1**, or at 256, and not saying so: the answer changes from mostly optimiser to mostly activations.
-# - **Counting operations and calling them time.** Scaling a feature is no operation to speak of, and a pass over memory.
-# - **Inference speed of a method that merges, measured unmerged.**
+# - **A hundredth of the parameters, so a hundredth of the memory.** VPT's authors answer that it needs about as much as full fine-tuning
+#   ([vpt#34](https://github.com/KMnP/vpt/issues/34)), and others that gradient still has to pass almost all layers ([adapt-image-models#27](https://github.com/taoyang1122/adapt-image-models/issues/27)). *Notice:* the
+#   measured peak hardly falls. *Do:* add up the four parts of section 9.1 before buying anything.
+# - **Few parameters, so fast.** LoRA took 29 hours where full fine-tuning took 30.5 ([peft#664](https://github.com/huggingface/peft/issues/664)); the question keeps coming
+#   back ([vpt#48](https://github.com/KMnP/vpt/issues/48)). *Notice:* time some steps of each, in turns. *Do:* expect two thirds at best, and more where a method adds work.
+# - **Memory at one batch, one length.** A LoRA took *more* memory than full fine-tuning of the same model, on long sequences
+#   ([peft#1514](https://github.com/huggingface/peft/issues/1514)). *Notice:* a figure without its batch. *Do:* say batch and tokens; section 9.3 works for any.
 #
 # ## Limits
 #

@@ -14,6 +14,8 @@
 # %% [markdown]
 # # 11 · Add your own method
 #
+# **Question.** What does it take to add a method, and how do you know that it is right?
+#
 # **Claim.** A method is one file. It says what it changes and where, and everything else (training, counting, saving, merging, tables) works without a second edit. Whether
 # the file is *right* can be found out before anything is trained.
 #
@@ -21,7 +23,7 @@
 #
 # **Control.** The same file with one fault at a time. Each fault must be found, by the rule that is about it.
 #
-# You need: chapters 1 and 2. Time: 50 minutes with the exercises.
+# You need: chapters 1 and 2. Time: 70 minutes with the exercises.
 
 # %% tags=["parameters"]
 import os
@@ -49,7 +51,7 @@ from petl_core.profiles import profile
 from petl_core.report import measure
 from petl_core.report.exercises import check, is_right
 from petl_core.report.results import SMOKE
-from petl_core.report.style import WIDTH, applied, look, show, title
+from petl_core.report.style import GREY, INK, WIDTH, applied, look, show, title
 from petl_core.report.tables import points, table
 
 plan, smoke = profile(PROFILE), PROFILE == "smoke"
@@ -63,7 +65,7 @@ Markdown(
 # %% [markdown]
 # ## 11.1 The idea: rescale what attention and the MLP pass on
 #
-# (IA)³, “infused adapter by inhibiting and amplifying inner activations” (Liu et al., 2022, [arXiv 2205.05638](https://arxiv.org/abs/2205.05638)), was made for language models and is not in the study. Three vectors in each
+# (IA)³, “infused adapter by inhibiting and amplifying inner activations” ([Liu et al., 2022](https://arxiv.org/abs/2205.05638)), was made for language models and is not in the study. Three vectors in each
 # block multiply, channel by channel:
 #
 # - keys: $k \leftarrow l_k \odot k$, so $q\cdot k$ becomes $\sum_c l_{k,c}\, q_c k_c$: which channels decide who attends to whom;
@@ -225,7 +227,7 @@ for fault, (right, wrong) in FAULTS.items():
     with methods.loaded(path) as wrong_name:
         found[fault] = contract.check(methods.get(wrong_name), slow=False, variants=variants)
 
-# %%
+# %% tags=["signature"]
 rules = [o.rule for o in found["as it is"] if o.rule not in contract.SLOW]
 kept = np.array([[next(o.kept for o in of if o.rule == rule) for rule in rules] for of in found.values()])
 caught = int((~kept[1:]).any(axis=1).sum())
@@ -233,12 +235,13 @@ with applied():
     fig, ax = plt.subplots(figsize=(WIDTH, 1.3 + 0.32 * len(found)))
     ax.imshow(~kept, cmap="OrRd", vmin=0, vmax=1.6, aspect="auto")
     for (i, j), ok in np.ndenumerate(kept):
-        ax.text(j, i, "·" if ok else "✗", ha="center", va="center", color="#8a8f94" if ok else "#202124")
+        ax.text(j, i, "·" if ok else "✗", ha="center", va="center", color=GREY if ok else INK)
     ax.set_yticks(range(len(found)), list(found))
     ax.set_xticks(
         range(len(rules)), [r.replace("_", " ") for r in rules], rotation=40, ha="right", rotation_mode="anchor"
     )
     ax.tick_params(length=0)
+    ax.set(xlabel="rule of the contract (✗: broken)", ylabel="file")
     ax.spines[:].set_visible(False)
     ax.set_title(
         f"{caught} of {len(FAULTS)} faults are found; the right file breaks {int((~kept[0]).sum())} of {len(rules)} rules"
@@ -386,7 +389,7 @@ Markdown(
 #
 # ## Exercises
 #
-# **Exercise 1** (●○○, 5 minutes). A variant scales the queries too. How many parameters does it have on ViT-B/16?
+# **Exercise 1** (●○○ easy, 5 minutes). A variant scales the queries too. How many parameters does it have on ViT-B/16?
 
 # %%
 answer_1 = None  # a whole number
@@ -403,7 +406,7 @@ Markdown(
 )
 
 # %% [markdown]
-# **Exercise 2** (●●○, 10 minutes). A *head-wise* variant has one factor for each head instead of each channel, for keys and for values, and none for hidden units. Write its count as a function of a `ViTConfig`.
+# **Exercise 2** (●●○ medium, 10 minutes). A *head-wise* variant has one factor for each head instead of each channel, for keys and for values, and none for hidden units. Write its count as a function of a `ViTConfig`.
 
 # %%
 answer_2 = None  # def answer_2(config): ...
@@ -426,7 +429,7 @@ assert is_right(solution_2, right_2) and not is_right(lambda c: c.depth * 2 * c.
 Markdown(f"2 H L, on ViT-B/16 **{solution_2(shapes['ViT-B/16'])}** numbers.")
 
 # %% [markdown]
-# **Exercise 3** (●●○, 10 minutes). Someone scales what *enters* the MLP: z ← l ⊙ LN2(x), with l of length D. Into which existing parameters can l be folded, so that nothing is left? Give two names of the ViT.
+# **Exercise 3** (●●○ medium, 10 minutes). Someone scales what *enters* the MLP: z ← l ⊙ LN2(x), with l of length D. Into which existing parameters can l be folded, so that nothing is left? Give two names of the ViT.
 
 # %%
 answer_3 = None  # ("...", "...") such as ("attn.proj.weight", "attn.proj.bias")
@@ -454,7 +457,7 @@ Markdown(
 )
 
 # %% [markdown]
-# **Exercise 4** (●●●, 25 minutes). Copy `ia3.py`, give it another name, and let it scale the output of the attention's projection as well (site `proj`, D channels). It must keep the contract, merging included. The answer is the path of your file.
+# **Exercise 4** (●●● hard, 25 minutes). Copy `ia3.py`, give it another name, and let it scale the output of the attention's projection as well (site `proj`, D channels). It must keep the contract, merging included. The answer is the path of your file.
 
 # %%
 answer_4 = None  # "my_method.py"
@@ -505,11 +508,14 @@ Markdown(
 # %% [markdown]
 # ## Common mistakes
 #
-# - **A closure as an edit.** It works until the model is copied, for merging or an ensemble: the copy then uses the original's parameters.
-# - **Registering the block inside the edit.** Its parameters then have two names; the file of the adapter holds the backbone.
-# - **A start that is nearly the identity.** If the formula says identity, test for exactly zero.
-# - **Measuring a merge on an untrained model.** Where everything is one or zero, every merge is right.
-# - **Checking the count on one backbone.** 4 D and the hidden layer are the same number there.
+# - **A closure as an edit.** It works until the model is copied, for merging or an ensemble: the copy's closure still reads the
+#   original's parameters ([gpytorch#1360](https://github.com/cornellius-gp/gpytorch/issues/1360)). *Notice:* change the copy, and its output stays. *Do:* make the edit a module; the rule *copies*
+#   finds what is left.
+# - **Measuring a merge on an untrained model.** Where the addition is still zero, every merge is right, also one that merges nothing
+#   ([peft#2322](https://github.com/huggingface/peft/issues/2322)). *Notice:* the gap is exactly zero. *Do:* disturb everything trainable first, as the contract does.
+# - **A count for another placement.** A table's number belonged to adapters in both places, the method had them in one
+#   ([NOAH#1](https://github.com/ZhangYuanhan-AI/NOAH/issues/1)). *Notice:* formula and count differ. *Do:* write the formula into the file, and count on a shape where 4 D and the hidden
+#   layer are not the same.
 #
 # ## Limits
 #

@@ -25,7 +25,7 @@ from petl_core.budget import Speed
 from petl_core.errors import UserError
 from petl_core.paths import DATA
 from petl_core.profiles import Profile
-from petl_core.report import claims
+from petl_core.report import charts, claims
 from petl_core.report.explorer import Answer, Explorer
 from petl_core.report.results import Results
 from petl_core.report.style import INK, WIDTH, applied, look, title
@@ -489,7 +489,18 @@ def chooser(results: Results) -> Explorer:
         "parameters": list(BUDGETS),
         "give_up": [0.5, 1.0, 2.0, 5.0],
     }
-    return Explorer(controls, {"task": ALL, "matters": "size", "parameters": "any", "give_up": LOSS}, answer_to)
+    start = {"task": ALL, "matters": "size", "parameters": "any", "give_up": LOSS}
+    return Explorer(controls, start, answer_to, charts.choices(_means(runs, kinds)))
+
+
+def _means(runs: pd.DataFrame, kinds: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Mean accuracy and parameters of every method on each kind of task: task (the kind), method, params, accuracy."""
+    parts = []
+    for kind, tasks in kinds.items():
+        part = runs[runs["task"].isin(tasks)]
+        means = {"accuracy": scores(part).mean(), "params": part.groupby("method")["params"].mean()}
+        parts.append(pd.DataFrame(means).rename_axis("method").reset_index().assign(task=kind))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _candidates(found: Pick, message: str) -> Figure:

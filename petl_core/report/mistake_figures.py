@@ -35,7 +35,7 @@ def task_marks(
         marks_of_tasks(ax, table, marks, groups)
         ax.set_xlabel(axis)
         ax.set_title(title)
-        _legend(fig, marks)
+        _legend(fig, marks, groups)
         return fig
 
 
@@ -51,7 +51,7 @@ def task_panels(
             ax.set_title(name, fontsize=9, loc="center")
             ax.set_xlabel(axis)
         fig.suptitle(title, fontsize=10, ha="left", x=0.01)
-        _legend(fig, marks)
+        _legend(fig, marks, groups)
         return fig
 
 
@@ -74,24 +74,15 @@ def marks_of_tasks(ax: Axes, table: pd.DataFrame, marks: Mapping[str, Mark], gro
     ax.set_axisbelow(True)
 
 
-def _legend(fig: Figure, marks: Mapping[str, Mark]) -> None:
+def _legend(fig: Figure, marks: Mapping[str, Mark], groups: Mapping[str, str]) -> None:
+    """The marks and, where one takes the colour of the task's group, what those colours are."""
+    looks = [(mark.label, mark.marker, mark.colour or "#b0b4b8", mark.filled) for mark in marks.values()]
+    if any(mark.colour is None for mark in marks.values()):
+        looks += [(f"{group} task", "s", GROUPS.get(group, GREY), True) for group in group_order(groups.values())]
     handles = []
-    for mark in marks.values():
-        own = mark.colour or "#b0b4b8"
-        face = own if mark.filled else "white"
-        handles.append(
-            Line2D(
-                [],
-                [],
-                marker=mark.marker,
-                ls="",
-                color=face,
-                mec=INK if mark.filled else own,
-                mew=1.2,
-                ms=6.5,
-                label=mark.label,
-            )
-        )
+    for label, marker, own, filled in looks:
+        face, edge = (own, INK) if filled else ("white", own)
+        handles.append(Line2D([], [], marker=marker, ls="", color=face, mec=edge, mew=1.2, ms=6.5, label=label))
     fig.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), handletextpad=0.2)
 
 

@@ -10,27 +10,32 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from petl_core.measures import HALFWAY
 from petl_core.report.style import GREY, INK, WIDTH, applied, look
 
 
 def _draw_curve(ax: Axes, curve: pd.DataFrame, method: str, column: str = "shift") -> None:
-    """One weight-space ensemble: a line over alpha, a small mark at each point, a large one at the tuned end."""
+    """One weight-space ensemble: a line over alpha with a small mark at each point, a hollow one halfway and a large
+    one at the tuned end."""
     shown, curve = look(method), curve.sort_values("alpha")
     ax.plot(
         curve["target"], curve[column], color=shown.colour, lw=1.3, marker=shown.marker, ms=3.5, mec="white", mew=0.3
     )
+    half = curve[curve["alpha"] == HALFWAY]
+    ax.plot(half["target"], half[column], shown.marker, color="white", mec=shown.colour, mew=1.5, ms=6.5, zorder=4)
     end = curve.iloc[-1]
     ax.plot(end["target"], end[column], shown.marker, color=shown.colour, ms=8, mec="white", mew=0.6, zorder=4)
 
 
 def _draw_zero_shot(ax: Axes, at: pd.Series) -> None:
     ax.plot(at["target"], at["shift"], "*", color=INK, ms=15, mec="white", zorder=5)
-    ax.annotate("zero-shot", (at["target"], at["shift"]), (8, 6), textcoords="offset points", fontsize=9)
+    place = (at["target"], at["shift"])
+    ax.annotate("zero-shot", place, (0, -19), textcoords="offset points", ha="center", fontsize=9)
 
 
 def balance(curves: pd.DataFrame, title: str, methods: Sequence[str], axes_text: tuple[str, str]) -> Figure:
     """Target accuracy across, accuracy under shift upwards; from the zero-shot model (star) to each tuned model (large
-    mark) along alpha. ``curves``: method, alpha, target, shift."""
+    mark) along alpha, with a hollow mark halfway. ``curves``: method, alpha, target, shift."""
     with applied():
         fig, ax = plt.subplots(figsize=(WIDTH, 4.4))
         start = curves[curves["alpha"] == curves["alpha"].min()].iloc[0]
@@ -41,7 +46,7 @@ def balance(curves: pd.DataFrame, title: str, methods: Sequence[str], axes_text:
         ax.set(xlabel=axes_text[0], ylabel=axes_text[1])
         ax.grid(color="#e3e6e8", lw=0.7)
         ax.set_axisbelow(True)
-        fig.legend(handles=_handles(methods), loc="outside lower center", ncols=4)
+        fig.legend(handles=[*_handles(methods), _halfway()], loc="outside lower center", ncols=5)
         ax.set_title(title)
         return fig
 
@@ -65,7 +70,7 @@ def each_shift(curves: pd.DataFrame, title: str, methods: Sequence[str], shifts:
             ax.set_xlabel("accuracy on the target (%)")
         for line in axes:
             line[0].set_ylabel("accuracy under it (%)")
-        fig.legend(handles=_handles(methods), loc="outside lower center", ncols=4)
+        fig.legend(handles=[*_handles(methods), _halfway()], loc="outside lower center", ncols=5)
         fig.suptitle(title, fontsize=10, ha="left", x=0.01)
         return fig
 
@@ -91,3 +96,7 @@ def _handles(methods: Sequence[str]) -> list[Line2D]:
     return [
         Line2D([], [], color=look(m).colour, marker=look(m).marker, ms=6, lw=1.3, label=look(m).title) for m in methods
     ]
+
+
+def _halfway() -> Line2D:
+    return Line2D([], [], ls="", marker="o", color="white", mec=INK, mew=1.5, ms=6, label="halfway (hollow)")

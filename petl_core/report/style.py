@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -92,14 +93,31 @@ def applied() -> Iterator[None]:
 
 
 class Shown:
-    """A figure with a description for those who cannot see it: the ``alt`` text of the image."""
+    """A figure with a description for those who cannot see it, ``alt``, and with the words on it, for the tests."""
 
-    def __init__(self, png: bytes, alt: str) -> None:
-        self.png, self.alt = png, alt
+    def __init__(self, png: bytes, alt: str, text: dict[str, Any]) -> None:
+        self.png, self.alt, self.text = png, alt, text
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple[dict, dict]:
         data = {"image/png": base64.b64encode(self.png).decode(), "text/plain": f"Figure: {self.alt}"}
-        return data, {"image/png": {"alt": self.alt}}
+        return data, {"image/png": {"alt": self.alt, **self.text}}
+
+
+def words(figure: Figure) -> dict[str, Any]:
+    """What a drawn figure says of itself: its title, the names of its axes, and which of x and y show numbers without
+    a name. A name on one panel serves all panels."""
+    titles = [figure.get_suptitle(), *(ax.get_title("left") or ax.get_title() for ax in figure.axes)]
+    names: dict[str, list[str]] = {"x": [figure.get_supxlabel()], "y": [figure.get_supylabel()]}
+    numbered = set()
+    for ax in figure.axes:
+        for side, axis in (("x", ax.xaxis), ("y", ax.yaxis)):
+            names[side].append(axis.get_label().get_text())
+            ticks = [tick.get_text().replace("mathdefault", "") for tick in axis.get_ticklabels() if tick.get_visible()]
+            if ax.axison and any(re.search(r"\d", tick) and not re.search("[A-Za-z]", tick) for tick in ticks):
+                numbered.add(side)
+    found = {side: list(dict.fromkeys(filter(None, texts))) for side, texts in names.items()}
+    title = next(filter(None, titles), "")
+    return {"title": title, **found, "unnamed": sorted(side for side in numbered if not found[side])}
 
 
 def show(figure: Figure, alt: str) -> Shown:
@@ -107,4 +125,4 @@ def show(figure: Figure, alt: str) -> Shown:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})  # no version: equal figures give equal bytes
     plt.close(figure)
-    return Shown(buffer.getvalue(), alt)
+    return Shown(buffer.getvalue(), alt, words(figure))
