@@ -349,7 +349,7 @@ SITUATIONS = (
             {
                 SUPPORTED: "PEFT",
                 CONTRADICTED: "full fine-tuning",
-                OPEN: "PEFT or full fine-tuning: undecided at matched accuracy",
+                OPEN: "PEFT or full fine-tuning; undecided at matched accuracy",
             },
         ),
     ),
