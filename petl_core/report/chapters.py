@@ -1,7 +1,8 @@
 """The chapters as the pages of the book need them: title, question, what a reader needs first, minutes, sections.
 
 All but the question is read from the notebooks' sources, so that a page cannot say something else than the chapter. The
-first cell of a source must say ``You need: ... . Time: N minutes``. Sections are the headings that begin with their number (``## 4.5 Methods against seeds``).
+first cell of a source must say ``You need: ... . Time: N minutes``. Sections are the headings that begin with their
+number (``## 4.5 Methods against seeds``).
 """
 
 from __future__ import annotations
