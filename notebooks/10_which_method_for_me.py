@@ -461,9 +461,6 @@ Markdown(
     f"**{truth_4:.1f} points** (simulated {solution_4:.1f}). So choose settings on validation images, and read the best method's test accuracy with this in mind."
 )
 
-# %%
-place.cleanup()
-
 # %% [markdown]
 # ## Common mistakes
 #
@@ -485,6 +482,9 @@ place.cleanup()
 # - `compare` resizes to a square and trains without augmentation beyond drop path; where flips or crops are safe for your classes, they may help all methods.
 # - From 2,000 images on, a plain folder is split into 800 + 200 for learning and the rest for testing. Make `train/` and `test/` folders to learn from more.
 # - The interval of the difference covers test images and seeds, not the choice of the validation images.
+
+# %%
+place.cleanup()
 
 # %%
 agreeing = [s.name for s in guide.SITUATIONS if found[s.name].agreement == "agrees"]
