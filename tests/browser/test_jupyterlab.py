@@ -80,9 +80,9 @@ def test_a_chapter_runs_in_jupyterlab(lab: str, context: BrowserContext) -> None
     stopped = page_checks.cut_network(context, lab)
     page = context.new_page()
     page.goto(f"{lab}lab/tree/{CHAPTER}.ipynb?token={TOKEN}")
-    expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_visible(timeout=SECONDS * 1000)
+    expect(page.get_by_text(re.compile(r"\| Idle$"))).to_be_visible(timeout=SECONDS * 1000)  # the kernel, below
     from_menu(page, "Run", "Run All Cells")
-    page.wait_for_function(FINISHED)
+    page.wait_for_function(FINISHED, timeout=SECONDS * 1000)
     errors = page.locator(ERROR)
     assert errors.all_inner_texts() == []
     pictures = page.locator(".jp-OutputArea-output img")
