@@ -77,21 +77,14 @@ def test_links_between_chapters_in_computed_text_lead_to_the_pages(
     assert data["text/markdown"] == f"see [the chapter](#document-notebooks/07_small), {there}"
 
 
-def test_widgets_are_left_out_and_figures_become_html(
-    chapters: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_widgets_are_left_out(chapters: Path, source: Path, tmp_path: Path) -> None:
     widget = {book_stage.WIDGET: {"model_id": "a"}, "text/plain": "HBox()"}
-    figure = {book_stage.FIGURE: {"kind": "bars"}}
-    path = write_notebook(chapters / "07_small.ipynb", widget, figure)
+    path = write_notebook(chapters / "07_small.ipynb", widget, {"text/plain": "2"})
     notebook = json.loads(path.read_text(encoding="utf-8"))
     notebook["metadata"]["widgets"] = {"application/vnd.jupyter.widget-state+json": {"state": {"a": {}}}}
     path.write_text(json.dumps(notebook), encoding="utf-8")
-    monkeypatch.setitem(
-        book_stage.RENDERERS, book_stage.FIGURE, lambda data: f"<b>{data[book_stage.FIGURE]['kind']}</b>"
-    )
-    assert staged_data(chapters, source, tmp_path / "book") == [{**figure, "text/html": "<b>bars</b>"}]
+    assert staged_data(chapters, source, tmp_path / "book") == [{"text/plain": "2"}]
     assert "widgets" not in json.loads((tmp_path / "book/notebooks/07_small.ipynb").read_text("utf-8"))["metadata"]
-    assert staged_data(chapters, source, tmp_path / "paper", paper=True) == [figure]
 
 
 def config(source: Path, folder: Path) -> dict[str, Any]:
