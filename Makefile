@@ -1,10 +1,12 @@
 # Every target but `lock` uses the environment in .venv, which the first of them makes (the only step that downloads).
 #   make PYTHON=python3.12 ...    another interpreter than python3 (3.11 to 3.13) for that environment
 #   make WORKERS=4 ...            notebooks and runs at a time; without it, one per core
+#   make PORT=8080 book-serve     another port than 8000
 
 PYTHON  ?= python3
 WORKERS ?=
 PROFILE ?= quick
+PORT    ?= 8000
 
 VENV := .venv
 PY   := $(VENV)/bin/python
@@ -13,10 +15,10 @@ SMOKE := runs/results-smoke
 WORKERS_FLAG := $(if $(WORKERS),--workers $(WORKERS))
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce notebooks test lint book bench lock clean
+.PHONY: help install reproduce notebooks test lint book book-serve book-print bench lock clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-17s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-17s %s\n", $$1, $$2 }'
 
 install: $(VENV)/.ready ## make .venv with the locked packages (the first of the other targets does it too)
 
@@ -51,9 +53,17 @@ lint: $(VENV)/.ready ## ruff (rules and layout) and mypy
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
 
-book: $(VENV)/.ready ## build the book from the committed notebooks into runs/book; a warning is an error
+book: $(VENV)/.ready ## build the book from the committed notebooks into runs/book, for reading without a network; a warning is an error
 	$(PY) -m petl_core.book --out runs/book
-	@echo "open runs/book/index.html"
+	@echo "open runs/book/index.html, or: make book-serve"
+
+book-serve: $(VENV)/.ready ## show the book in runs/book on this machine alone, at http://127.0.0.1:PORT (8000); build it if it is missing
+	@test -f runs/book/index.html || $(MAKE) --no-print-directory book
+	@echo "http://127.0.0.1:$(PORT)   (Ctrl-C ends it)"
+	@$(PY) -m http.server $(PORT) --bind 127.0.0.1 --directory runs/book
+
+book-print: $(VENV)/.ready ## the book as one page and, with a Chromium, as a PDF, in runs/book-print
+	$(PY) -m petl_core.book --print --out runs/book-print
 
 bench: $(VENV)/.ready ## speed and size, ours beside HF peft and a bare timm loop
 	$(PY) tests/benchmarks/bench_steps.py

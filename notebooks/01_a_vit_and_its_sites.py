@@ -465,11 +465,12 @@ style.show(fig, "Stacked bars: share of parameters by operation, for mini and Vi
 # %% [markdown]
 # ## 1.7 Explore
 #
-# With a live kernel, choose a site in the menu. Without one, the table shows three of them.
+# Choose a site, and see what passes there and which methods act there.
 
 # %%
 sites = explorer.site_explorer(model, x[:1])
-display(sites.static({"site": "tokens"}, {"site": "residual2"}))
+some = table(sites.static({"site": "tokens"}, {"site": "residual2"}))
+display(sites.offline("sites", some, "Operations and sites of a ViT from images to logits; the site qkv is marked."))
 sites.widget()
 
 # %% [markdown]

@@ -291,7 +291,9 @@ Markdown(
 
 # %%
 knobs = explorer.update_explorer(tuned["lora"], task, (0, 1, 2, 4, 8), images=300)
-display(knobs.static({"rank": 1}, {"rank": 8, "scale": 0.0}, {"rank": 8, "scale": 4.0}))
+some = table(knobs.static({"rank": 1}, {"rank": 8, "scale": 0.0}, {"rank": 8, "scale": 4.0}))
+alt = "Accuracy against the scale of LoRA's learned update, a line for each number of directions kept."
+display(knobs.offline("updates", some, alt))
 knobs.widget()
 
 # %% [markdown]
@@ -504,7 +506,8 @@ style.show(
 # %%
 config_names = {"ViT-B/16": ViTConfig(), "mini": mini.config, "ViT-Ti/16": ViTConfig(width=192, heads=3)}
 counter = explorer.count_explorer(config_names)
-display(counter.static({"method": "fact_tk", "size": 16}, {"backbone": "mini", "method": "bitfit"}))
+some = table(counter.static({"method": "fact_tk", "size": 16}, {"backbone": "mini", "method": "bitfit"}))
+display(counter.offline("counts", some, "Bars: trained parameters of every method on ViT-B/16, LoRA marked."))
 counter.widget()
 
 # %% [markdown]

@@ -441,11 +441,15 @@ Markdown(text)
 # %% [markdown]
 # ### Play with it
 #
-# Choose a task and which methods to put together. Without a live kernel, the table shows some choices.
+# Choose a task and which methods to put together: up to three in a notebook, a pair in the book.
 
 # %%
 picker = explorer.ensemble_picker(found, peft)
-display(table(picker.static({"second": "none", "seed": "all"}, {"seed": "all"}, {"how": "vote"}), "{:.1f}"))
+some = table(picker.static({"second": "none", "seed": "all"}, {"seed": "all"}, {"how": "vote"}), "{:.1f}")
+alt = (
+    "Test accuracy of each partner alone and together with the first method, one row each; the second method is marked."
+)
+display(picker.offline("pairs", some, alt, third=["none"], seed=picker.controls["seed"][:1], how=["logit"]))
 picker.widget()
 
 # %% [markdown]

@@ -53,6 +53,7 @@ CHECK_EXAMPLES = """examples:
   python -m petl_core check-method my_method.py --set rank=4 --quick
 """
 DATA_EXAMPLES = """examples:
+  python -m petl_core data check-vtab vtab1k           is this folder VTAB-1K? counts, classes, duplicates, JPEG
   python -m petl_core data build-suite --out suite     draw the embedded tasks anew, bit for bit
   python -m petl_core data build-world --out data/embedded --check     draw the rendered world, compare digests
   python -m petl_core data pretrain-mini --help        how the small backbone was trained
@@ -114,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         run.add_argument(f"--{name}", type=kind, help=text)
     run.add_argument("--flip", action="store_true", help="mirror half of the training images")
-    run.add_argument("--normalise", choices=["backbone", "none"], help="of images (default: backbone)")
+    run.add_argument("--normalise", choices=["backbone", "imagenet", "none"], help="of images (default: backbone)")
     run.add_argument("--seed", type=int, default=0, help="fixes everything random (default: 0)")
     run.add_argument("--train-on", default="train1000", metavar="SPLIT", help="default: train1000")
     run.add_argument("--evaluate-on", default="test", metavar="SPLIT", help="default: test")
@@ -191,10 +192,16 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(function=_check_method)
 
     data = commands.add_parser(
-        "data", help="make the embedded data anew", description=_data.__doc__, epilog=DATA_EXAMPLES, **style
+        "data",
+        help="check VTAB-1K's folders, make the embedded data anew",
+        description=_data.__doc__,
+        epilog=DATA_EXAMPLES,
+        **style,
     )
     data.add_argument(
-        "what", choices=["build-suite", "build-world", "pretrain-mini", "pretrain-mini-clip"], help="see the examples"
+        "what",
+        choices=["check-vtab", "build-suite", "build-world", "pretrain-mini", "pretrain-mini-clip"],
+        help="see the examples",
     )
     data.add_argument("options", nargs=argparse.REMAINDER, help="options of that command; try --help")
     data.set_defaults(function=_data)
@@ -276,7 +283,7 @@ def _run(options: argparse.Namespace, _: list[str]) -> int:
 
 def _study(options: argparse.Namespace, _: list[str]) -> int:
     from petl_core import study
-    from petl_core.records import Records, compare, pack, unpack
+    from petl_core.records import Records, compare, pack
 
     profile = study.profile(options.profile)
     if options.backbone:
@@ -284,20 +291,16 @@ def _study(options: argparse.Namespace, _: list[str]) -> int:
     records = Records(options.results)
     if options.compare and not Records(options.compare).digests():
         raise UserError(f"there are no records in {options.compare} to compare with; give --compare another folder")
-    if options.reuse:
-        shipped = Records(options.reuse)
-        if not shipped.digests():
-            raise UserError(f"there are no records in {options.reuse} to reuse; give --reuse another folder")
-        plan = study.plan_trials(profile, options.part) + study.plan_finals(profile, shipped, options.part)
-        records.check_writable()
-        print(f"took over {unpack(shipped, records, dict.fromkeys(p.spec.digest for p in plan))} records")
+    shipped = Records(options.reuse) if options.reuse else None
+    if shipped is not None and not shipped.digests():
+        raise UserError(f"there are no records in {options.reuse} to reuse; give --reuse another folder")
     if options.plan:
         trials = {p.spec.digest for p in study.plan_trials(profile, options.part)}
         finals = {p.spec.digest for p in study.plan_finals(profile, records, options.part)}
         there = sum(records.has(digest) for digest in trials | finals)
         print(f"{len(trials)} trials and {len(finals)} final runs that are known so far; {there} are there already")
         return 0
-    outcome = study.run_study(profile, records, options.workers, options.part, options.device)
+    outcome = study.run_study(profile, records, options.workers, options.part, options.device, reuse=shipped)
     print(outcome.report())
     if options.pack:
         plan = study.plan_trials(profile, options.part) + study.plan_finals(profile, records, options.part)
@@ -361,8 +364,12 @@ def _check_method(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _data(options: argparse.Namespace, rest: list[str]) -> int:
-    """Make the shipped data again: the images of the embedded tasks and the world, or the small backbones."""
+    """Check folders of VTAB-1K, or make the shipped data again: embedded tasks, the world, the small backbones."""
     arguments = [*options.options, *rest]
+    if options.what == "check-vtab":
+        from petl_core.data import vtab1k
+
+        return vtab1k.main(arguments)
     if options.what == "pretrain-mini-clip":
         from petl_core import pretrain_clip
 

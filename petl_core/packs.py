@@ -116,12 +116,13 @@ def pack(
 def unpack(shipped: Records, out: Records, digests: Iterable[str]) -> int:
     """Copy packed records into a folder of records, so that a study there does not repeat them; returns how many.
 
-    Those that ``out`` has already are left alone. A record whose logits were not packed has none there either.
+    Those that ``out`` has already are left alone. A record whose logits were not packed has none there either. Which
+    variants a copy serves is left open: the study that wants it says so, and may have chosen other runs.
     """
     count = 0
     for digest in digests:
         if shipped.has(digest) and not out.has(digest):
-            record = shipped.get(digest)
+            record = {**shipped.get(digest), "variants": []}
             out.add(record, shipped.predictions(digest) if record["predictions"] else None)
             count += 1
     return count

@@ -13,7 +13,7 @@ from petl_core.parts import PARTS
 from petl_core.parts.plan import Cells
 from petl_core.profiles import Part, Profile, profile
 from petl_core.protocol import Trial, choose, final_specs, published_trials, trial_specs, trials
-from petl_core.records import Records
+from petl_core.records import Records, unpack
 from petl_core.workers import Outcome, Planned, Runner
 
 __all__ = ["PARTS", "Profile", "Trial", "choose", "final_specs", "plan_finals", "plan_trials", "profile"]
@@ -59,11 +59,22 @@ def run_study(
     parts: Iterable[str] | None = None,
     device: str | None = None,
     progress: bool = True,
+    reuse: Records | None = None,
 ) -> Outcome:
-    """The trials, then the choice, then the final runs; may be killed and started again at any moment."""
+    """The trials, then the choice, then the final runs; may be killed and started again at any moment.
+
+    ``reuse``: packed records from which what is wanted is copied first, trials and (once these are chosen) final runs.
+    """
     study = profile(study) if isinstance(study, str) else study
     parts = list(parts) if parts else None
-    trials_planned = plan_trials(study, parts)
+
+    def taken(plan: list[Planned]) -> list[Planned]:
+        if reuse is not None:
+            print(f"took over {unpack(reuse, records, dict.fromkeys(p.spec.digest for p in plan))} records")
+        return plan
+
+    records.check_writable()
+    trials_planned = taken(plan_trials(study, parts))
     with Runner(records, workers, device or study.device, progress) as runner:
         outcome = runner.run(trials_planned)
-        return outcome + runner.run(plan_finals(study, records, parts))
+        return outcome + runner.run(taken(plan_finals(study, records, parts)))

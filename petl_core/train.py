@@ -28,7 +28,15 @@ if TYPE_CHECKING:
     from petl_core.data.task import Task
     from petl_core.vit import ViT
 
-CHOICES = {"normalise": ("backbone", "none"), "precision": ("auto", "fp32", "bf16"), "decay": ("matrices", "all")}
+CHOICES = {
+    "normalise": ("backbone", "imagenet", "none"),
+    "precision": ("auto", "fp32", "bf16"),
+    "decay": ("matrices", "all"),
+}
+STATISTICS = {  # mean and standard deviation of each channel; "backbone": the ones it was pre-trained with
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "none": ((0.0,) * 3, (1.0,) * 3),
+}
 NOT_MATRICES = re.compile(r"token|pos_embed|prompt|quer|gamma|scale|shift|norm|bias")  # in a parameter's name
 EVALUATION_BATCH = 250
 LARGEST = float(np.finfo(np.float16).max)
@@ -39,7 +47,8 @@ class Recipe:
     """The optimiser's settings. ``warmup`` is a fraction of all steps; the last block has the rate ``drop_path``.
 
     ``decay="matrices"`` spares biases, norms, scales, shifts, prompts and tokens from weight decay; "all" spares
-    nothing that trains, as the study's released code does. ``normalise="none"`` feeds images in [0, 1].
+    nothing that trains, as the study's released code does. ``normalise``: with the mean and deviation that the backbone
+    was pre-trained with, with ImageNet's, or with "none", images in [0, 1].
 
     Two ways to hold full fine-tuning near its start, both off by default. ``l2_sp`` = beta pulls each unfrozen backbone
     parameter w towards its pre-trained value w0, after each step of rate lr: w <- w + lr beta (w0 - w). This is L2-SP
@@ -290,12 +299,11 @@ def is_matrix(name: str, parameter: Tensor) -> bool:
 
 
 class _Normaliser:
-    """uint8 (B, 3, S, S) -> float with the backbone's mean and deviation, or in [0, 1]; one multiply and add."""
+    """uint8 (B, 3, S, S) -> float with the mean and deviation that the recipe names; one multiply and add."""
 
     def __init__(self, model: ViT, recipe: Recipe) -> None:
-        plain = recipe.normalise == "none"
-        mean = torch.tensor((0.0,) * 3 if plain else model.config.mean).view(3, 1, 1)
-        std = torch.tensor((1.0,) * 3 if plain else model.config.std).view(3, 1, 1)
+        own = (model.config.mean, model.config.std)
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in STATISTICS.get(recipe.normalise, own))
         device = next(model.parameters()).device
         self.factor, self.offset = (1.0 / (255.0 * std)).to(device), (-mean / std).to(device)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from petl_core import book, notebook_files, notebooks
+from petl_core import notebook_files, notebooks
 from petl_core.errors import UserError
 
 SOURCE = """\
@@ -195,30 +195,6 @@ def test_command_line(source: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert text_of(out / "07_small.ipynb") == "quick fresh, done\n"
     assert notebooks.main(["check", *there, "--only", "11"]) == 2
     assert "error: no notebook" in capsys.readouterr().err
-
-
-def test_links_between_chapters_in_computed_text_lead_to_the_pages(source: Path, tmp_path: Path) -> None:
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", id="a")])
-    text = "see [04](04_other.ipynb) and [its end](04_other.ipynb#end), not [that](https://x.org/04_other.ipynb)"
-    notebook.cells[0].outputs = [nbformat.v4.new_output("display_data", {"text/markdown": text})]
-    source.with_suffix(".ipynb").write_text(nbformat.writes(notebook), encoding="utf-8")
-    (staged,) = book.stage(source.parent, tmp_path / "book")
-    shown = "".join(json.loads(staged.read_text(encoding="utf-8"))["cells"][0]["outputs"][0]["data"]["text/markdown"])
-    assert shown == "see [04](04_other.html) and [its end](04_other.html#end), not [that](https://x.org/04_other.ipynb)"
-
-
-@pytest.mark.slow
-def test_the_book_builds_without_a_warning_and_a_fault_stops_it(source: Path, refreshed: Path, tmp_path: Path) -> None:
-    front = book.build(tmp_path / "book", chapters=source.parent)
-    assert "A small one" in front.with_name("intro.html").read_text(encoding="utf-8")
-    assert "laptop shipped, done" in (front.parent / "notebooks" / "07_small.html").read_text(encoding="utf-8")
-    edit(source, "A small one", "A small one {ref}`nowhere`")
-    notebooks.pair(source)
-    with pytest.raises(RuntimeError, match="nowhere"):
-        book.build(tmp_path / "book", chapters=source.parent)
-    assert front.exists()
-    with pytest.raises(UserError, match="execute the notebooks first"):
-        book.build(tmp_path / "book", chapters=tmp_path / "empty")
 
 
 @pytest.mark.parametrize("path", notebooks.sources(), ids=lambda path: path.stem)

@@ -1,15 +1,23 @@
-"""The front pages say what the shipped records say, and the check that guards it can fail."""
+"""The pages say what the shipped records say, and the check that guards it can fail."""
 
 from __future__ import annotations
 
+import io
+import re
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from PIL import Image
 
+from petl_core.analysis import select
 from petl_core.errors import UserError
-from petl_core.report import front
+from petl_core.report import answer, claim_pages, data_pages, front, guide, method_pages, summary
+from petl_core.report.facts import Facts
 from petl_core.report.results import Results, open_results
+from petl_core.report.style import title
+from petl_core.report.verdict import CONTRADICTED, SUPPORTED, UNDECIDED, Verdict
 
 
 @pytest.fixture(scope="module")
@@ -17,41 +25,179 @@ def results() -> Results:
     return open_results(front.PROFILE)
 
 
+@pytest.fixture(scope="module")
+def facts(results: Results) -> Facts:
+    return front.facts_of(results)
+
+
 @pytest.fixture
 def copy(repository: Path, tmp_path: Path) -> Path:
-    for name in (*front.PAGES, front.PICTURE):
+    for name in front.FILES:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(repository / name, tmp_path / name)
     return tmp_path
 
 
-def test_the_front_pages_are_what_the_records_say(repository: Path, results: Results) -> None:
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text("utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), "utf-8")
+
+
+def blank(path: Path) -> None:
+    with Image.open(path) as picture:
+        Image.new("RGB", picture.size, "white").save(path)
+
+
+def test_the_pages_are_what_the_records_say(repository: Path, results: Results) -> None:
     assert front.problems(repository, results) == []
 
 
-def test_a_changed_number_and_another_picture_are_found_and_mended(copy: Path, results: Results) -> None:
-    page, picture = copy / "README.md", copy / front.PICTURE
-    page.write_text(page.read_text("utf-8").replace("tuning trials each", "tuning trial each"), "utf-8")
-    picture.write_bytes(_blank())
+def test_changed_numbers_links_and_pictures_are_found_and_mended(copy: Path, results: Results) -> None:
+    edit(copy / "README.md", "tuning trials each", "tuning trial each")
+    edit(copy / "book/claims.md", f"numbers: {UNDECIDED}", f"numbers: {SUPPORTED}")
+    edit(copy / "book/glossary.md", "[4.5](notebooks/04", "[4.5](notebooks/03")
+    blank(copy / answer.PICTURE)
     found = front.problems(copy, results)
-    assert len(found) == 2 and "README.md" in found[0] and front.PICTURE in found[1]
+    changed = ("README.md", "book/claims.md", "book/glossary.md", answer.PICTURE)
+    assert [problem.partition(":")[0] for problem in found] == list(changed)
     front.write(copy, results)
     assert front.problems(copy, results) == []
 
 
-def _blank() -> bytes:
-    import io
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (lambda begin, end: "no marks", "needs the marks"),
+        (lambda begin, end: f"{end}\n{begin}", "needs the marks"),
+        (lambda begin, end: f"{begin}{begin}{end}", "needs the marks"),
+        (lambda begin, end: f"{begin}{end}<!-- computed: nonsense: begin -->", "a part 'nonsense'"),
+    ],
+)
+def test_a_page_without_its_marks_is_refused(copy: Path, facts: Facts, broken, message: str) -> None:
+    page, parts = copy / "book/cite.md", front.PAGES["book/cite.md"]
+    page.write_text(broken(*front.marks("citation")), "utf-8")
+    with pytest.raises(UserError, match=message):
+        front.page(page, parts, facts)
 
-    from PIL import Image
 
-    buffer = io.BytesIO()
-    Image.new("RGB", (720, 300), "white").save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize("text", ["no marks", f"{front.END}\n{front.START}", f"{front.START}{front.START}{front.END}"])
-def test_a_page_without_its_marks_is_refused_and_left_alone(copy: Path, results: Results, text: str) -> None:
-    (copy / "README.md").write_text(text, "utf-8")
-    with pytest.raises(UserError, match=r"README\.md needs the marks"):
+def test_nothing_is_written_if_one_page_cannot_be(copy: Path, results: Results) -> None:
+    edit(copy / "README.md", "tuning trials each", "tuning trial each")
+    (copy / "book/cite.md").write_text("no marks", "utf-8")
+    before = {name: (copy / name).read_bytes() for name in front.FILES}
+    with pytest.raises(UserError, match=r"cite\.md needs the marks"):
         front.write(copy, results)
-    assert (copy / "README.md").read_text("utf-8") == text
+    assert before == {name: (copy / name).read_bytes() for name in before}
+
+
+def test_a_link_to_a_section_that_is_not_there_is_refused(copy: Path, facts: Facts) -> None:
+    edit(copy / "book/glossary.md", "[4.5](", "[4.99](")
+    with pytest.raises(UserError, match=r"no chapter has a section 4\.99"):
+        front.page(copy / "book/glossary.md", {}, facts)
+
+
+def test_the_figure_of_the_answer_shows_the_tuned_runs(facts: Facts) -> None:
+    for kind, runs in answer.runs_of(facts).items():
+        found = answer.table(runs)
+        lora = runs[runs["method"] == "lora"]
+        assert found.loc["lora", "mean"] == pytest.approx(lora["accuracy"].mean())
+        assert found.loc["full", "share"] == 100 and found.loc["linear", "share"] == 0
+        assert (found["low"] <= found["mean"]).all() and (found["mean"] <= found["high"]).all()
+        assert title(guide.recommended(runs, kind).method) in answer.message(facts)
+    near, far = (set(runs["task"]) for runs in answer.runs_of(facts).values())
+    assert near and far and not near & far
+
+
+def test_the_answer_follows_the_runs(facts: Facts) -> None:
+    """If the best method far from the pre-training becomes the worst, another one is recommended there."""
+    far = answer.runs_of(facts)[guide.FAR]
+    best = guide.recommended(far, guide.FAR).method
+    assert best in select.peft(dict.fromkeys(far["method"]))
+    other = far.assign(accuracy=far["accuracy"].where(far["method"] != best, 0.0))
+    assert guide.recommended(other, guide.FAR).method != best
+
+
+def test_near_the_pre_training_the_smallest_of_the_good_ones_is_recommended() -> None:
+    rows = [("linear", 0, 60.0), ("bitfit", 10, 67.0), ("lora", 100, 68.5), ("full", 1000, 69.0)]
+    runs = pd.DataFrame(
+        [
+            {**dict.fromkeys(("digest", "variant"), name), "backbone": "mini", "stage": "final", "group": "natural",
+             "task": task, "method": name, "seed": seed, "params": params, "accuracy": accuracy, "diverged": False,
+             "classes": 4}
+            for name, params, accuracy in rows for task in ("a", "b") for seed in (0, 1)
+        ]
+    )  # fmt: skip
+    assert guide.recommended(runs, guide.NEAR).method == "bitfit"
+    assert guide.recommended(runs, guide.FAR).method == "lora"
+    runs.loc[runs["method"] == "linear", "accuracy"] = 67.0
+    assert guide.recommended(runs, guide.NEAR).method == "linear"
+
+
+def test_pictures_of_other_pixels_are_other_pictures() -> None:
+    def png(colour: str, width: int = 8) -> bytes:
+        buffer = io.BytesIO()
+        Image.new("RGB", (width, 8), colour).save(buffer, format="PNG")
+        return buffer.getvalue()
+
+    assert front.same_picture(png("white"), png("white"))
+    assert not front.same_picture(png("white"), png("black"))
+    assert not front.same_picture(png("white"), png("white", width=9))
+
+
+def test_every_claim_has_an_entry_with_both_verdicts(facts: Facts) -> None:
+    text = claim_pages.index(facts)
+    entries = re.split(r"^\(c\d+\)=\n", text, flags=re.MULTILINE)[1:]
+    assert len(entries) == len(facts.ours) == 15
+    for number, entry in zip(facts.ours, entries, strict=True):
+        theirs, ours = facts.published[number], facts.ours[number]
+        assert entry.startswith(f"## {number} · ")
+        assert f"On the published numbers: {theirs.verdict}\n" in entry
+        assert f"On our records (profile laptop): {ours.verdict}\n" in entry
+        assert ours.size in entry and "*Read on:* [section " in entry
+
+
+def test_a_verdict_is_told_with_what_was_claimed_and_a_control_that_fails() -> None:
+    told = claim_pages._evidence(Verdict(CONTRADICTED, -1, -2, -0.5, "points", 3, control="as_is", threshold=-0.25))
+    assert told == "-1.00 [-2.00, -0.50] points, 3 tasks (the claim: above -0.25). *Control:* as\\_is."
+    assert "*Control, which fails:*" in claim_pages._evidence(Verdict(UNDECIDED, control="one seed", behaves=False))
+
+
+def test_claims_by_word_count_every_claim_once(facts: Facts) -> None:
+    for verdicts in (facts.ours, facts.published):
+        numbers = [number for its in claim_pages.by_word(verdicts).values() for number in its]
+        assert sorted(numbers) == sorted(verdicts)
+    said = summary.paragraphs(facts)
+    assert all(len(line) <= 120 for line in said.splitlines())
+
+
+def test_every_shipped_final_run_belongs_to_a_part(facts: Facts) -> None:
+    records = facts.results.records
+    every = [records.get(digest) for digest in records.digests()]
+    counted = data_pages.of_parts(every)
+    assert set(counted) == {part.name for part in facts.results.profile.parts}
+    assert counted["tuned"] == facts.tuned["digest"].nunique()
+    assert f"{len(every):,} runs" in data_pages.shipped_records(facts)
+    with pytest.raises(UserError, match="belongs to no part"):
+        data_pages.part_of("an_unknown_variant")
+
+
+def test_the_published_files_are_all_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "607 rows" in data_pages.published_numbers()  # data/published/README.md says so too
+    (tmp_path / "other.csv").write_text("a\n1\n", "utf-8")
+    monkeypatch.setattr(data_pages, "PUBLISHED", tmp_path)
+    with pytest.raises(UserError, match=r"differ: .*other\.csv"):
+        data_pages.published_numbers()
+
+
+def test_formulas_are_typeset_and_markup_is_not_made() -> None:
+    assert method_pages.typeset("x <- x + s * A z, A: r x D") == "x ← x + s · A z, A: r × D"
+    assert method_pages.typeset("12 L r^2 of ``qkv`` and a_b * c") == "12 L r² of `qkv` and a\\_b · c"
+
+
+def test_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, results: Results) -> None:
+    monkeypatch.setattr(front, "open_results", lambda profile: results)
+    assert front.main(["--check"]) == 0
+    assert "what the records say" in capsys.readouterr().out
+    monkeypatch.setattr(front, "problems", lambda root, results: ["README.md: something"])
+    assert front.main(["--check"]) == 1
+    assert "README.md: something" in capsys.readouterr().out

@@ -232,13 +232,13 @@ def test_the_sweep_over_sizes_and_amounts(records):
     assert epochs == {"orientation@100": 20, "orientation": 6}
 
 
-def test_a_trial_of_many_images_uses_some_of_them(monkeypatch):
-    monkeypatch.setattr(many_shot, "MANY_SHOT_TUNE_IMAGES", 500)
+def test_a_trial_with_many_images_is_as_long_as_the_final_run():
     chosen = tiny(trials=2, max_train=None)
-    (spec, _) = many_shot.sweep_trials(chosen, "orientation", "linear", {})
-    assert (spec.max_train, spec.train_on) == (500, "train800")
-    (spec, _) = many_shot.sweep_trials(chosen, "orientation@100", "linear", {})
-    assert spec.max_train is None
+    for task, epochs in (("orientation@100", 20), ("orientation", chosen.tune.epochs), ("orientation@10000", 2)):
+        for spec in many_shot.sweep_trials(chosen, task, "linear", {}):
+            assert (spec.max_train, spec.train_on, spec.recipe.epochs) == (None, "train800", epochs)
+    final = many_shot.budget(chosen, "orientation@10000").final
+    assert final.epochs == 2
 
 
 def test_full_fine_tuning_is_held_back_in_each_way_with_equal_trials(records):
@@ -319,6 +319,16 @@ def test_a_study_runs_and_the_second_time_has_nothing_to_do(records):
     assert sorted(table.variant.unique()) == ["trial", "tuned"]
     again = study.run_study(tiny(), records, workers=0, progress=False)
     assert (again.done, again.skipped) == (0, 8)
+
+
+def test_records_of_another_folder_are_taken_over_trials_first_then_what_they_decide(records, tmp_path):
+    study.run_study(tiny(), records, workers=0, progress=False)
+    fresh = Records(tmp_path / "fresh")
+    (lost,) = [p.spec for p in study.plan_trials(tiny()) if p.spec.method == "linear"][:1]
+    shutil.rmtree(records.root / lost.digest)
+    outcome = study.run_study(tiny(), fresh, workers=0, progress=False, reuse=records)
+    assert (outcome.done, outcome.failures) == (1, [])  # the lost one; the final runs followed from it
+    assert set(fresh.digests()) == {*records.digests(), lost.digest}
 
 
 def test_workers_give_the_bits_that_this_process_gives_and_report_what_failed(records, tmp_path):

@@ -209,6 +209,9 @@ def test_normalisation_uses_the_backbones_mean_and_deviation_or_none():
     with torch.no_grad():
         assert torch.allclose(predict(model, images), model((unit - mean) / std), atol=1e-5)
         assert torch.allclose(predict(model, images, Recipe(normalise="none")), model(unit), atol=1e-5)
+        mean, std = torch.tensor((0.485, 0.456, 0.406)), torch.tensor((0.229, 0.224, 0.225))
+        imagenet = (unit - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+        assert torch.allclose(predict(model, images, Recipe(normalise="imagenet")), model(imagenet), atol=1e-5)
 
 
 def test_flips_are_mirror_images():
@@ -336,7 +339,7 @@ def test_fewer_images_can_be_asked_for():
         ({"drop_path": 1.0}, r"\[0, 1\)"),
         ({"warmup": -0.1}, r"\[0, 1\)"),
         ({"final_lr": 1.0}, "above the base rate"),
-        ({"normalise": "imagenet"}, "allowed: backbone, none"),
+        ({"normalise": "half"}, "allowed: backbone, imagenet, none"),
         ({"precision": "fp16"}, "allowed: auto, fp32, bf16"),
         ({"decay": "none"}, "allowed: matrices, all"),
         ({"l2_sp": -1.0}, "0 or greater"),

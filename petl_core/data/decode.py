@@ -37,18 +37,24 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def decode_image(path: Path, size: int) -> np.ndarray:
-    """One file as uint8 (3, size, size), resized bicubically without regard to its proportions."""
+def open_image(path: Path) -> Image.Image:
+    """One file, read whole. UserError naming it if it is missing, no image, or damaged."""
     try:
-        with Image.open(path) as image:
-            image.load()
-            picture = to_rgb(image)
+        image = Image.open(path)
+        image.load()
+        return image
     except FileNotFoundError as error:
         raise UserError(f"image {path} does not exist; {REPAIR}") from error
     except UnidentifiedImageError as error:
         raise UserError(f"{path} is not an image that Pillow can read; {REPAIR}") from error
     except Exception as error:  # Pillow's plug-ins raise OSError, SyntaxError, ValueError, struct.error, ...
         raise UserError(f"image {path} is damaged or truncated ({error}); {REPAIR}") from error
+
+
+def decode_image(path: Path, size: int) -> np.ndarray:
+    """One file as uint8 (3, size, size), resized bicubically without regard to its proportions."""
+    with open_image(path) as image:
+        picture = to_rgb(image)
     if picture.size != (size, size):
         picture = picture.resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1)

@@ -1,8 +1,9 @@
 """The part of chapter 06: methods at fixed sizes, from a hundred to ten thousand training images.
 
 The tasks of this part are named with their number of images ("orientation@10000"; without one, the suite's thousand).
-Each cell is tuned as everywhere, with equal trials, but over learning rates and drop path alone, because the size is
-what is swept. Larger sets are trained for fewer epochs and more steps (``budget``).
+Each cell is tuned as everywhere, with equal trials, but over learning rates alone, because the size is what is swept,
+and down to a lower one than in the suite, because large sizes and long runs want it. Larger sets are trained for fewer
+epochs and more steps (``budget``).
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ from typing import Any
 from petl_core import methods
 from petl_core.data.many import parts_of_name
 from petl_core.parts.plan import Cells, PartPlan
-from petl_core.profiles import MANY_SHOT_EPOCHS, MANY_SHOT_TUNE_IMAGES, Profile
+from petl_core.profiles import MANY_SHOT_EPOCHS, MANY_SHOT_LOW_LR, Profile
 from petl_core.protocol import choose, final_specs, trial_specs, trials
 from petl_core.records import Records, RunSpec
 from petl_core.workers import Planned
 
 
 def budget(study: Profile, task: str) -> Profile:
-    """The profile with the recipes of this part for that many images. At most ``MANY_SHOT_TUNE_IMAGES`` are used in a
-    trial. A profile that takes few images of everything (smoke) keeps its own recipes."""
+    """The profile with the recipes of this part for that many images. A profile that takes few images of everything
+    (smoke) keeps its own recipes. With more than a thousand images a trial is as long as a final run: a rate that is
+    good for a few hundred steps can be too high for a few thousand."""
     if study.max_train is not None:
         return study
     epochs = next(epochs for most, epochs in MANY_SHOT_EPOCHS if parts_of_name(task)[1] <= most)
@@ -38,9 +40,8 @@ def sizes_of(study: Profile, method: str) -> list[dict[str, Any]]:
 def sweep_trials(study: Profile, task: str, method: str, fixed: dict[str, Any]) -> list[RunSpec]:
     """The tuning runs of one cell of the sweep."""
     study = budget(study, task)
-    points = trials(method, study.trials, study.drop_paths, fixed=fixed)
-    if study.max_train is None and parts_of_name(task)[1] > MANY_SHOT_TUNE_IMAGES:
-        study = dataclasses.replace(study, max_train=MANY_SHOT_TUNE_IMAGES)
+    rates = dict.fromkeys((*type(methods.get(method)).lrs, MANY_SHOT_LOW_LR))
+    points = trials(method, study.trials, study.drop_paths[:1], rates, fixed)
     return trial_specs(study, task, method, points)
 
 

@@ -1,8 +1,8 @@
 """Things to play with in a notebook: sites, parameter counts, and the rank and scale of a learned update.
 
 An ``Explorer`` is a function from a few choices to an ``Answer`` (text and perhaps a figure). With a live kernel,
-``widget()`` puts menus and sliders on it; without one, ``static()`` shows the same answers for a few choices, so a
-reader of the built book loses the sliders and nothing else.
+``widget()`` puts menus and sliders on it; without one, ``static()`` shows the same answers for a few choices, and
+``offline()`` computes all of them for a figure that works in the built book.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ from petl_core.analysis import ensembles
 from petl_core.analysis.predictions import Predictions
 from petl_core.methods import get, names
 from petl_core.model import Model
+from petl_core.report import charts
 from petl_core.report.anatomy import STATIONS, attachment, part_of, sites_figure
 from petl_core.report.measure import trace
+from petl_core.report.offline import Chart, Offline
+from petl_core.report.tables import Table
 from petl_core.train import accuracy, predict
 from petl_core.vit import ViT, ViTConfig
 
@@ -48,6 +51,7 @@ class Explorer:
     controls: Mapping[str, Sequence[Any]]
     default: Mapping[str, Any]
     answer_to: Callable[..., Answer]
+    chart: Chart | None = None  # of all answers, for ``offline``
 
     def answer(self, **choice: Any) -> Answer:
         """The answer to ``choice``; what is not chosen keeps its default. ValueError for a value not on offer."""
@@ -65,6 +69,18 @@ class Explorer:
             answer = self.answer(**choice)
             rows.append({**{k: {**self.default, **choice}[k] for k in self.controls}, **answer.values})
         return pd.DataFrame(rows)
+
+    def offline(self, name: str, shown: Table, alt: str, **only: Sequence[Any]) -> Offline:
+        """The answers to all choices, for the book: ``shown`` is the table for readers without JavaScript, ``alt`` says
+        what the picture shows, and ``only`` offers fewer values of a control (one value: no control)."""
+        for key, values in only.items():
+            for value in values:
+                self.answer(**{key: value})
+        if self.chart is None:
+            raise pc.UserError(
+                f"the explorer of {', '.join(self.controls)} has no chart; give it one: Explorer(chart=...)"
+            )
+        return Offline(name, self, {**self.controls, **only}, self.chart, shown, alt)
 
     def _show(self, **choice: Any) -> None:
         answer = self.answer(**choice)
@@ -108,7 +124,7 @@ def site_explorer(vit: ViT, images: Tensor, colour: str = "#d1495b") -> Explorer
         )
         return Answer(values, text, lambda: sites_figure({site: colour}))
 
-    return Explorer({"site": sites}, {"site": "qkv"}, answer_to)
+    return Explorer({"site": sites}, {"site": "qkv"}, answer_to, charts.sites)
 
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -120,7 +136,10 @@ def count_explorer(backbones: Mapping[str, ViTConfig]) -> Explorer:
     def answer_to(backbone: str, method: str, size: int) -> Answer:
         config = backbones[backbone]
         field = get(method).size_field
-        chosen = get(method, **{field: size}) if field else get(method)
+        try:
+            chosen = get(method, **{field: size}) if field else get(method)
+        except ValueError as error:
+            return Answer({"trained": math.nan}, f"There is no such size: {error}.")
         count, total = chosen.count(config), _backbone_size(config)
         values = {"trained": count, "% of backbone": 100 * count / total, "MB saved (fp32)": count * 4 / 1e6}
         note = f"{field} {size}" if field else "no size to choose"
@@ -132,7 +151,7 @@ def count_explorer(backbones: Mapping[str, ViTConfig]) -> Explorer:
 
     first = next(iter(backbones))
     controls: dict[str, Sequence[Any]] = {"backbone": list(backbones), "method": names(), "size": list(SIZES)}
-    return Explorer(controls, {"backbone": first, "method": "lora", "size": 8}, answer_to)
+    return Explorer(controls, {"backbone": first, "method": "lora", "size": 8}, answer_to, charts.counts)
 
 
 @functools.cache
@@ -194,7 +213,7 @@ def ensemble_picker(found: Mapping[str, Predictions], methods: Sequence[str]) ->
     controls: dict[str, Sequence[Any]] = {"task": list(found), "first": list(methods), "second": some, "third": some}
     controls |= {"seed": [*map(str, seeds), "all"], "how": list(ensembles.HOW)}
     default = {"task": next(iter(found)), "first": methods[0], "second": methods[-1], "third": "none"}
-    return Explorer(controls, default | {"seed": str(seeds[0]), "how": "logit"}, answer_to)
+    return Explorer(controls, default | {"seed": str(seeds[0]), "how": "logit"}, answer_to, charts.pairs)
 
 
 def update_explorer(tuned: Model, task: pc.Task, ranks: Sequence[int], images: int = 500) -> Explorer:
@@ -215,7 +234,7 @@ def update_explorer(tuned: Model, task: pc.Task, ranks: Sequence[int], images: i
         return Answer(values, text)
 
     controls: dict[str, Sequence[Any]] = {"rank": list(ranks), "scale": [0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 4.0]}
-    return Explorer(controls, {"rank": max(ranks), "scale": 1.0}, answer_to)
+    return Explorer(controls, {"rank": max(ranks), "scale": 1.0}, answer_to, charts.updates)
 
 
 def alpha_slider(curves: pd.DataFrame, methods: Sequence[str], columns: Sequence[str]) -> Explorer:
@@ -238,4 +257,5 @@ def alpha_slider(curves: pd.DataFrame, methods: Sequence[str], columns: Sequence
         )
         return Answer(here.to_dict(), f"{get(method).title} at α = {alpha:g}: {moved}.")
 
-    return Explorer({"method": list(methods), "alpha": alphas}, {"method": methods[0], "alpha": alphas[-1]}, answer_to)
+    controls = {"method": list(methods), "alpha": alphas}
+    return Explorer(controls, {"method": methods[0], "alpha": alphas[-1]}, answer_to, charts.alphas)

@@ -25,7 +25,7 @@ from petl_core.budget import Speed
 from petl_core.errors import UserError
 from petl_core.paths import DATA
 from petl_core.profiles import Profile
-from petl_core.report import claims
+from petl_core.report import charts, claims
 from petl_core.report.explorer import Answer, Explorer
 from petl_core.report.results import Results
 from petl_core.report.style import INK, WIDTH, applied, look, title
@@ -169,6 +169,13 @@ def pick(
     )
 
 
+def recommended(runs: pd.DataFrame, kind: str) -> Pick:
+    """The method without a whole model for each task, on these tasks: near the pre-training the smallest (linear
+    probing counts) within ``LOSS`` points of the best of them, far from it the most accurate."""
+    peft = select.peft(dict.fromkeys(runs["method"]))
+    return pick(runs, "parameters", only=[*peft, "linear"]) if kind == NEAR else pick(runs, only=peft)
+
+
 def size_pays(runs: pd.DataFrame) -> Interval:
     """On these tasks: mean accuracy of the larger half of PEFT methods minus that of the smaller half, over tasks."""
     peft = runs[runs["method"].isin(select.peft(dict.fromkeys(runs["method"])))]
@@ -194,8 +201,7 @@ def _near(results: Results) -> Finding:
     gain = size_pays(runs)
     saved = Interval(-gain.mean, -gain.high, -gain.low, gain.n)
     verdict = judged(saved, "points, small minus large methods", "equal trials", margin=-LOSS, sample="nearer tasks")
-    peft = select.peft(dict.fromkeys(runs["method"]))
-    small = pick(runs, "parameters", only=[*peft, "linear"])
+    small = recommended(runs, NEAR)
     text = f"{title(small.method)} ({small.params:,.0f} parameters): the smallest within {LOSS:g} points"
     return Finding(text, verdict, frozenset(runs["digest"]))
 
@@ -203,7 +209,7 @@ def _near(results: Results) -> Finding:
 def _far(results: Results) -> Finding:
     runs = _of_kind(results, FAR)
     verdict = judged(size_pays(runs), "points, large minus small methods", "equal trials", sample="farther tasks")
-    peft = pick(runs, only=select.peft(dict.fromkeys(runs["method"])))
+    peft = recommended(runs, FAR)
     text = f"{title(peft.best)}" + (f"; of the PEFT methods {title(peft.method)}" if peft.best != peft.method else "")
     return Finding(text, verdict, frozenset(runs["digest"]))
 
@@ -315,7 +321,7 @@ SITUATIONS = (
             {
                 SUPPORTED: "PEFT with up to 5 % of the parameters",
                 CONTRADICTED: "full fine-tuning, down to small rates",
-                OPEN: "either; PEFT where many models must be kept",
+                OPEN: "PEFT or full fine-tuning, undecided; PEFT where many models must be kept",
             },
         ),
     ),
@@ -338,7 +344,14 @@ SITUATIONS = (
         "images will shift after training",
         "08",
         "PEFT rather than plain full fine-tuning",
-        of_claim("C11", {SUPPORTED: "PEFT", CONTRADICTED: "full fine-tuning", OPEN: "either, at matched accuracy"}),
+        of_claim(
+            "C11",
+            {
+                SUPPORTED: "PEFT",
+                CONTRADICTED: "full fine-tuning",
+                OPEN: "PEFT or full fine-tuning; undecided at matched accuracy",
+            },
+        ),
     ),
     Situation(
         "shift, and the model is PEFT",
@@ -476,7 +489,18 @@ def chooser(results: Results) -> Explorer:
         "parameters": list(BUDGETS),
         "give_up": [0.5, 1.0, 2.0, 5.0],
     }
-    return Explorer(controls, {"task": ALL, "matters": "size", "parameters": "any", "give_up": LOSS}, answer_to)
+    start = {"task": ALL, "matters": "size", "parameters": "any", "give_up": LOSS}
+    return Explorer(controls, start, answer_to, charts.choices(_means(runs, kinds)))
+
+
+def _means(runs: pd.DataFrame, kinds: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Mean accuracy and parameters of every method on each kind of task: task (the kind), method, params, accuracy."""
+    parts = []
+    for kind, tasks in kinds.items():
+        part = runs[runs["task"].isin(tasks)]
+        means = {"accuracy": scores(part).mean(), "params": part.groupby("method")["params"].mean()}
+        parts.append(pd.DataFrame(means).rename_axis("method").reset_index().assign(task=kind))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _candidates(found: Pick, message: str) -> Figure:

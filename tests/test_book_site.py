@@ -1,0 +1,181 @@
+"""A built site: what its pages load, its icons and formulas, its limits, the page for print; on sites made here."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from petl_core import book, book_formulas, book_icons, book_loads, book_print, book_site
+from petl_core.errors import UserError
+
+THEME = Path(str(importlib.util.find_spec("pydata_sphinx_theme").origin)).parent / "theme" / "pydata_sphinx_theme"  # type: ignore[union-attr]
+INDEX = '<meta http-equiv="Refresh" content="0; url=intro.html" />'
+
+
+def site_of(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in {"index.html": INDEX, **files}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "address"),
+    [
+        ("a.html", '<script async src="https://cdn.x.org/m.js"></script>', "https://cdn.x.org/m.js"),
+        ("a.html", '<link rel="stylesheet" href="//x.org/s.css">', "//x.org/s.css"),
+        ("a.html", '<link rel="preconnect" href="https://fonts.x.org">', "https://fonts.x.org"),
+        ("a.html", '<img srcset="a.png 1x, https://x.org/b.png 2x">', "https://x.org/b.png"),
+        ("a.html", '<iframe src="HTTPS://x.org/frame"></iframe>', "HTTPS://x.org/frame"),
+        ("a.html", "<p style=\"background: url('https://x.org/b.png')\">", "https://x.org/b.png"),
+        ("a.html", '<style>@import "https://x.org/f.css";</style>', "https://x.org/f.css"),
+        ("a.html", '<script>const U = "https://unpkg.com/thebe@0.8.2";</script>', "https://unpkg.com/thebe@0.8.2"),
+        ("b/a.css", "@font-face{src:url( //x.org/f.woff2 )}", "//x.org/f.woff2"),
+        ("b/a.css", "@import url('https://x.org/f.css');", "https://x.org/f.css"),
+        ("a.js", "load('https://x.org/lib/a.min.js?v=1')", "https://x.org/lib/a.min.js?v=1"),
+        ("a.svg", '<svg><image xlink:href="http://x.org/a.png"/></svg>', "http://x.org/a.png"),
+    ],
+)
+def test_what_a_page_would_load_from_elsewhere_is_found_and_named(
+    name: str, text: str, address: str, tmp_path: Path
+) -> None:
+    (found,) = book_loads.outside_requests(site_of(tmp_path, {name: text}))
+    assert found.startswith(f"{name} loads {address}: ")
+
+
+def test_links_and_the_sites_own_files_are_no_requests(tmp_path: Path) -> None:
+    page = """
+    <link rel="canonical" href="https://x.org/a.html"><link rel="stylesheet" href="_static/a.css?v=1">
+    <a href="https://x.org/a.js">there</a> <img src="data:image/png;base64,AA//"> <script src="../b.js"></script>
+    <svg xmlns="http://www.w3.org/2000/svg"></svg> <script>// see https://x.org/a.js
+    const SPACE = "http://www.w3.org/1999/xhtml";</script>"""
+    css = "a{background:url(\"data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg'/>\")} @charset 'UTF-8';"
+    assert book_loads.outside_requests(site_of(tmp_path, {"a.html": page, "_static/a.css": css})) == []
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A page with a style sheet that loads a font, a script and a picture; and one file that nobody loads."""
+    page = (
+        '<link rel="stylesheet" href="_static/a.css?v=1"><script src="_static/a.js"></script><img src="_images/a.png">'
+    )
+    font = "@font-face{src:url(fonts/f.woff)} b{background:url(none.png)}"
+    files = {"intro.html": page, "_static/a.css": font, "_static/a.js": "x" * 100}
+    files |= {"_static/fonts/f.woff": "x" * 1000, "_images/a.png": "x" * 10_000, "_static/unused.png": "x" * 100_000}
+    return site_of(tmp_path, files)
+
+
+def test_what_a_page_loads(site: Path) -> None:
+    page = site / "intro.html"
+    names = {path.relative_to(site.resolve()).as_posix() for path in book_loads.files(page)}
+    assert names == {"intro.html", "_static/a.css", "_static/a.js", "_static/fonts/f.woff", "_images/a.png"}
+    assert {path.name for path in book_site.own_files(site, page)} == {"intro.html", "a.png"}
+    assert book_site.first_page(site) == page
+
+
+@pytest.mark.parametrize(
+    ("limit", "megabytes", "words"),
+    [
+        ("SITE_LIMIT", 0.1, "the site has 0.1 MB, more than 0.1; largest: _static/unused.png (0.10)"),
+        ("FIRST_LIMIT", 0.011, "intro.html, the first page, loads 0.01 MB, more than 0.011; largest: _images/a.png"),
+        ("PAGE_LIMIT", 0.0101, "intro.html and its pictures have 0.01 MB, more than 0.0101; largest: _images/a.png"),
+    ],
+)
+def test_limits(limit: str, megabytes: float, words: str, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert book_site.faults(site) == []
+    monkeypatch.setattr(book_site, limit, megabytes)
+    (fault,) = book_site.faults(site)
+    assert words in fault
+
+
+def test_only_the_icons_in_use_remain(tmp_path: Path) -> None:
+    from fontTools.ttLib import TTFont
+
+    shutil.copytree(THEME / "static", tmp_path / "_static")
+    page = '<script defer src="_static/scripts/fontawesome.js?digest=5"></script>\n<i class="fa-solid fa-bars"></i>'
+    css = tmp_path / "_static" / "styles" / "pydata-sphinx-theme.css"
+    assert ".fa-otter:before" in css.read_text(encoding="utf-8")
+    book_icons.keep_used(tmp_path / "_static", [site_of(tmp_path, {"a.html": page}) / "a.html"])
+    assert "<script" not in (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert list(tmp_path.rglob("fontawesome.js*")) == []
+    text = css.read_text(encoding="utf-8")
+    assert ".fa-otter:before" not in text and ".fa-bars:before" in text and ".woff2" not in text
+    fonts = {path.name: path for path in (tmp_path / "_static" / book_icons.FONTS).iterdir()}
+    assert "fa-solid-900.ttf" in fonts and all(path.stat().st_size < 30_000 for path in fonts.values())
+    assert 0xF0C9 in TTFont(fonts["fa-solid-900.ttf"]).getBestCmap()  # the bars; an otter is 0xf700
+    assert 0xF700 not in TTFont(fonts["fa-solid-900.ttf"]).getBestCmap()
+
+
+def test_mathjax_comes_with_the_site_and_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    book_site.add_mathjax(tmp_path / "mathjax")
+    assert (tmp_path / "mathjax" / "tex-chtml.js").stat().st_size > 1e6
+    assert len(list(tmp_path.rglob("*.woff"))) > 20 and (tmp_path / "mathjax/input/tex/extensions/cancel.js").is_file()
+    assert book_loads.outside_requests(tmp_path) == []
+    monkeypatch.setattr(book_site, "MATHJAX", "no-such-package")
+    with pytest.raises(UserError, match="no-such-package: make install"):
+        book_site.add_mathjax(tmp_path / "mathjax")
+
+
+@pytest.mark.parametrize(
+    ("page", "shown"),
+    [
+        ("<p>so \\Delta W = 0 holds</p>", r"\Delta W = 0 holds"),
+        ("<p>by $ \\frac{1}{2}</p>", r"$ \frac"),
+        ('<li>one<li>two <span class="math">x</span></ul> \\alpha', r"\alpha"),
+        ("<pre>\\alpha</pre> <code>\\n</code> $5 <script>'\\beta'</script>", ""),
+        ('<div class="math notranslate"><b>\\[</b> \\frac</div><img alt="a">', ""),
+    ],
+)
+def test_a_formula_that_was_not_set_is_found(page: str, shown: str, tmp_path: Path) -> None:
+    found = book_formulas.unset_formulas(site_of(tmp_path, {"a.html": page}))
+    assert len(found) == bool(shown)
+    assert not shown or found[0].startswith("a.html shows the source of a formula, " + repr(shown)[:-1])
+
+
+def test_mathjax_is_loaded_where_there_are_formulas(tmp_path: Path) -> None:
+    head = '<script>window.MathJax = {"a": 1}</script>\n<script defer src="_static/mathjax/tex-chtml.js"></script>'
+    files = {"a.html": f"{head}<p>none</p>", "b.html": f'{head}<span class="math notranslate">x</span>'}
+    book_site.finish(site_of(tmp_path, files), [])
+    assert "MathJax" not in (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert (tmp_path / "b.html").read_text(encoding="utf-8") == files["b.html"]
+
+
+def test_the_page_for_print_is_one_file_with_everything_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = '<head></head><details class="hide"><p>solution</p></details><a href="intro.html#there">there</a>'
+    monkeypatch.setattr(book_print, "find_browser", lambda: None)
+    assert book_print.print_site(site_of(tmp_path, {"intro.html": page})) == ["index.html"]
+    text = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert not (tmp_path / "intro.html").exists()
+    assert "break-before: page" in text and '<details open class="hide">' in text and 'href="#there"' in text
+
+
+def test_the_browser_is_the_one_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text("#!/bin/sh\necho it is broken >&2; exit 3\n", encoding="utf-8")
+    mine.chmod(0o755)
+    monkeypatch.setenv(book_print.BROWSER, str(mine))
+    assert book_print.find_browser() == str(mine)
+    with pytest.raises(RuntimeError, match="made no PDF:\nit is broken"):
+        book_print.to_pdf(str(mine), tmp_path, tmp_path / "book.pdf")
+    monkeypatch.delenv(book_print.BROWSER)
+    monkeypatch.setattr(book_print, "NAMES", ())
+    monkeypatch.setattr(book_print, "MACOS", tmp_path / "none")
+    assert book_print.find_browser() is None
+
+
+@pytest.mark.skipif(not book_print.find_browser(), reason="no Chromium is installed")
+def test_a_pdf_is_printed(tmp_path: Path) -> None:
+    site_of(tmp_path, {"index.html": "<h1>A page</h1>"})
+    book_print.to_pdf(str(book_print.find_browser()), tmp_path, tmp_path / "book.pdf")
+    written = (tmp_path / "book.pdf").read_bytes()
+    assert written.startswith(b"%PDF") and len(re.findall(rb"/Type /Page\b", written)) == 1
+
+
+def test_faults_keep_the_site_from_appearing() -> None:
+    book.require_none([])
+    with pytest.raises(RuntimeError, match=r"does not build:\na\.html loads"):
+        book.require_none(["a.html loads something"])
