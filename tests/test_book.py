@@ -83,7 +83,7 @@ def test_widgets_are_left_out(chapters: Path, source: Path, tmp_path: Path) -> N
     notebook = json.loads(path.read_text(encoding="utf-8"))
     notebook["metadata"]["widgets"] = {"application/vnd.jupyter.widget-state+json": {"state": {"a": {}}}}
     path.write_text(json.dumps(notebook), encoding="utf-8")
-    assert staged_data(chapters, source, tmp_path / "book") == [{"text/plain": "2"}]
+    assert [set(data) for data in staged_data(chapters, source, tmp_path / "book")] == [{"text/plain"}]
     assert "widgets" not in json.loads((tmp_path / "book/notebooks/07_small.ipynb").read_text("utf-8"))["metadata"]
 
 
