@@ -155,15 +155,16 @@ ahead = direction(
     "full fine-tuning is ahead of",
     "no clear difference to",
 )
+few = f"methods with at most {sweep.SMALL:g} % of its parameters"
 message = {
-    "small methods are ahead of": f"With {most:,} images, methods of at most {sweep.SMALL:g} % are ahead of full fine-tuning",
-    "full fine-tuning is ahead of": f"With {most:,} images, full fine-tuning is {-gaps[most].mean:.1f} points ahead of methods of at most {sweep.SMALL:g} %",
-    "no clear difference to": f"With {most:,} images, methods of at most {sweep.SMALL:g} % and full fine-tuning are not clearly apart",
+    "small methods are ahead of": f"With {most:,} images, {few} are ahead of full fine-tuning",
+    "full fine-tuning is ahead of": f"With {most:,} images, full fine-tuning is {-gaps[most].mean:.1f} points ahead of {few}",
+    "no clear difference to": f"With {most:,} images, full fine-tuning and {few} are not clearly apart",
 }[ahead]
 show(
     sweep_figures.size_curves(cells, message, tasks),
     "Panels of test accuracy against the share of trained parameters: a row for each task, a column for each number of training images; "
-    "lines for methods with a size, a dashed line for full fine-tuning and a dotted one for linear probing.",
+    "lines for methods with a size, a dashed line for full fine-tuning, a dotted one for linear probing, an arrow with a number for a cell that collapsed.",
 )
 
 # %%

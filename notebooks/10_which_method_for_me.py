@@ -461,9 +461,6 @@ Markdown(
     f"**{truth_4:.1f} points** (simulated {solution_4:.1f}). So choose settings on validation images, and read the best method's test accuracy with this in mind."
 )
 
-# %%
-place.cleanup()
-
 # %% [markdown]
 # ## Common mistakes
 #
@@ -475,7 +472,7 @@ place.cleanup()
 # - **Answers in another order than the folders.** The model is good and every single answer looks wrong, because classes are numbered in
 #   the order of sorted folder names ([deit#130](https://github.com/facebookresearch/deit/issues/130)). *Notice:* try some images of known class. *Do:* ship the class names with the model,
 #   as `save_best` does.
-# - **Shipping without the head** ([peft#577](https://github.com/huggingface/peft/issues/577)). *Notice:* predictions of the loaded file differ from those of the record. *Do:* compare
+# - **Shipping without the head.** It is random again in what is loaded ([peft#577](https://github.com/huggingface/peft/issues/577)). *Notice:* predictions of the loaded file differ from those of the record. *Do:* compare
 #   them, as section 10.4 does.
 #
 # ## Limits
@@ -485,6 +482,9 @@ place.cleanup()
 # - `compare` resizes to a square and trains without augmentation beyond drop path; where flips or crops are safe for your classes, they may help all methods.
 # - From 2,000 images on, a plain folder is split into 800 + 200 for learning and the rest for testing. Make `train/` and `test/` folders to learn from more.
 # - The interval of the difference covers test images and seeds, not the choice of the validation images.
+
+# %%
+place.cleanup()
 
 # %%
 agreeing = [s.name for s in guide.SITUATIONS if found[s.name].agreement == "agrees"]

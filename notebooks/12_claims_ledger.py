@@ -411,7 +411,7 @@ Markdown("With the baselines thirty points lower the check says *supported*, so 
 # - **Several versions of one column.** The study's table takes CIFAR-100 from a folder made with augmentation and normalisation, the other
 #   tasks from one made without ([ViT_PEFT_Vision#1](https://github.com/OSU-MLB/ViT_PEFT_Vision/issues/1)). *Notice:* the released files give two values. *Do:* say which file a number is from,
 #   as `data/published` does.
-# - **The best epoch on test, read as accuracy** ([NOAH#6](https://github.com/ZhangYuanhan-AI/NOAH/issues/6)). *Notice:* last and best epoch differ by more than the methods do.
+# - **The best epoch on test, read as accuracy.** It is the best of many looks ([NOAH#6](https://github.com/ZhangYuanhan-AI/NOAH/issues/6)). *Notice:* last and best epoch differ by more than the methods do.
 #   *Do:* look at section 12.6, and fix the epoch.
 #
 # ## Limits

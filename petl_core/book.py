@@ -22,6 +22,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from petl_core.book_formulas import unset_formulas
 from petl_core.book_inputs import require_sound
 from petl_core.book_loads import outside_requests
 from petl_core.book_print import BROWSER, print_site
@@ -60,7 +61,7 @@ def build_print(out: Path, chapters: Path = FOLDER, source: Path = SOURCE) -> li
         stage(chapters, staged, source, paper=True)
         site = run_jupyter_book(staged, "singlehtml", source)
         finish(site, ())
-        require_none(outside_requests(site))
+        require_none(outside_requests(site) + unset_formulas(site))
         names = print_site(site)
         move(site, out)
     return [out / name for name in names]

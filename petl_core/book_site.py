@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+from petl_core.book_formulas import unset_formulas
 from petl_core.book_icons import keep_used
 from petl_core.book_loads import files, outside_requests
 from petl_core.errors import UserError
@@ -68,7 +69,7 @@ def add_mathjax(folder: Path) -> None:
 
 def faults(site: Path) -> list[str]:
     """What is wrong with a finished site; an empty list if nothing is."""
-    found = outside_requests(site)
+    found = outside_requests(site) + unset_formulas(site)
     if (total := _megabytes(_all_files(site))) > SITE_LIMIT:
         found.append(f"the site has {total:.1f} MB, more than {SITE_LIMIT:g}; {_largest(site, _all_files(site))}")
     if (first := first_page(site)) and (weight := _megabytes(files(first))) > FIRST_LIMIT:

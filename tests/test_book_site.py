@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from petl_core import book, book_icons, book_loads, book_print, book_site
+from petl_core import book, book_formulas, book_icons, book_loads, book_print, book_site
 from petl_core.errors import UserError
 
 THEME = Path(str(importlib.util.find_spec("pydata_sphinx_theme").origin)).parent / "theme" / "pydata_sphinx_theme"  # type: ignore[union-attr]
@@ -118,6 +118,22 @@ def test_mathjax_comes_with_the_site_and_asks_nobody(tmp_path: Path, monkeypatch
     monkeypatch.setattr(book_site, "MATHJAX", "no-such-package")
     with pytest.raises(UserError, match="no-such-package: make install"):
         book_site.add_mathjax(tmp_path / "mathjax")
+
+
+@pytest.mark.parametrize(
+    ("page", "shown"),
+    [
+        ("<p>so \\Delta W = 0 holds</p>", r"\Delta W = 0 holds"),
+        ("<p>by $ \\frac{1}{2}</p>", r"$ \frac"),
+        ('<li>one<li>two <span class="math">x</span></ul> \\alpha', r"\alpha"),
+        ("<pre>\\alpha</pre> <code>\\n</code> $5 <script>'\\beta'</script>", ""),
+        ('<div class="math notranslate"><b>\\[</b> \\frac</div><img alt="a">', ""),
+    ],
+)
+def test_a_formula_that_was_not_set_is_found(page: str, shown: str, tmp_path: Path) -> None:
+    found = book_formulas.unset_formulas(site_of(tmp_path, {"a.html": page}))
+    assert len(found) == bool(shown)
+    assert not shown or found[0].startswith("a.html shows the source of a formula, " + repr(shown)[:-1])
 
 
 def test_mathjax_is_loaded_where_there_are_formulas(tmp_path: Path) -> None:

@@ -92,8 +92,8 @@ def directive(facts: Facts) -> str:
             "",
             f"Test accuracy after tuning against trained parameters: {runs['digest'].nunique():,} runs "
             f"({len(plan.methods)} methods, {runs['task'].nunique()} tasks, {len(plan.seeds)} seeds, equal trials). "
-            f"A task is near the pre-training where full fine-tuning gains little on a linear probe; {left} in the "
-            "middle is left out.",
+            "A task is near the pre-training where full fine-tuning gains little on a linear probe; tasks in between "
+            f"({left}) are left out.",
             "```",
         ]
     )

@@ -1,8 +1,8 @@
 """The chapters as the pages of the book need them: title, question, what a reader needs first, minutes, sections.
 
 All but the question is read from the notebooks' sources, so that a page cannot say something else than the chapter. The
-first cell of a source must say ``You need: ... . Time: N minutes`` or, where nothing is needed, ``This chapter takes N
-minutes``. Sections are the headings that begin with their number (``## 4.5 Methods against seeds``).
+first cell of a source must say ``You need: ... . Time: N minutes``. Sections are the headings that begin with their
+number (``## 4.5 Methods against seeds``).
 """
 
 from __future__ import annotations
@@ -32,14 +32,13 @@ QUESTIONS = {
 }
 TITLE = re.compile(r"^# # \d+ · (.+)$", re.MULTILINE)
 NEEDS = re.compile(r"You need: (.+?)\. Time: (\d+) minutes")
-NEEDS_NOTHING = re.compile(r"This chapter takes (\d+) minutes")
 SECTION = re.compile(r"^# ## (\d+\.\d+) (.+)$", re.MULTILINE)
 LINK = re.compile(r"\[(\d+\.\d+)\]\([^)\s]*\)")  # a link to a section, on any page of the book
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """One chapter: ``needs`` is empty where nothing is needed; ``sections`` maps numbers ("4.5") to headings."""
+    """One chapter; ``sections`` maps numbers ("4.5") to headings."""
 
     number: str
     stem: str
@@ -60,21 +59,15 @@ def read(source: Path) -> Chapter:
     text, number = source.read_text(encoding="utf-8"), source.name[:2]
     cell = text.partition("# %% [markdown]\n")[2].partition("\n# %%")[0]
     words = re.sub(r"\s+", " ", re.sub(r"^# ?", "", cell, flags=re.MULTILINE))
-    title, needs, alone = TITLE.search(cell), NEEDS.search(words), NEEDS_NOTHING.search(words)
+    title, needs = TITLE.search(cell), NEEDS.search(words)
     if title is None:
         raise UserError(f"{source.name}: its first cell must begin with a heading like '# 4 · Similar accuracy'")
-    if needs is not None:
-        wanted, minutes = needs[1], int(needs[2])
-    elif alone is not None:
-        wanted, minutes = "", int(alone[1])
-    else:
-        raise UserError(
-            f"{source.name}: its first cell must say 'You need: …. Time: N minutes', or 'This chapter takes N minutes'"
-        )
+    if needs is None:
+        raise UserError(f"{source.name}: its first cell must say 'You need: …. Time: N minutes'")
     if number not in QUESTIONS:
         raise UserError(f"{source.name} has no question; add one to QUESTIONS in petl_core/report/chapters.py")
     sections = {found[1]: found[2].strip() for found in SECTION.finditer(text)}
-    return Chapter(number, source.stem, title[1].strip(), QUESTIONS[number], wanted, minutes, sections)
+    return Chapter(number, source.stem, title[1].strip(), QUESTIONS[number], needs[1], int(needs[2]), sections)
 
 
 def chapters(folder: Path = FOLDER) -> dict[str, Chapter]:
@@ -104,9 +97,8 @@ def chapter_map(every: Mapping[str, Chapter]) -> str:
     """For the book's front page: each chapter with its question, minutes and what it needs, as a definition list."""
     entries = []
     for chapter in every.values():
-        needs = f" You need: {chapter.needs}." if chapter.needs else " You need nothing."
         link = f"[{chapter.name}](notebooks/{chapter.stem}.ipynb)"
-        entries.append(f"{link}\n: {chapter.question} *{chapter.minutes} minutes.*{needs}")
+        entries.append(f"{link}\n: {chapter.question} *{chapter.minutes} minutes.* You need: {chapter.needs}.")
     return "\n\n".join(entries)
 
 

@@ -42,7 +42,7 @@ def shares(table: pd.DataFrame, title: str) -> Figure:
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g} %"))
         _names(ax, rows["method"])
-        ax.set_xlabel("share of full fine-tuning")
+        ax.set_xlabel("% of full fine-tuning")
         ax.grid(axis="x", color="#e3e6e8", lw=0.7)
         ax.set_axisbelow(True)
         ax.set_title(title)

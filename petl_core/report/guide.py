@@ -321,7 +321,7 @@ SITUATIONS = (
             {
                 SUPPORTED: "PEFT with up to 5 % of the parameters",
                 CONTRADICTED: "full fine-tuning, down to small rates",
-                OPEN: "either; PEFT where many models must be kept",
+                OPEN: "PEFT or full fine-tuning, undecided; PEFT where many models must be kept",
             },
         ),
     ),
@@ -349,7 +349,7 @@ SITUATIONS = (
             {
                 SUPPORTED: "PEFT",
                 CONTRADICTED: "full fine-tuning",
-                OPEN: "PEFT or full fine-tuning: undecided at matched accuracy",
+                OPEN: "PEFT or full fine-tuning; undecided at matched accuracy",
             },
         ),
     ),
