@@ -89,11 +89,12 @@
     return [...found.values()];
   },
 
-  // Wait for fonts and formulas, then two frames.
-  async settle() {
+  // Wait for fonts and formulas, then two frames; and so long that timers of the page that began before are over.
+  async settle(milliseconds = 0) {
     await document.fonts.ready;
     if (window.MathJax?.startup?.promise) await window.MathJax.startup.promise;
     await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+    if (milliseconds) await new Promise((done) => setTimeout(done, milliseconds));
   },
 
   // axe-core's violations that are serious or critical, one line for each element.

@@ -55,8 +55,7 @@ def set_theme(page: Page, theme: str) -> None:
 
 def set_size(page: Page, size: tuple[int, int]) -> None:
     page.set_viewport_size({"width": size[0], "height": size[1]})
-    page.wait_for_timeout(400)  # the theme waits 300 ms before it makes boxes that now scroll reachable by key
-    call(page, "settle")
+    call(page, "settle", 500)  # scrolling.js waits 350 ms before it makes boxes that now scroll reachable by key
 
 
 def check(context: BrowserContext, url: str) -> list[str]:
