@@ -77,21 +77,14 @@ def test_links_between_chapters_in_computed_text_lead_to_the_pages(
     assert data["text/markdown"] == f"see [the chapter](#document-notebooks/07_small), {there}"
 
 
-def test_widgets_are_left_out_and_figures_become_html(
-    chapters: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_widgets_are_left_out(chapters: Path, source: Path, tmp_path: Path) -> None:
     widget = {book_stage.WIDGET: {"model_id": "a"}, "text/plain": "HBox()"}
-    figure = {book_stage.FIGURE: {"kind": "bars"}}
-    path = write_notebook(chapters / "07_small.ipynb", widget, figure)
+    path = write_notebook(chapters / "07_small.ipynb", widget, {"text/plain": "2"})
     notebook = json.loads(path.read_text(encoding="utf-8"))
     notebook["metadata"]["widgets"] = {"application/vnd.jupyter.widget-state+json": {"state": {"a": {}}}}
     path.write_text(json.dumps(notebook), encoding="utf-8")
-    monkeypatch.setitem(
-        book_stage.RENDERERS, book_stage.FIGURE, lambda data: f"<b>{data[book_stage.FIGURE]['kind']}</b>"
-    )
-    assert staged_data(chapters, source, tmp_path / "book") == [{**figure, "text/html": "<b>bars</b>"}]
+    assert [set(data) for data in staged_data(chapters, source, tmp_path / "book")] == [{"text/plain"}]
     assert "widgets" not in json.loads((tmp_path / "book/notebooks/07_small.ipynb").read_text("utf-8"))["metadata"]
-    assert staged_data(chapters, source, tmp_path / "paper", paper=True) == [figure]
 
 
 def config(source: Path, folder: Path) -> dict[str, Any]:
@@ -179,16 +172,17 @@ def test_a_front_picture_that_is_older_than_its_records_stops_the_build(
 ) -> None:
     from petl_core.report import front
 
-    for name in (*front.PAGES, front.PICTURE):
+    picture = next(iter(front.PICTURES))
+    for name in front.FILES:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(repository / name, tmp_path / name)
     monkeypatch.setattr(book_inputs, "ROOT", tmp_path)
     monkeypatch.setattr(book_inputs, "sources", list)
     from PIL import Image
 
-    Image.new("RGB", (720, 300), "white").save(tmp_path / front.PICTURE)
+    Image.new("RGB", (720, 300), "white").save(tmp_path / picture)
     (problem,) = book_inputs._committed_problems()
-    assert problem.startswith(f"{front.PICTURE}: another picture than the records give")
+    assert problem.startswith(f"{picture}: another picture than the records give")
 
 
 def pages(site: Path) -> dict[str, bytes]:
