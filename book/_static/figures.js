@@ -66,6 +66,7 @@
       image.hidden = false;
       throw error;
     }
+    chart.querySelector("svg").setAttribute("aria-hidden", "true"); // the box around it says what it shows
     const answer = figure.querySelector(".petl-answer");
     const chosen = controls.map(({ options, start }) => options.findIndex(([value]) => value === start));
     const say = () => {

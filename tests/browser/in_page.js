@@ -61,6 +61,18 @@
     return [...faults].slice(0, 12);
   },
 
+  // Formulas that MathJax could not set, and signs of Markdown or LaTeX in the text, which mean that it was not read.
+  markup() {
+    const faults = [...document.querySelectorAll("mjx-merror")].map((error) => `not a formula: ${this.name(error)}`);
+    const sign = /\$\$|\\[a-zA-Z]{2,}|`|\*\*|\]\(|\{(ref|cite|numref|doc|term)/;
+    for (const [element] of this.shown()) {
+      if (element.closest("pre, code, kbd, mjx-container, img, svg, canvas, input, button")) continue;
+      const text = [...element.childNodes].filter((node) => node.nodeType === Node.TEXT_NODE).map((node) => node.data);
+      if (sign.test(text.join(" "))) faults.push(`markup in the text: ${this.name(element)}`);
+    }
+    return [...new Set(faults)].slice(0, 12);
+  },
+
   // One element for each combination of text colour, size, weight and backgrounds: contrast depends on nothing else.
   samples() {
     const found = new Map();

@@ -60,7 +60,7 @@ def set_size(page: Page, size: tuple[int, int]) -> None:
 
 
 def check(context: BrowserContext, url: str) -> list[str]:
-    """Open a page and check it: all rules wide and narrow, contrast light and dark."""
+    """Open a page and check it: all rules wide and narrow, contrast light and dark, and that markup was read."""
     page = context.new_page()
     faults = watch(page)
     page.goto(url)
@@ -71,6 +71,7 @@ def check(context: BrowserContext, url: str) -> list[str]:
         set_theme(page, theme)
         faults += [f"{WIDE[0]} px, {theme}: {fault}" for fault in contrast(page)]
     faults += [f"{WIDE[0]} px: {fault}" for fault in rules(page)]
+    faults += call(page, "markup")
     set_size(page, NARROW)
     faults += [f"{NARROW[0]} px: {fault}" for fault in rules(page)]
     page.close()

@@ -41,6 +41,8 @@ IN_BROWSER = {
         '<div style="overflow: auto; width: 300px"><pre>a<b style="margin: 600px">b</b></pre></div>',
         "scrollable-region-focusable",
     ),
+    "a formula that was not read": (r"<p>so $$\Delta W$$ is</p>", 'markup in the text: main > p ("so $$'),
+    "Markdown that was not read": ("<p>a <b>bold</b> **word**</p>", "markup in the text: main > p"),
     "a field without a name": ('<input type="text">', "1440 px: label (critical): input"),
 }
 
