@@ -155,7 +155,7 @@ ahead = direction(
     "full fine-tuning is ahead of",
     "no clear difference to",
 )
-few = f"methods with at most {sweep.SMALL:g} % of its parameters"
+few = f"methods that train at most {sweep.SMALL:g} %"
 message = {
     "small methods are ahead of": f"With {most:,} images, {few} are ahead of full fine-tuning",
     "full fine-tuning is ahead of": f"With {most:,} images, full fine-tuning is {-gaps[most].mean:.1f} points ahead of {few}",

@@ -282,7 +282,7 @@ Markdown(
 
 # %%
 change = {name: (robust.tuned(chosen)[name] - zero[name]).mean() for name in SHIFTS}
-up, down = ([name for name in SHIFTS if (change[name] > 0) is above] for above in (True, False))
+up, down = ([name for name in SHIFTS if (change[name] > 0) == above] for above in (True, False))
 message = f"Tuning raises {' and '.join(up) or 'no shift'}, and lowers {' and '.join(down) or 'none'}"
 labels_of = {"v2": "v2: a new sample", "renditions": "renditions", "sketch": "sketch", "hard": "hard pictures"}
 show(

@@ -70,10 +70,10 @@ def run_study(
 
     def taken(plan: list[Planned]) -> list[Planned]:
         if reuse is not None:
+            records.check_writable()
             print(f"took over {unpack(reuse, records, dict.fromkeys(p.spec.digest for p in plan))} records")
         return plan
 
-    records.check_writable()
     trials_planned = taken(plan_trials(study, parts))
     with Runner(records, workers, device or study.device, progress) as runner:
         outcome = runner.run(trials_planned)

@@ -14,7 +14,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from petl_core import book
+from petl_core import book, book_stage
 from petl_core import methods as registry
 from petl_core.analysis import accuracy, published, tuning, variance
 from petl_core.data import load_task
@@ -82,7 +82,7 @@ def test_the_book_gets_the_descriptions_of_pictures(tmp_path: Path) -> None:
     output = nbformat.v4.new_output("execute_result", data=data, metadata=metadata)
     cells = [nbformat.v4.new_code_cell("x", outputs=[output]), nbformat.v4.new_code_cell("y")]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "09_small.ipynb")
-    staged = nbformat.read(book.stage(tmp_path, tmp_path / "book")[0], as_version=4)
+    staged = nbformat.read(book_stage.stage(tmp_path, tmp_path / "book", book.SOURCE)[0], as_version=4)
     assert staged.cells[0].metadata["mystnb"]["image"]["alt"] == "a dot above a line"
     assert staged.cells[0].outputs == [output]
     assert "mystnb" not in staged.cells[1].metadata
