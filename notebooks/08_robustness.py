@@ -137,7 +137,7 @@ display(
     table(
         means,
         {"lr": "{:g}"} | dict.fromkeys(["target", *SHIFTS, "shift"], "{:.1f}"),
-        "Tuned models, mean over seeds (accuracy, %); `shift` is the mean of four",
+        "Tuned models, mean over seeds (accuracy, %); “shift” is the mean of four",
     )
 )
 gained, lost = ends["target"] - zero["target"], ends["shift"] - zero["shift"]
