@@ -14,7 +14,6 @@ from petl_core.profiles import (
     HIGH_LRS,
     LONGER,
     MORE_SEEDS,
-    PUBLISHED_SEED,
     SCRATCH_LRS,
     Profile,
 )
@@ -111,7 +110,7 @@ def _longer(study: Profile, cells: Cells, records: Records) -> list[Planned]:
 
 
 def _published(study: Profile, task: str, method: str) -> list[RunSpec]:
-    once = dataclasses.replace(study, seeds=(PUBLISHED_SEED,))
+    once = dataclasses.replace(study, seeds=study.published_seeds[:1])
     return trial_specs(once, task, method, published_trials(method), decay="all")
 
 
@@ -125,7 +124,7 @@ def _published_finals(study: Profile, cells: Cells, records: Records) -> list[Pl
         Planned(spec, "published")
         for chosen in found
         if chosen is not None
-        for spec in final_specs(study, chosen, seeds=(PUBLISHED_SEED,))
+        for spec in final_specs(study, chosen, seeds=study.published_seeds)
     ]
 
 
@@ -141,6 +140,15 @@ def _scratch_trials(study: Profile, cells: Cells) -> list[Planned]:
 def _scratch_finals(study: Profile, cells: Cells, records: Records) -> list[Planned]:
     found = [choose(_scratch(study, *cell), records) for cell in cells]
     return [Planned(s, "scratch") for chosen in found if chosen is not None for s in final_specs(study, chosen)]
+
+
+def _second_trials(study: Profile, cells: Cells) -> list[Planned]:
+    return [Planned(spec, "second_backbone_trial") for cell in cells for spec in our_trials_of(study, *cell)]
+
+
+def _second(study: Profile, cells: Cells, records: Records) -> list[Planned]:
+    found = our_choices(study, cells, records)
+    return [Planned(spec, "second_backbone") for chosen in found for spec in final_specs(study, chosen)]
 
 
 PARTS = {
@@ -174,6 +182,9 @@ PARTS = {
         _scratch_finals,
         _scratch_trials,
         only=("full",),
+    ),
+    "second_backbone": PartPlan(
+        "our protocol with another backbone (the part's own): do the findings hold there?", _second, _second_trials
     ),
     "published": PartPlan(
         "the published protocol: unequal grids, seed 42, weight decay on all, drop path 0.1, ties to the latest point",

@@ -1,4 +1,5 @@
-"""The part of chapter 08: ``mini_clip`` tuned on the target style of the rendered world, and weight-space ensembles.
+"""The part of chapter 08: a CLIP tuned on the unshifted images, and weight-space ensembles under shift. It is
+``mini_clip`` on the rendered world unless the profile names another.
 
 Every method starts from the zero-shot head. There is no choice among learning rates before the final runs: each rate
 has its final runs, because methods are compared at matched accuracy on the target; which rate validation prefers is
@@ -11,7 +12,7 @@ import dataclasses
 
 from petl_core import methods
 from petl_core.parts.plan import Cells, PartPlan
-from petl_core.profiles import ROBUST_BACKBONE, ROBUST_LRS, Profile
+from petl_core.profiles import Profile
 from petl_core.protocol import Trial, choose, final_specs, trial_specs
 from petl_core.records import Records, RunSpec
 from petl_core.workers import Planned
@@ -19,9 +20,9 @@ from petl_core.workers import Planned
 
 def rate_trials(study: Profile, task: str, method: str) -> list[RunSpec]:
     """The tuning runs of a method, one for each of its learning rates, all else at its default."""
-    rates = ROBUST_LRS.get(method, ROBUST_LRS["others"])[: study.rates]
+    rates = study.robust_lrs.get(method, study.robust_lrs["others"])[: study.rates]
     points = [Trial(methods.get(method).hyper(), rate) for rate in rates]
-    study = dataclasses.replace(study, backbone=ROBUST_BACKBONE)
+    study = dataclasses.replace(study, backbone=study.robust_backbone)
     return [dataclasses.replace(spec, head="zero_shot") for spec in trial_specs(study, task, method, points)]
 
 
