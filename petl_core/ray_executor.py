@@ -10,6 +10,7 @@ paths or under the same PETL_DATA. If a machine or a process is lost, its run is
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
@@ -24,7 +25,7 @@ import torch
 
 from petl_core.errors import UserError
 from petl_core.records import Records, RunSpec
-from petl_core.workers import WORKER_ENVIRONMENT, Executor, Reply, attempt, defined_elsewhere, device_called
+from petl_core.workers import WORKER_ENVIRONMENT, Executor, Reply, attempt, defined_elsewhere, device_called, python_path
 
 TRIES = 3  # times that a run is begun before it counts as failed
 LOOK = 2.0  # seconds between two looks at the machines that have come or gone
@@ -66,6 +67,7 @@ class RayExecutor(Executor):
         self.device, self.most = device, workers
         self.idle: list[Any] = []
         self.all: list[Any] = []
+        self.busy: dict[Any, tuple[Any, RunSpec | None]] = {}  # what an actor does; None: it starts
         self.ray, self.connected = _connect(address, workers)
         if not self.places():
             self.close()
@@ -74,9 +76,10 @@ class RayExecutor(Executor):
 
     def close(self) -> None:
         """End the actors, in the middle of a run if need be, and leave the cluster."""
-        for worker in self.all:
-            self.ray.kill(worker)
-        self.all, self.idle = [], []
+        with contextlib.suppress(Exception):  # the cluster may be gone
+            for worker in self.all:
+                self.ray.kill(worker)
+        self.all, self.idle, self.busy = [], [], {}
         if self.connected:
             self.ray.shutdown()
             self.connected = False
@@ -106,7 +109,7 @@ class RayExecutor(Executor):
 
     def _spread(self, jobs: list[RunSpec], variants: dict[str, str], until: float) -> Iterator[Reply]:
         waiting, begun, starts_failed = deque(jobs), dict.fromkeys(jobs, 0), 0
-        busy: dict[Any, tuple[Any, RunSpec | None]] = {}  # what an actor does; None: it starts
+        busy = self.busy
         places, looked = self.places(), time.monotonic()
         while waiting or any(spec is not None for _, spec in busy.values()):
             while waiting and self.idle:
@@ -122,8 +125,8 @@ class RayExecutor(Executor):
             for _ in range(min(places - len(self.all), len(waiting) - starting)):
                 worker = self._start()
                 busy[worker.ready.remote()] = (worker, None)
-            if not busy:  # nothing was left to begin, or no machine is up
-                time.sleep(LOOK if waiting else 0)
+            if not busy:  # no machine is up now
+                time.sleep(LOOK)
             done, _ = self.ray.wait(list(busy), timeout=LOOK) if busy else ([], [])
             if time.monotonic() - looked > LOOK:
                 places, looked = self.places(), time.monotonic()
@@ -155,10 +158,8 @@ class RayExecutor(Executor):
                 del answer, record, predictions
 
     def _start(self) -> Any:
-        package = str(Path(__file__).resolve().parent.parent)
-        path = os.pathsep.join(p for p in (package, os.environ.get("PYTHONPATH", "")) if p)
         passed = {name: os.environ[name] for name in PASSED_ON if os.environ.get(name)}
-        environment = {**WORKER_ENVIRONMENT, **passed, "PYTHONPATH": path}
+        environment = {**WORKER_ENVIRONMENT, **passed, "PYTHONPATH": python_path()}
         options = {"num_cpus": 1, "num_gpus": self.gpus, "max_restarts": 0, "max_task_retries": 0}
         actor = self.ray.remote(_Worker).options(**options, runtime_env={"env_vars": environment})
         worker = actor.remote(self.device, os.getcwd())
@@ -224,12 +225,15 @@ def _connect(address: str, workers: int | None) -> tuple[Any, bool]:
         ) from error
     if ray.is_initialized():
         return ray, False
-    if not re.fullmatch(r"auto|local|(ray://)?[^\s/:]+:\d+", address):
+    named = re.fullmatch(r"(?:ray://)?([^\s/:]+):(\d+)", address)
+    if not named and address not in ("auto", "local"):
         raise UserError(f"address is '{address}'; it must be auto, local, HOST:PORT or ray://HOST:PORT")
     options: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False} if address == "local" else {}
     try:
+        if named:  # Ray itself would try for minutes
+            socket.create_connection((named[1], int(named[2])), timeout=10).close()
         ray.init(address=address, log_to_driver=False, logging_level="error", **options)
-    except Exception as error:  # ConnectionError, RuntimeError, ValueError and grpc's own, by the way it fails
+    except Exception as error:  # OSError, RuntimeError, ValueError and grpc's own, by the way it fails
         raise UserError(
             f"no Ray cluster could be joined at address '{address}' ({_last(error)}). Start one with 'ray start --head' "
             "and, on the other machines, 'ray start --address HOST:PORT'; or use --address local for this machine"

@@ -84,6 +84,17 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def python_path() -> str:
+    """What PYTHONPATH must be for another process to import this petl_core."""
+    package = str(Path(__file__).resolve().parent.parent)
+    return os.pathsep.join(p for p in (package, os.environ.get("PYTHONPATH", "")) if p)
+
+
+def worker_environment() -> dict[str, str]:
+    """The environment of a worker process on this machine."""
+    return {**os.environ, **WORKER_ENVIRONMENT, "PYTHONPATH": python_path()}
+
+
 @functools.lru_cache(maxsize=2)
 def _task(name: str, size: int | None) -> Any:
     return load_task(name, size=size)
@@ -317,16 +328,13 @@ class _Child:
         return {"ok": False, "storage": False, "error": f"its worker process ended with code {code} ({reason})"}
 
     def _start(self) -> subprocess.Popen[str]:
-        package = str(Path(__file__).resolve().parent.parent)
-        path = os.pathsep.join(p for p in (package, os.environ.get("PYTHONPATH", "")) if p)
-        environment = {**os.environ, **WORKER_ENVIRONMENT, "PYTHONPATH": path}
         command = [sys.executable, "-m", "petl_core.workers", str(self.root), self.device]
         return subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=environment,
+            env=worker_environment(),
             start_new_session=os.name == "posix",  # Ctrl-C reaches the parent alone, which ends its workers
         )
 
