@@ -72,7 +72,7 @@ bench: $(VENV)/.ready ## speed and size, ours beside HF peft and a bare timm loo
 lock: ## make requirements.txt anew from the ranges in pyproject.toml (needs the network)
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet uv
-	UV_CUSTOM_COMPILE_COMMAND="make lock" $(PY) -m uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(PY) -m uv pip compile pyproject.toml --extra notebooks --extra dev --universal --python-version 3.11 \
 		--fork-strategy fewest --no-annotate --upgrade --quiet --output-file requirements.txt
 
 clean: ## remove what the other targets made, .venv excepted

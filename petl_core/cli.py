@@ -136,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=STUDY_EXAMPLES,
         **style,
     )
-    study.add_argument("--profile", default="quick", help="smoke, quick, laptop ... (default: quick; see: list profiles)")
+    study.add_argument("--profile", default="quick", help="smoke, quick, laptop, ... (default: quick; see: list)")
     study.add_argument("--backbone", help="another one than the profile's: a name, or a file of save_backbone")
     study.add_argument("--results", default="runs", metavar="DIR", help="where records are kept (default: runs)")
     study.add_argument("--part", nargs="+", metavar="NAME", help="only these parts (default: all of the profile)")
@@ -149,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument(
         "--executor", choices=["local", "ray"], default="local", help="this machine, or a Ray cluster (default: local)"
     )
-    study.add_argument("--address", help="of the Ray cluster: auto, local, HOST:PORT or ray://HOST:PORT (default: auto)")
+    study.add_argument("--address", help="of Ray: auto, local, HOST:PORT or ray://HOST:PORT (default: auto)")
     study.add_argument("--gpus-per-run", type=float, metavar="X", help="with Ray, such as 0.25 (default: 1)")
     study.add_argument(
         "--pack", metavar="DIR", help="afterwards write the records compactly to DIR (with the logits of tuned runs)"
@@ -297,8 +297,11 @@ def _run(options: argparse.Namespace, _: list[str]) -> int:
 def _study(options: argparse.Namespace, _: list[str]) -> int:
     from petl_core import study
     from petl_core.records import Records, compare, pack
+    from petl_core.workers import device_called
 
     profile = study.profile(options.profile)
+    for name in options.part or ():
+        profile.part(name)  # an error before anything is begun
     if options.backbone:
         profile = dataclasses.replace(profile, backbone=options.backbone)
     records = Records(options.results)
@@ -313,12 +316,13 @@ def _study(options: argparse.Namespace, _: list[str]) -> int:
                 raise UserError(f"--{name.replace('_', '-')} is for --executor ray; add that or leave it out")
     if not _may_start(options, profile, records):
         return 0
-    executor = None
+    executor, device = None, options.device or profile.device
     if options.executor == "ray":
         from petl_core.ray_executor import RayExecutor
 
-        where = (options.address or "auto", options.device or profile.device, options.gpus_per_run, options.workers)
-        executor = RayExecutor(records, *where)
+        executor = RayExecutor(records, options.address or "auto", device, options.gpus_per_run, options.workers)
+    else:
+        device_called(device)
     given = (options.workers, options.part, options.device)
     outcome = study.run_study(profile, records, *given, reuse=shipped, executor=executor)
     print(outcome.report())
@@ -342,7 +346,8 @@ def _may_start(options: argparse.Namespace, profile: Profile, records: Records) 
     device = options.device or profile.device
     workers = options.workers or (default_workers() if device == "cpu" else 1)
     rates = estimate.find_rates(records.root, device)
-    if not (options.plan or options.measure or rates or device != "cpu"):
+    large = profile.device != "cpu"
+    if not (options.plan or options.measure or rates or large):
         return True  # nothing is known about the time, and the profiles for a CPU are short
     plan = estimate.forecast(profile, records, options.part)
     if options.plan:
@@ -357,8 +362,7 @@ def _may_start(options: argparse.Namespace, profile: Profile, records: Records) 
         print(estimate.describe(found, workers, device))
     if options.plan:
         return False
-    unknown = device != "cpu" and found.unknown > 0
-    if options.yes or not (unknown or found.wall(workers) > estimate.DAY):
+    if options.yes or not ((large and found.unknown) or found.wall(workers) > estimate.DAY):
         return True
     why = estimate.describe(found, workers, device)
     if not sys.stdin.isatty():

@@ -8,6 +8,8 @@ from pathlib import PurePath
 from petl_core.data import WORLD, embedded_names
 from petl_core.data.embedded import find_embedded
 from petl_core.data.vtab1k import STANDARD, TRAIN, VAL
+from petl_core.data.world import COUNTS, SHIFTS
+from petl_core.data.world.scenes import CLASSES
 from petl_core.records import RunSpec
 
 
@@ -30,7 +32,7 @@ class Counts:
 # V2 10,000, R 30,000, A 7,500 and Sketch 50,889 images; a hundred images of each class, and ten more to choose with
 IMAGENET = Counts(100_000, 10_000, 50_000, 1000, 98_389)
 MANY_SHOT = {"cifar100": (10_000, 100), "resisc45": (6_300, 45), "clevr_dist": (15_000, 6)}  # test images, classes
-WORLD_COUNTS = Counts(classes=20, more=4000)
+WORLD_COUNTS = Counts(classes=len(CLASSES), more=sum(COUNTS[split] for split in SHIFTS))
 
 
 def counts(task: str) -> Counts:

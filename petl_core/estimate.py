@@ -37,11 +37,12 @@ from petl_core.paths import RESULTS
 from petl_core.profiles import Profile
 from petl_core.protocol import absent_allowed
 from petl_core.records import Records, RunSpec, describe_environment
-from petl_core.train import Recipe, predict, train
+from petl_core.train import EVALUATION_BATCH, Recipe, predict, train
 from petl_core.workers import worker_environment
 
 DAY = 86_400.0  # seconds; what is estimated above it is not started without being asked
-MEASURE = 0.5  # seconds of training that one cell's timing takes, if its first steps take less
+MEASURE = 0.5  # seconds of training that one cell's timing takes
+SLOW = 10.0  # seconds of a first step from which on it is not repeated
 FREE = ("scale", "dropout", "init", "conv_init", "noise")  # hyper-parameters that change no step's cost
 CLASSES = 100
 PER_RECORD, PER_EPOCH = 8_000, 110  # bytes of a record and of each epoch in its history
@@ -128,15 +129,15 @@ class Forecast:
 
     def text(self) -> str:
         """The counts as a table, what is absent here, and the disk needed."""
-        trials, finals = (sum(row[i] for row in self.parts) for i in (1, 2))
+        trials, finals = sum(some for _, some, _ in self.parts), sum(more for _, _, more in self.parts)
         lines = [f"{'part':<18}{'trials':>8}{'finals':>8}"]
         lines += [f"{name:<18}{some:>8,}{more:>8,}" for name, some, more in self.parts]
         lines += [f"{'all':<18}{trials:>8,}{finals:>8,}"]
         lines += [f"{trials + finals:,} runs in all; {self.there:,} are there already"]
         if self.absent:
-            first = next(iter(self.absent))
-            lines.append(f"absent here, so that their parts cannot start: {', '.join(self.absent)}")
-            lines.append(f"  {first}: {self.absent[first]}")
+            lines.append(f"absent here: {', '.join(self.absent)}")
+            firsts = {what.partition(" ")[0]: f"  {what}: {why}" for what, why in reversed(self.absent.items())}
+            lines += firsts.values()  # one reason for weights and one for tasks
         disk = sum(map(record_bytes, self.todo))
         return "\n".join([*lines, f"disk for {len(self.todo):,} records: about {_size(disk)}"])
 
@@ -197,7 +198,7 @@ def estimate(todo: Iterable[RunSpec], rates: Mapping[Cell, Rate]) -> Estimate:
 def time_cell(cell: Cell, device: str) -> Rate:
     """Train and evaluate a little with random weights on random images, as the runs of a cell do."""
     hyper = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(cell.hyper).items()}
-    made = {"num_classes": CLASSES, "pretrained": False, "image_size": cell.image_size, **hyper}
+    made: dict[str, Any] = {"num_classes": CLASSES, "pretrained": False, "image_size": cell.image_size, **hyper}
     create_model(cell.backbone, cell.method, **made)  # what is imported and looked up once
     start = time.perf_counter()
     model = create_model(cell.backbone, cell.method, **made).to(device)
@@ -206,8 +207,9 @@ def time_cell(cell: Cell, device: str) -> Rate:
     pixels = random.integers(0, 256, (count + 2, 3, cell.image_size, cell.image_size), dtype=np.uint8)
     names = tuple(map(str, range(count + 2)))
     parts = np.split(np.arange(count + 2), [count, count + 1])
-    task = make_task("random", "other", names[:CLASSES], pixels, np.arange(count + 2) % CLASSES, names, *parts)
-    held = {"l2_sp": 1.0} if cell.held_back.startswith("l2_sp") else {}
+    classes, labels = tuple(map(str, range(CLASSES))), np.arange(count + 2) % CLASSES
+    task = make_task("random", "other", classes, pixels, labels, names, *parts)
+    held: dict[str, Any] = {"l2_sp": 1.0} if cell.held_back.startswith("l2_sp") else {}
     held |= {"layer_decay": 0.9} if cell.held_back.endswith("layer_decay") else {}
     recipe = Recipe(1e-4, epochs=1, batch_size=count, precision=cell.precision, **held)
     recipe = dataclasses.replace(recipe, drop_path=0.0 if cell.head_only or cell.method != "linear" else 0.1)
@@ -216,15 +218,13 @@ def time_cell(cell: Cell, device: str) -> Rate:
         once = dataclasses.replace(recipe, epochs=epochs)
         return train(model, task, once, train_on="train800", evaluate_on="val200").seconds
 
-    each = seconds_of(1)
-    evaluate = _seconds_to_predict(model, task.images[:count], recipe)
-    epochs = min(1000, int(MEASURE / each))
-    if epochs >= 1:  # else the first step was long enough to be the measurement
-        each = min(seconds_of(1), each)
-        epochs = max(2, min(1000, int(MEASURE / each)))
-        each = max(seconds_of(1 + epochs) - each, 0.0) / epochs  # what is done once a run is left out
-        evaluate = min(evaluate, _seconds_to_predict(model, task.images[:count], recipe))
-    return Rate(build, each / count, evaluate / count)
+    each, evaluate = seconds_of(1), _seconds_to_predict(model, task.images[:count], recipe) / count
+    if each < SLOW:  # else the first step was long enough to be the measurement
+        epochs = max(2, min(1000, int(MEASURE / min(seconds_of(1), each))))
+        each = min(seconds_of(epochs) for _ in range(2)) / epochs  # the smaller: less disturbed by others
+        whole = task.images[:count].repeat(-(-EVALUATION_BATCH // count), 1, 1, 1)[:EVALUATION_BATCH]
+        evaluate = min(_seconds_to_predict(model, whole, recipe) for _ in range(2)) / EVALUATION_BATCH
+    return Rate(build, each / count, evaluate)
 
 
 def _seconds_to_predict(model: Any, pictures: torch.Tensor, recipe: Recipe) -> float:
@@ -270,7 +270,7 @@ def save_rates(folder: Path, device: str, workers: int, rates: Mapping[Cell, Rat
 
 
 def find_rates(folder: Path, device: str) -> dict[Cell, Rate]:
-    """The rates measured on this kind of device: shipped ones (``data/results/benchmarks``), then those of ``folder``."""
+    """The rates measured on this kind of device: shipped ones (data/results/benchmarks), and those of ``folder``."""
     try:
         machine = {"device_name": describe_environment(device)["device_name"]}
     except (RuntimeError, AssertionError):  # no such device here
@@ -299,18 +299,17 @@ def _read_rates(path: Path, machine: Mapping[str, Any]) -> dict[Cell, Rate]:
 def describe(found: Estimate, workers: int, device: str) -> str:
     """The estimate as a line or two."""
     if not found.work:
-        return f"time: no rates are measured on this machine's {device}; add --measure" if found.unknown else "time: none"
+        return (
+            f"time: no rates are measured on this machine's {device}; add --measure" if found.unknown else "time: none"
+        )
     alone, wall = clock(found.work), clock(found.wall(workers))
     text = f"time: {alone} of work, about {wall} with {workers} at a time, besides reading the images"
     return text + (f"; {found.unknown:,} runs have no measured rate and are not in it" if found.unknown else "")
 
 
 def _size(count: float) -> str:
-    for unit in ("kB", "MB", "GB"):
-        count /= 1000
-        if count < 1000:
-            break
-    return f"{count:.3g} {unit}"
+    unit = next((n for n in (1, 2) if count < 1000 ** (n + 1)), 3)
+    return f"{count / 1000**unit:.3g} {('kB', 'MB', 'GB')[unit - 1]}"
 
 
 def main(arguments: list[str]) -> None:
@@ -318,8 +317,9 @@ def main(arguments: list[str]) -> None:
     (device,) = arguments
     if device == "cpu":
         torch.set_num_threads(1)
-    rates = [dataclasses.asdict(time_cell(Cell(**cell), device)) for cell in json.load(sys.stdin)]
-    print(json.dumps(rates))
+    cells = [Cell(**cell) for cell in json.load(sys.stdin)]
+    time_cell(dataclasses.replace(cells[0], backbone="mini", image_size=SIZE, batch_size=8), device)  # to warm up
+    print(json.dumps([dataclasses.asdict(time_cell(cell, device)) for cell in cells]))
 
 
 if __name__ == "__main__":

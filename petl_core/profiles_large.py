@@ -23,7 +23,11 @@ BACKBONE = "vit_base_patch16_224.orig_in21k"  # ImageNet-21k as in the ViT paper
 CLIP = "vit_base_patch16_clip_quickgelu_224.openai"
 SECOND = "vit_base_patch14_dinov2.lvd142m"  # self-supervised; at 224 pixels it has 16 x 16 patches
 VTAB = tuple(f"vtab1k/{name}" for name in STANDARD)
-ONE_OF_EACH = ("vtab1k/cifar", "vtab1k/resisc45", "vtab1k/clevr_dist")  # of VTAB's groups, for the parts that look closer
+ONE_OF_EACH = (
+    "vtab1k/cifar",
+    "vtab1k/resisc45",
+    "vtab1k/clevr_dist",
+)  # of VTAB's groups
 MANY = ("real/cifar100@10000", "real/resisc45@9000", "real/clevr_dist@10000")
 WHOLE = ("real/cifar100@50000", "real/resisc45@25200", "real/clevr_dist@70000")
 TWINS = ("real/cifar100@500", "real/resisc45@225")  # five images a class: features are good already; they must move
@@ -33,7 +37,7 @@ FINAL = Recipe(epochs=100, batch_size=64, precision="bf16")
 TUNE = Recipe(epochs=20, batch_size=64, precision="bf16")
 PUBLISHED = Recipe(epochs=100, batch_size=64, final_lr=1e-5, normalise="none", precision="bf16")  # images in [0, 1]
 CLIP_TUNE = Recipe(epochs=1, batch_size=256, weight_decay=5e-3, precision="bf16")
-CLIP_FINAL = Recipe(epochs=5, batch_size=256, weight_decay=5e-3, precision="bf16")  # the study: up to 100, stopped early
+CLIP_FINAL = Recipe(epochs=5, batch_size=256, weight_decay=5e-3, precision="bf16")  # the study's: up to 100
 LRS = {
     "full": (1e-4, 3e-4, 1e-5, 1e-3),
     "selective": (3e-4, 1e-4, 1e-3),
@@ -64,7 +68,7 @@ def gpu() -> Profile:
     few = ("linear", "full", "lora")
     return Profile(
         "gpu",
-        "ViT-B/16 and CLIP on VTAB-1K, 10,000-image sets and ImageNet's shifts, reduced grid (about a day on a fast GPU)",
+        "ViT-B/16 and CLIP on VTAB-1K, many-shot sets and ImageNet's shifts, reduced grid (about a day on a fast GPU)",
         backbone=BACKBONE,
         tasks=VTAB,
         methods=GPU_METHODS,
@@ -112,4 +116,3 @@ def full() -> Profile:
         published_seeds=SEEDS_OF_THE_CODE,
         **COMMON,
     )
-

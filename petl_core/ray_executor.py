@@ -11,6 +11,7 @@ paths or under the same PETL_DATA. If a machine or a process is lost, its run is
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import socket
@@ -25,12 +26,20 @@ import torch
 
 from petl_core.errors import UserError
 from petl_core.records import Records, RunSpec
-from petl_core.workers import WORKER_ENVIRONMENT, Executor, Reply, attempt, defined_elsewhere, device_called, python_path
+from petl_core.workers import (
+    WORKER_ENVIRONMENT,
+    Executor,
+    Reply,
+    attempt,
+    defined_elsewhere,
+    device_called,
+    python_path,
+)
 
 TRIES = 3  # times that a run is begun before it counts as failed
 LOOK = 2.0  # seconds between two looks at the machines that have come or gone
 PASSED_ON = ("PETL_DATA", "PETL_CACHE", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "TORCH_HOME")
-Answer = tuple[dict[str, Any] | None, dict[str, Any] | None, Any]  # reply, record, predictions
+Answer = tuple[dict[str, Any], dict[str, Any] | None, Any]  # reply, record, predictions
 
 
 class RayExecutor(Executor):
@@ -98,7 +107,7 @@ class RayExecutor(Executor):
         for spec in jobs:
             if defined_elsewhere(spec):
                 raise UserError(
-                    f"method '{spec.method}' is defined outside petl_core, so the machines of a cluster do not know it; "
+                    f"method '{spec.method}' is defined outside petl_core, so the other machines do not know it; "
                     "put its file into petl_core/methods/ on each of them, or run it without --executor ray"
                 )
         try:
@@ -144,8 +153,7 @@ class RayExecutor(Executor):
                         waiting.appendleft(finished)
                     else:
                         text = f"its machine or its process was lost {TRIES} times; the last time: {_last(error)}"
-                        reply = {"ok": False, "storage": False, "error": text, "again": TRIES - 1}
-                        yield finished, reply
+                        yield finished, {"ok": False, "storage": False, "error": text, "again": TRIES - 1}
                     continue
                 self.idle.append(worker)
                 if finished is None:
@@ -155,7 +163,6 @@ class RayExecutor(Executor):
                 if record is not None:
                     self.records.add(record, predictions)
                 yield finished, {**reply, "again": begun[finished] - 1}
-                del answer, record, predictions
 
     def _start(self) -> Any:
         passed = {name: os.environ[name] for name in PASSED_ON if os.environ.get(name)}
@@ -232,11 +239,11 @@ def _connect(address: str, workers: int | None) -> tuple[Any, bool]:
     try:
         if named:  # Ray itself would try for minutes
             socket.create_connection((named[1], int(named[2])), timeout=10).close()
-        ray.init(address=address, log_to_driver=False, logging_level="error", **options)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except Exception as error:  # OSError, RuntimeError, ValueError and grpc's own, by the way it fails
         raise UserError(
-            f"no Ray cluster could be joined at address '{address}' ({_last(error)}). Start one with 'ray start --head' "
-            "and, on the other machines, 'ray start --address HOST:PORT'; or use --address local for this machine"
+            f"no Ray cluster could be joined at address '{address}' ({_last(error)}). Start one with 'ray start "
+            "--head' and, on the other machines, 'ray start --address HOST:PORT'; or use --address local"
         ) from error
     return ray, True
 

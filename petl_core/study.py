@@ -6,6 +6,7 @@ A plan is a list of specs, computed anew each time from the profile and the reco
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -89,6 +90,10 @@ def run_study(
             print(f"took over {unpack(reuse, records, dict.fromkeys(p.spec.digest for p in plan))} records")
         return plan
 
-    with executor or Runner(records, workers, device or study.device, progress) as runner:
-        outcome = runner.run(taken(plan_trials(study, parts)))
+    with contextlib.ExitStack() as stack:
+        if executor is not None:
+            stack.enter_context(executor)
+        trials_planned = taken(plan_trials(study, parts))
+        runner = executor or stack.enter_context(Runner(records, workers, device or study.device, progress))
+        outcome = runner.run(trials_planned)
         return outcome + runner.run(taken(plan_finals(study, records, parts)))

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -173,7 +174,7 @@ def cost(spec: RunSpec) -> float:
     return 3.0 * count * spec.recipe.epochs + held * (spec.recipe.epochs if spec.track else 1)
 
 
-class Executor:
+class Executor(ABC):
     """Executes plans; a subclass says where (``_replies``). Use it in a ``with`` statement."""
 
     def __init__(self, records: Records, progress: bool = True) -> None:
@@ -187,6 +188,7 @@ class Executor:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @abstractmethod
     def close(self) -> None:
         """Give back what runs were done with, whatever it is doing."""
 
@@ -229,10 +231,10 @@ class Executor:
         outcome.seconds = time.monotonic() - start
         return outcome
 
+    @abstractmethod
     def _replies(self, jobs: list[RunSpec], variants: dict[str, str], until: float) -> Iterator[Reply]:
         """Do these jobs, begin them in this order, and give each with its reply when it is over. ``variants``: the
         variant to note in each record, by digest."""
-        raise NotImplementedError
 
 
 class Runner(Executor):

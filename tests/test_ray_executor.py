@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -151,7 +152,7 @@ def test_what_cannot_be_is_refused(tmp_path, monkeypatch, options, message):
 
 def test_without_ray_it_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match="pip install 'ray>=2.40,<3'"):
+    with pytest.raises(UserError, match=re.escape("pip install 'ray>=2.40,<3'")):
         RayExecutor(Records(tmp_path), "local")
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from petl_core.parts import low_shot, many_shot, mechanism, robustness
+from petl_core.parts import low_shot, many_shot, mechanism, robustness, second_backbone
 from petl_core.parts.plan import PartPlan
 
-PARTS: dict[str, PartPlan] = {**low_shot.PARTS, **many_shot.PARTS, **mechanism.PARTS, **robustness.PARTS}
+_FILES = (low_shot, many_shot, mechanism, robustness, second_backbone)
+PARTS: dict[str, PartPlan] = {name: plan for file in _FILES for name, plan in file.PARTS.items()}

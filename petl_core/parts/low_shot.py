@@ -142,15 +142,6 @@ def _scratch_finals(study: Profile, cells: Cells, records: Records) -> list[Plan
     return [Planned(s, "scratch") for chosen in found if chosen is not None for s in final_specs(study, chosen)]
 
 
-def _second_trials(study: Profile, cells: Cells) -> list[Planned]:
-    return [Planned(spec, "second_backbone_trial") for cell in cells for spec in our_trials_of(study, *cell)]
-
-
-def _second(study: Profile, cells: Cells, records: Records) -> list[Planned]:
-    found = our_choices(study, cells, records)
-    return [Planned(spec, "second_backbone") for chosen in found for spec in final_specs(study, chosen)]
-
-
 PARTS = {
     "tuned": PartPlan("our protocol: equal trials, chosen on val200, every seed on test", _tuned),
     "default": PartPlan(
@@ -182,9 +173,6 @@ PARTS = {
         _scratch_finals,
         _scratch_trials,
         only=("full",),
-    ),
-    "second_backbone": PartPlan(
-        "our protocol with another backbone (the part's own): do the findings hold there?", _second, _second_trials
     ),
     "published": PartPlan(
         "the published protocol: unequal grids, seed 42, weight decay on all, drop path 0.1, ties to the latest point",
