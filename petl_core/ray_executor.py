@@ -14,6 +14,7 @@ import contextlib
 import logging
 import os
 import re
+import secrets
 import socket
 import sys
 import time
@@ -235,7 +236,10 @@ def _connect(address: str, workers: int | None) -> tuple[Any, bool]:
     named = re.fullmatch(r"(?:ray://)?([^\s/:]+):(\d+)", address)
     if not named and address not in ("auto", "local"):
         raise UserError(f"address is '{address}'; it must be auto, local, HOST:PORT or ray://HOST:PORT")
-    options: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False} if address == "local" else {}
+    options: dict[str, Any] = {}
+    if address == "local":
+        options = {"num_cpus": workers, "include_dashboard": False}
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # or Ray leaves one in the home folder
     try:
         if named:  # Ray itself would try for minutes
             socket.create_connection((named[1], int(named[2])), timeout=10).close()

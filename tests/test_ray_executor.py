@@ -193,7 +193,7 @@ def test_the_slurm_script_runs_a_study_and_leaves_nothing_running(backbone, tmp_
     runs = tmp_path / "runs"
     command = ["bash", str(SCRIPT), "--profile", "smoke", "--part", "default", "--backbone", backbone]
     done = subprocess.run(
-        [*command, "--results", str(runs)], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240
+        [*command, "--results", str(runs)], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=200
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "12 runs done, 0 were there already, 0 failed" in done.stdout
