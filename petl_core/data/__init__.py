@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from petl_core.data.embedded import embedded_names, find_embedded, load_embedded
-from petl_core.data.many import load_many
-from petl_core.data.suite import SIZE
-from petl_core.data.task import GROUPS, SPLITS, Task, make_task
-from petl_core.data.world import WORLD, load_world
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from petl_core.errors import UserError
 
+if TYPE_CHECKING:
+    from petl_core.data.embedded import embedded_names
+    from petl_core.data.task import GROUPS, SPLITS, Task, make_task
+    from petl_core.data.world import WORLD
+
 __all__ = ["GROUPS", "SPLITS", "WORLD", "Task", "embedded_names", "load_task", "make_task"]
+
+_HOME = {"embedded_names": "embedded", "WORLD": "world"}
+_HOME |= dict.fromkeys(("GROUPS", "SPLITS", "Task", "make_task"), "task")
 
 DEFAULT_SIZE = 224
 
@@ -25,6 +31,10 @@ def load_task(name: str, *, size: int | None = None) -> Task:
     pixels (224 unless told). Raises UserError where the name, the folder or an image is wrong.
     """
     from petl_core.data import folders
+    from petl_core.data.embedded import find_embedded, load_embedded
+    from petl_core.data.many import load_many
+    from petl_core.data.suite import SIZE
+    from petl_core.data.world import WORLD, load_world
 
     if not isinstance(name, str) or not name:
         raise UserError(f"a task name is a string such as 'digits' or 'folder:my_images', not {name!r}")
@@ -46,3 +56,11 @@ def load_task(name: str, *, size: int | None = None) -> Task:
     if name == WORLD:
         return load_world()
     return load_many(name) if "@" in name else load_embedded(name)
+
+
+def __getattr__(name: str) -> Any:
+    """The names above that live in a module of this package, which is loaded when one of them is first used: what
+    prepares data runs where torch is not installed."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -3,6 +3,7 @@ noise."""
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,11 +38,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def open_image(path: Path) -> Image.Image:
-    """One file, read whole. UserError naming it if it is missing, no image, or damaged."""
+def open_image(path: Path, content: bytes | None = None, pixels: bool = True) -> Image.Image:
+    """One file, or its ``content`` where that is at hand, read whole or, without ``pixels``, its head alone.
+
+    UserError naming ``path`` if it is missing, no image, or damaged."""
     try:
-        image = Image.open(path)
-        image.load()
+        image = Image.open(path if content is None else io.BytesIO(content))
+        if pixels:
+            image.load()
         return image
     except FileNotFoundError as error:
         raise UserError(f"image {path} does not exist; {REPAIR}") from error
@@ -51,13 +55,15 @@ def open_image(path: Path) -> Image.Image:
         raise UserError(f"image {path} is damaged or truncated ({error}); {REPAIR}") from error
 
 
+def to_square(picture: Image.Image, size: int) -> Image.Image:
+    """Resized to ``size`` by ``size`` bicubically, without regard to its proportions."""
+    return picture if picture.size == (size, size) else picture.resize((size, size), Image.Resampling.BICUBIC)
+
+
 def decode_image(path: Path, size: int) -> np.ndarray:
-    """One file as uint8 (3, size, size), resized bicubically without regard to its proportions."""
+    """One file as uint8 (3, size, size)."""
     with open_image(path) as image:
-        picture = to_rgb(image)
-    if picture.size != (size, size):
-        picture = picture.resize((size, size), Image.Resampling.BICUBIC)
-    return np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1)
+        return np.asarray(to_square(to_rgb(image), size), dtype=np.uint8).transpose(2, 0, 1)
 
 
 def decode_images(paths: Sequence[Path], size: int) -> np.ndarray:
