@@ -13,9 +13,11 @@ PY   := $(VENV)/bin/python
 FRESH := runs/results-$(PROFILE)
 SMOKE := runs/results-smoke
 WORKERS_FLAG := $(if $(WORKERS),--workers $(WORKERS))
+LOCKED := --extra notebooks --extra dev
+DATA_PY := .venv-data/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce notebooks test lint book book-serve book-print bench lock clean
+.PHONY: help install reproduce notebooks test test-data lint book book-serve book-print bench lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-17s %s\n", $$1, $$2 }'
@@ -48,6 +50,16 @@ test: $(VENV)/.ready ## all tests, then every notebook cell by cell at PROFILE=s
 	PETL_PROFILE=smoke PETL_RESULTS=fresh PETL_RUNS=$(CURDIR)/$(SMOKE) OMP_NUM_THREADS=1 \
 		$(PY) -m pytest -q --durations=5 -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout 600 notebooks/*.ipynb
 
+test-data: .venv-data/.ready ## preparing VTAB-1K, tested in an environment of its own with TensorFlow; about two minutes after it is made
+	$(DATA_PY) -m pytest -q tests/data_extra tests/test_vtab_prepare.py tests/test_array_pack.py
+
+.venv-data/.ready: pyproject.toml
+	test -x $(DATA_PY) || $(PYTHON) -m venv .venv-data
+	@echo "installing TensorFlow and tensorflow-datasets into .venv-data; about 2 GB, a few minutes"
+	$(DATA_PY) -m pip install -qq hatchling editables
+	$(DATA_PY) -m pip install -qq $$($(DATA_PY) tests/data_extra/needs.py)
+	@touch $@
+
 lint: $(VENV)/.ready ## ruff (rules and layout) and mypy
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
@@ -72,7 +84,7 @@ bench: $(VENV)/.ready ## speed and size, ours beside HF peft and a bare timm loo
 lock: ## make requirements.txt anew from the ranges in pyproject.toml (needs the network)
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet uv
-	UV_CUSTOM_COMPILE_COMMAND="make lock" $(PY) -m uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(PY) -m uv pip compile pyproject.toml $(LOCKED) --universal --python-version 3.11 \
 		--fork-strategy fewest --no-annotate --upgrade --quiet --output-file requirements.txt
 
 clean: ## remove what the other targets made, .venv excepted

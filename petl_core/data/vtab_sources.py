@@ -91,7 +91,7 @@ class TfdsSource:
         except Exception as error:  # of the network, the disk, or a download that has to be made by hand
             raise UserError(_advice(task, data_dir, error)) from error
         self._check_totals()
-        label = self._builder.info.features.get("label")
+        label = dict(self._builder.info.features.items()).get("label")
         names = task.names or tuple(getattr(label, "names", None) or ())
         self.classes = numbered(names, task.classes)
 
@@ -129,7 +129,9 @@ class TfdsSource:
 def _advice(task: VtabTask, data_dir: str | None, error: Exception) -> str:
     place = Path(data_dir or "~/tensorflow_datasets").expanduser()
     said = re.sub(r"\s+", " ", str(error)).strip()[:400]
-    if "manual" in said.lower():
+    if isinstance(error, ImportError):
+        todo = INSTALL
+    elif "manual" in said.lower():
         todo = (
             f"this data set must be downloaded by hand: put the files into {place / 'downloads' / 'manual'} (see "
             f"https://www.tensorflow.org/datasets/catalog/{re.split('[:/]', task.tfds)[0]}) and start again"

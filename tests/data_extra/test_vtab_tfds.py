@@ -1,13 +1,14 @@
 """All nineteen tasks through tensorflow-datasets' own builders, which write and read real files of made-up examples.
 
-Only what the builders download is replaced: thirty examples a split. Encoding, shuffling, cutting, decoding and the rules
-for labels are the real ones. ``make test-data`` makes an environment in which these tests run.
+Only what the builders download is replaced: thirty examples a split. Encoding, shuffling, cutting, decoding and the
+rules for labels are the real ones. ``make test-data`` makes an environment in which these tests run.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import io
+import re
 import shutil
 import subprocess
 import sys
@@ -82,7 +83,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path,
 
                 return {split: examples(1000 * i) for i, split in enumerate(sorted(splits))}
 
-            patch.setattr(tfds.builder_cls(name.partition(":")[0]), "_split_generators", generators)
+            patch.setattr(tfds.builder_cls(re.split("[:/]", name)[0]), "_split_generators", generators)
         for name, task in TASKS.items():
             patch.setitem(TASKS, name, smaller(task))
         for module in (vtab_prepare, vtab1k):
@@ -120,10 +121,10 @@ def test_a_pack_is_what_tensorflow_datasets_reads(made: tuple[Path, Path, str], 
         for image, example in zip(got.images, wanted, strict=True):
             original = example["image"] * (255 if task.binary else 1)
             if pack.meta["resized_to"]:
-                picture = Image.fromarray(original).resize((224, 224), Image.Resampling.BICUBIC)
-                assert np.array_equal(image, np.asarray(picture))
-            elif name == "dmlab":  # JPEG: TensorFlow decodes it less exactly than Pillow
-                assert np.abs(image.astype(int) - original.astype(int)).mean() < 2
+                picture = Image.fromarray(original)
+                original = np.asarray(picture.resize((224, 224), Image.Resampling.BICUBIC))
+            if "JPEG" in pack.meta["formats"]:  # TensorFlow decodes it less exactly than Pillow
+                assert np.abs(image.astype(int) - original.astype(int)).mean() < 3
             else:
                 assert np.array_equal(image, original)
 
@@ -149,19 +150,8 @@ def test_a_second_run_has_nothing_to_do(made: tuple[Path, Path, str], capsys: py
 
 def test_another_size_of_a_split_is_refused(made: tuple[Path, Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TASKS, "svhn", dataclasses.replace(TASKS["svhn"], totals={"train": 31}))
-    with pytest.raises(UserError, match="svhn_cropped/.* has 30 images in train; VTAB's parts are cut from 31"):
+    with pytest.raises(UserError, match=r"svhn_cropped/.* has 30 images in train; VTAB's parts are cut from 31"):
         vtab_sources.TfdsSource(TASKS["svhn"], str(made[1]))
-
-
-@pytest.mark.parametrize("name", ["svhn", "resisc45"])
-def test_without_a_network_it_says_what_to_do(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """conftest.py refuses every connection; RESISC45 has to be downloaded by hand in any case."""
-    assert vtab_prepare.main(["--out", str(tmp_path / "out"), "--data-dir", str(tmp_path), "--task", name]) == 1
-    said = capsys.readouterr().err
-    assert f"{name}: FAILED  tensorflow-datasets could not get {TASKS[name].tfds}" in said
-    hint = "downloaded by hand: put the files into" if name == "resisc45" else "check the network and start again"
-    assert hint in said and str(tmp_path) in said
-    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_nothing_here_needs_torch() -> None:
