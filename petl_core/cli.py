@@ -231,7 +231,7 @@ def _list(options: argparse.Namespace, _: list[str]) -> int:
                 print(f"  {group:<18}{', '.join(names)}")
         print(f"  {WORLD:<18}rendered, for robustness; further splits: {', '.join(SHIFTS)}")
         print(
-            "  your own          folder:PATH, shift:FOLDER/DOMAIN, vtab:FOLDER/NAME, vtab1k/NAME (below the folder PETL_DATA)"
+            "  your own          folder:PATH, shift:FOLDER/DOMAIN, vtab:FOLDER/NAME, vtab1k/NAME (or below PETL_DATA)"
         )
     if options.what in (None, "profiles"):
         print("profiles (of study)")

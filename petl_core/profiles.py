@@ -1,4 +1,4 @@
-"""How large a study is: the profiles smoke, quick and laptop, and every number that they use.
+"""How large a study is: the profiles, from smoke to laptop on embedded data and real on photographs, with every number.
 
 A profile lists tasks, methods, seeds, trials, the recipes of trials and of final runs, and the parts of the study (the
 keys of ``petl_core.study.PARTS``) with the methods and tasks that each part covers. What quick runs, laptop runs too,
@@ -31,7 +31,7 @@ MANY_SHOT_EPOCHS = ((200, 20), (2000, 6), (20_000, 2))  # up to so many images, 
 MANY_SHOT_LOW_LR = 1e-3  # tried beside each method's own rates
 HELD_BACK = {"l2_sp": (3.0, 30.0), "layer_decay": (0.8, 0.5)}  # strengths tried in the part "mechanism"
 ROBUST_BACKBONE, ROBUST_TASKS = "mini_clip", ("world",)
-REAL_TASKS = ("caltech101", "cifar10", "eurosat", "pneumoniamnist", "coil20_azimuth", "sign_digits")  # two of each group
+REAL_TASKS = ("caltech101", "cifar10", "eurosat", "pneumoniamnist", "coil20_azimuth", "sign_digits")  # two a group
 REAL_SHIFT = ("shift:pacs/photo",)
 ROBUST_METHODS = ("linear", "full", "bitfit", "ssf", "lora", "adaptformer", "repadapter", "vpt_deep")
 HIGH_LRS = (1e-3, 1e-2)  # the published rates for full fine-tuning

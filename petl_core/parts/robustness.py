@@ -1,8 +1,9 @@
 """The part of chapter 08: a model tuned on one style, evaluated under shifts, and weight-space ensembles.
 
-Every method starts from the same head, zero-shot or a linear probe's (``Profile.robust``). There is no choice among learning rates before the final runs: each rate
-has its final runs, because methods are compared at matched accuracy on the target; which rate validation prefers is
-marked (``robustness_chosen``). Every final run measures accuracy under shift on the way to the zero-shot model.
+Every method starts from the same head, zero-shot or a linear probe's (``Profile.robust``). There is no choice among
+learning rates before the final runs: each rate has its final runs, because methods are compared at matched accuracy on
+the target; which rate validation prefers is marked (``robustness_chosen``). Every final run measures accuracy under
+shift on the way to the model that it started from.
 """
 
 from __future__ import annotations
