@@ -200,10 +200,10 @@ def profile(name: str) -> Profile:
             parts=(
                 Part("tuned"),
                 Part("normalisation", ("linear", "lora"), tasks[::2]),
-                Part("robustness", ("linear", "full", "bitfit", "ssf", "lora"), REAL_SHIFT),
+                Part("robustness", ("linear", "full", "bitfit", "lora"), REAL_SHIFT),
             ),
             tune=dataclasses.replace(TUNE, epochs=3),
-            robust=Robustness("vit_tiny_patch16_224", "probe", (3e-3, 1e-3), (3e-4, 1e-4), 128, 250),
+            robust=Robustness("vit_tiny_patch16_224", "probe", (3e-3, 1e-3), (3e-4, 1e-4), 128, 200),
             image_size=64,
         )
     raise UserError(f"unknown profile '{name}'; the profiles are: {', '.join(profile_names())}")
