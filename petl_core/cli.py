@@ -101,7 +101,9 @@ def _parser() -> argparse.ArgumentParser:
         **style,
     )
     run.add_argument("method", help="a method, or several joined by + (see: list methods)")
-    run.add_argument("task", help="an embedded task, world, folder:PATH, vtab:FOLDER/NAME or vtab1k/NAME")
+    run.add_argument(
+        "task", help="an embedded task, world, folder:PATH, shift:FOLDER/DOMAIN, vtab:FOLDER/NAME or vtab1k/NAME"
+    )
     run.add_argument("--backbone", default="mini", help="mini, mini_clip or a timm ViT name (default: mini)")
     run.add_argument("--weights", metavar="FILE", help="weights of the backbone; 'none' for random ones")
     run.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="hyper-parameters, such as rank=4")
@@ -229,7 +231,9 @@ def _list(options: argparse.Namespace, _: list[str]) -> int:
             if names := embedded_names(group):
                 print(f"  {group:<18}{', '.join(names)}")
         print(f"  {WORLD:<18}rendered, for robustness; further splits: {', '.join(SHIFTS)}")
-        print("  your own          folder:PATH, vtab:FOLDER/NAME, vtab1k/NAME (below the folder PETL_DATA)")
+        print(
+            "  your own          folder:PATH, shift:FOLDER/DOMAIN, vtab:FOLDER/NAME, vtab1k/NAME (or below PETL_DATA)"
+        )
     if options.what in (None, "profiles"):
         print("profiles (of study)")
         for name in profile_names():

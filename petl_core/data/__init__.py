@@ -1,4 +1,5 @@
-"""Tasks by name: the embedded suite, the rendered world, image folders, and folders in the study's VTAB-1K format."""
+"""Tasks by name: the embedded suite, the rendered world, image folders, folders of domains, and folders in the study's
+VTAB-1K format."""
 
 from __future__ import annotations
 
@@ -27,10 +28,12 @@ def load_task(name: str, *, size: int | None = None) -> Task:
     another number of training images ("orientation@10000", see ``petl_core.data.many``); "world", the rendered world
     with its shifted test sets (32 px, see ``petl_core.data.world``); "folder:<path>", one
     sub-folder per class; "vtab:<folder>/<name>", a folder in the study's processed VTAB-1K format; "vtab1k/<name>",
-    the same under the folder that the environment variable PETL_DATA names. Images of folders are resized to ``size``
-    pixels (224 unless told). Raises UserError where the name, the folder or an image is wrong.
+    the same under the folder that the environment variable PETL_DATA names; "shift:<folder>/<train domain>", one
+    folder per domain with the same classes in each, of which the others are only evaluated on (``data.domains``).
+    Images of folders are resized to ``size`` pixels (224 unless told). Raises UserError where the name, the folder or
+    an image is wrong.
     """
-    from petl_core.data import folders
+    from petl_core.data import domains, folders
     from petl_core.data.embedded import find_embedded, load_embedded
     from petl_core.data.many import load_many
     from petl_core.data.suite import SIZE
@@ -46,6 +49,8 @@ def load_task(name: str, *, size: int | None = None) -> Task:
         return folders.load_vtab(name.removeprefix("vtab:"), size or DEFAULT_SIZE)
     if name.startswith("vtab1k/"):
         return folders.load_vtab1k(name.removeprefix("vtab1k/"), size or DEFAULT_SIZE)
+    if name.startswith("shift:"):
+        return domains.load_shift(name.removeprefix("shift:"), size or DEFAULT_SIZE)
     base, _, count = name.partition("@")
     if base == WORLD and count:
         raise UserError(f"{name!r}: the rendered world exists with 1,000 training images only; write {WORLD!r}")

@@ -9,14 +9,18 @@ import difflib
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from petl_core.data.array_pack import is_pack
 from petl_core.data.decode import SUFFIXES, decode_images
-from petl_core.data.task import Task, make_task
+from petl_core.data.places import as_given_or_below, petl_data
 from petl_core.data.vtab_tasks import TASKS
 from petl_core.errors import UserError
+
+if TYPE_CHECKING:
+    from petl_core.data.task import Task  # needs torch, which is loaded with a task: preparing data does without it
 
 SPLIT_FOLDERS = ("train", "val", "test")
 LISTS = {"train": "train800.txt", "val": "val200.txt", "test": "test.txt"}
@@ -56,10 +60,10 @@ def group_of(name: str) -> str:
 
 
 def image_folder(place: str) -> Path:
-    """The folder that the user named; UserError where there is none."""
+    """The folder that the user named, as it stands or below PETL_DATA; UserError where there is none."""
     if not place.strip():
         raise UserError(f"no folder is named; {FOLDER_LAYOUT}")
-    path = Path(place).expanduser()
+    path = as_given_or_below(place)
     if not path.is_dir():
         near = sorted(p.name for p in path.parent.iterdir() if p.is_dir()) if path.parent.is_dir() else []
         close = difflib.get_close_matches(path.name, near, n=3, cutoff=0.5)
@@ -68,6 +72,8 @@ def image_folder(place: str) -> Path:
             if close
             else f"; {path.parent} holds {', '.join(near[:20]) or 'no folders'}"
         )
+        if not path.is_absolute():
+            hint += f"; nor is it below PETL_DATA ({petl_data() or 'not set'})"
         raise UserError(f"folder {path} does not exist{hint}")
     return path
 
@@ -126,6 +132,8 @@ def load_folder(place: str, size: int) -> Task:
     Otherwise the images are split by ``stratified``. Raises UserError where a class has fewer than three images or is
     alone.
     """
+    from petl_core.data.task import make_task
+
     root = image_folder(place)
     if (root / "train").is_dir() and (root / "test").is_dir():
         parts = {name: files_by_class(root / name) for name in SPLIT_FOLDERS if (root / name).is_dir()}
@@ -191,6 +199,19 @@ def read_list(path: Path) -> list[tuple[str, int]]:
     return entries
 
 
+def read_lists(folder: Path) -> dict[str, list[tuple[str, int]]]:
+    """The three lists of a task; UserError where a file is in two of them, or twice in one."""
+    lists = {split: read_list(folder / file) for split, file in LISTS.items()}
+    seen: dict[str, str] = {}
+    for split, part in lists.items():
+        for file, _ in part:
+            if file in seen:
+                where = f"{LISTS[seen[file]]} and {LISTS[split]}" if seen[file] != split else f"{LISTS[split]} twice"
+                raise UserError(f"{folder}: {file} is in {where}; train, val and test must not share images")
+            seen[file] = split
+    return lists
+
+
 def class_names(folder: Path, labels: np.ndarray) -> tuple[str, ...]:
     """The lines of labels.txt, or "class 0", "class 1", ... where there is none. Every label must be one of them, and
     each must have a training image."""
@@ -226,16 +247,11 @@ def demand_classes(folder: Path, names: tuple[str, ...], labels: np.ndarray, tra
 def load_vtab(place: str, size: int) -> Task:
     """A task in the study's format: images/ and the lists train800.txt, val200.txt, test.txt, each line 'path
     label'."""
+    from petl_core.data.task import make_task
+
     folder = image_folder(place)
-    lists = {split: read_list(folder / file) for split, file in LISTS.items()}
+    lists = read_lists(folder)
     entries = [entry for part in lists.values() for entry in part]
-    seen: dict[str, str] = {}
-    for split, part in lists.items():
-        for file, _ in part:
-            if file in seen:
-                where = f"{LISTS[seen[file]]} and {LISTS[split]}" if seen[file] != split else f"{LISTS[split]} twice"
-                raise UserError(f"{folder}: {file} is in {where}; train, val and test must not share images")
-            seen[file] = split
     labels = np.array([label for _, label in entries])
     names = class_names(folder, labels)
     ends = np.cumsum([len(part) for part in lists.values()])

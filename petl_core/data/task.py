@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from torch import Tensor  # torch itself is loaded by make_task: preparing data does without it
+import torch
+from torch import Tensor
 
 GROUPS = ("natural", "specialised", "structured", "other")
 SPLITS = ("train800", "val200", "train1000", "test")
@@ -73,8 +71,6 @@ def make_task(
 ) -> Task:
     """A Task from arrays: images uint8 (M, 3, S, S), labels (M,), and the sample indices of the three parts and of any
     further splits, by name."""
-    import torch
-
     if group not in GROUPS:
         raise ValueError(f"task {name!r}: group is {group!r}; the groups are {', '.join(GROUPS)}")
     if len(images) != len(labels) or len(labels) != len(ids):

@@ -50,6 +50,5 @@ def load_pack(folder: Path, size: int) -> Task:
 
 def _fill(into: np.ndarray, image: np.ndarray) -> None:
     """``image`` (height, width, 1 or 3) into ``into`` (3, size, size)."""
-    picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
-    resized = np.asarray(to_square(picture, into.shape[-1]), dtype=np.uint8)
-    into[:] = resized if resized.ndim == 2 else resized.transpose(2, 0, 1)
+    picture = Image.fromarray(np.broadcast_to(image, (*image.shape[:2], 3)))
+    into[:] = to_square(picture, into.shape[-1])

@@ -93,10 +93,9 @@ def pixels(sample: Encoded, grey: bool, size: int | None, binary: bool) -> np.nd
     """uint8 (height, width, 1 or 3): in its own size, or in a square of ``size``; ``binary`` images of 0 and 1 are
     stretched to 0 and 255."""
     with opened(sample) as image:
-        picture = image.convert("L") if grey else to_rgb(image)
-    if size is not None:
-        picture = to_square(picture, size)
-    array = np.asarray(picture, dtype=np.uint8).reshape(picture.height, picture.width, -1)
+        picture = to_rgb(image)
+    array = np.asarray(picture, dtype=np.uint8) if size is None else to_square(picture, size).transpose(1, 2, 0)
+    array = array[:, :, :1] if grey else array
     return array * np.uint8(255) if binary and array.max() <= 1 else array
 
 

@@ -20,11 +20,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from petl_core.data.folders import LISTS, class_names, read_list
+from petl_core.data.folders import class_names, read_lists
 from petl_core.data.vtab_tasks import TRAIN, VAL, Cut, VtabTask
 from petl_core.errors import UserError
 
-INSTALL = "make an environment of its own for it, and in that, from the checkout: pip install '.[data]'"
+INSTALL = (
+    "make data-env makes an environment for it in the checkout: .venv-data/bin/python -m petl_core data prepare-vtab"
+)
 
 
 def package(name: str) -> ModuleType:
@@ -69,7 +71,7 @@ class FolderSource:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._lists = {part: read_list(folder / file) for part, file in LISTS.items()}
+        self._lists = read_lists(folder)
         self.classes = class_names(folder, np.array([label for part in self._lists.values() for _, label in part]))
 
     def part(self, name: str) -> Iterator[Encoded]:
