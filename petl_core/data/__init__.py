@@ -28,8 +28,8 @@ def load_task(name: str, *, size: int | None = None) -> Task:
     another number of training images ("orientation@10000", see ``petl_core.data.many``); "world", the rendered world
     with its shifted test sets (32 px, see ``petl_core.data.world``); "folder:<path>", one
     sub-folder per class; "vtab:<folder>/<name>", a folder in the study's processed VTAB-1K format; "vtab1k/<name>",
-    the same under the folder that the environment variable PETL_DATA names; "shift:<folder>/<train domain>", one
-    folder per domain with the same classes in each, of which the others are only evaluated on (``data.domains``).
+    a pack of it (``data.vtab_packs``) or the same under the folder that the environment variable PETL_DATA names;
+    "shift:<folder>/<train domain>", one folder per domain with the same classes in each, of which the others are only evaluated on (``data.domains``).
     Images of folders are resized to ``size`` pixels (224 unless told). Raises UserError where the name, the folder or
     an image is wrong.
     """

@@ -47,7 +47,8 @@ class Report:
     def __str__(self) -> str:
         sizes = " + ".join(f"{split} {count:,}" for split, count in self.counts.items())
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in self.formats.most_common())
-        block = "" if self.blockiness is None else f", edges at 8 pixels {self.blockiness:.2f} times the others"
+        unknown = self.blockiness is None or np.isnan(self.blockiness)
+        block = "" if unknown else f", edges at 8 pixels {self.blockiness:.2f} times the others"
         lines = [f"{self.name}: {sizes}; {self.classes} classes; {kinds}{block}"]
         lines += [f"  FAULT  {text}" for text in self.faults] + [f"  note   {text}" for text in self.notes]
         return "\n".join(lines)
@@ -189,10 +190,13 @@ def _native(path: Path) -> np.ndarray:
 def blockiness(images: Iterable[np.ndarray]) -> float:
     """How much stronger steps between pixels are at multiples of 8 than elsewhere; about 1 unless JPEG left its mark.
 
-    ``images``: uint8 (height, width, 3), in the size that they were compressed in. NaN without images of 16 pixels.
+    ``images``: uint8 (height, width, 3), in the size that they were compressed in. Those of two values (dSprites) are
+    left out: JPEG leaves no image so, and their few steps lie where they lie. NaN without images of 16 pixels.
     """
     at_edges, elsewhere = [], []
     for image in images:
+        if np.isin(image, (image.min(), image.max())).all():
+            continue
         grey = image.astype(np.float64).mean(axis=2)
         for along in (grey, grey.T):
             if along.shape[1] < 16:

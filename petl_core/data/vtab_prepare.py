@@ -120,7 +120,10 @@ def prepare(name: str, source: Source, out: Path, size: int = SIZE, partial: boo
     total = sum(found.counts.values())
     array_pack.demand_space(out, total * width * height * channels)
     meta: dict[str, Any] = {"task": name, "classes": list(source.classes), "counts": found.counts} | source.about()
-    meta |= {"formats": dict(found.formats), "blockiness": round(found.blockiness, 4)}
+    meta |= {
+        "formats": dict(found.formats),
+        "blockiness": None if np.isnan(found.blockiness) else round(found.blockiness, 4),
+    }
     meta |= {"resized_to": side, "resizing": f"bicubic to {size} x {size}, proportions not kept" if side else "none"}
     meta["decoded_by"] = f"Pillow {PIL.__version__}"
     binary = name in TASKS and TASKS[name].binary

@@ -150,8 +150,8 @@ class HubSource:
     """A task from a copy on the Hugging Face Hub: ``repo`` is its name, perhaps with "@revision", or a local folder.
 
     The first 800 rows of its train split, the first 200 of its validation split (of the rest of train where there is
-    none), and its test split: VTAB's test images, but not always VTAB's training images, for the Hub's order is its
-    own. What is read is kept in an unnamed temporary file in ``scratch``, so that it is fetched once.
+    none), and its test split. Numbers are checked, but the order is the copy's own, so the training images are not
+    always VTAB's. What is read is kept in an unnamed temporary file in ``scratch``, so that it is fetched once.
     """
 
     def __init__(self, task: VtabTask, repo: str, cache: str | None, scratch: Path) -> None:

@@ -137,7 +137,8 @@ def test_the_parts_do_not_overlap(made: tuple[Path, Path, str]) -> None:
 
 def test_the_check_reads_packs(made: tuple[Path, Path, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert vtab1k.main([str(made[0])]) == 0
-    assert "19 tasks, 0 with faults" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "19 tasks, 0 with faults" in said and "dsprites_ori: train 6 + val 2 + test 6; 16 classes; 14 PNG\n" in said
 
 
 def test_a_second_run_has_nothing_to_do(made: tuple[Path, Path, str], capsys: pytest.CaptureFixture[str]) -> None:
