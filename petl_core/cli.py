@@ -230,9 +230,8 @@ def _list(options: argparse.Namespace, _: list[str]) -> int:
             if names := embedded_names(group):
                 print(f"  {group:<18}{', '.join(names)}")
         print(f"  {WORLD:<18}rendered, for robustness; further splits: {', '.join(SHIFTS)}")
-        print(
-            "  your own          folder:PATH, shift:FOLDER/DOMAIN, vtab:FOLDER/NAME, vtab1k/NAME (below the folder PETL_DATA)"
-        )
+        print("  your own          folder:PATH, vtab:FOLDER/NAME, shift:FOLDER/TRAIN_DOMAIN")
+        print("  below PETL_DATA   vtab1k/NAME, shift:FOLDER/TRAIN_DOMAIN")
     if options.what in (None, "profiles"):
         print("profiles (of study)")
         for name in profile_names():
