@@ -7,6 +7,7 @@ with equal digests, so that quick's fresh records can be compared with the shipp
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from petl_core import methods
@@ -31,6 +32,8 @@ MANY_SHOT_LOW_LR = 1e-3  # tried beside each method's own rates
 HELD_BACK = {"l2_sp": (3.0, 30.0), "layer_decay": (0.8, 0.5)}  # strengths tried in the part "mechanism"
 ROBUST_BACKBONE, ROBUST_TASKS = "mini_clip", ("world",)
 ROBUST_LRS = {"full": (1e-3, 3e-4, 1e-4), "others": (1e-2, 3e-3, 1e-3)}  # of the part "robustness"
+REAL_TASKS = ("caltech101", "cifar10", "eurosat", "pneumoniamnist", "coil20_azimuth", "sign_digits")  # two of each group
+REAL_SHIFT = ("shift:pacs/photo",)
 ROBUST_METHODS = ("linear", "full", "bitfit", "ssf", "lora", "adaptformer", "repadapter", "vpt_deep")
 HIGH_LRS = (1e-3, 1e-2)  # the published rates for full fine-tuning
 QUICK_METHODS = ("linear", "full", "bitfit", "ssf", "lora", "adaptformer", "repadapter", "vpt_deep")
@@ -70,6 +73,9 @@ class Profile:
     drop_paths: tuple[float, ...] = DROP_PATHS
     sizes: tuple[int, ...] = SIZES
     rates: int = 3  # of the part "robustness"
+    robust_backbone: str = ROBUST_BACKBONE
+    robust_head: str = "zero_shot"  # what every method starts from in that part
+    image_size: int | None = None  # pixels; None: the backbone's own
     max_train: int | None = None
     max_evaluate: int | None = None
     pretrained: bool = True
@@ -86,7 +92,7 @@ class Profile:
 
 def profile_names() -> list[str]:
     """The profiles, from small to large."""
-    return ["smoke", "quick", "laptop"]
+    return ["smoke", "quick", "laptop", "real"]
 
 
 def profile(name: str) -> Profile:
@@ -165,5 +171,23 @@ def profile(name: str) -> Profile:
                 Part("mechanism", ("linear", *tuned_methods), few),
                 Part("robustness", ROBUST_METHODS, ROBUST_TASKS),
             ),
+        )
+    if name == "real":
+        tasks = tuple(f"vtab:vtab_processed/{task}" for task in REAL_TASKS)
+        return Profile(
+            name,
+            "ViT-Ti on six sets of photographs and on PACS at 64 px, below PETL_DATA (about two hours on 2 cores)",
+            backbone="vit_tiny_patch16_224",
+            tasks=tasks,
+            methods=QUICK_METHODS,
+            parts=(
+                Part("tuned"),
+                Part("normalisation", ("linear", "lora"), tasks[::2]),
+                Part("robustness", ROBUST_METHODS, REAL_SHIFT),
+            ),
+            tune=dataclasses.replace(TUNE, epochs=3),
+            robust_backbone="vit_tiny_patch16_224",
+            robust_head="probe",
+            image_size=64,
         )
     raise UserError(f"unknown profile '{name}'; the profiles are: {', '.join(profile_names())}")
