@@ -32,14 +32,7 @@ MANY_SHOT_LOW_LR = 1e-3  # tried beside each method's own rates
 HELD_BACK = {"l2_sp": (3.0, 30.0), "layer_decay": (0.8, 0.5)}  # strengths tried in the part "mechanism"
 ROBUST_BACKBONE, ROBUST_TASKS = "mini_clip", ("world",)
 ROBUST_LRS = {"full": (1e-3, 3e-4, 1e-4), "others": (1e-2, 3e-3, 1e-3)}  # of the part "robustness"
-REAL_TASKS = (
-    "caltech101",
-    "cifar10",
-    "eurosat",
-    "pneumoniamnist",
-    "coil20_azimuth",
-    "sign_digits",
-)  # two of each group
+REAL_TASKS = ("caltech101", "cifar10", "eurosat", "pneumoniamnist", "coil20_azimuth", "sign_digits")  # two of each group
 REAL_SHIFT = ("shift:pacs/photo",)
 ROBUST_METHODS = ("linear", "full", "bitfit", "ssf", "lora", "adaptformer", "repadapter", "vpt_deep")
 HIGH_LRS = (1e-3, 1e-2)  # the published rates for full fine-tuning
