@@ -28,9 +28,10 @@ _DAMAGE: tuple[type[Exception], ...] = (
 _WRAPPERS = ("model", "state_dict")  # keys under which .pth files keep the tensors (MAE: "model")
 
 
-def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_checkpoint(path: str | Path, *, convert: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a weights file, floating-point ones as float32 on the CPU, and its metadata (safetensors only).
 
+    Of a CLIP model under OpenAI's names only the picture tower is kept, under timm's; not so without ``convert``.
     Raises ``UserError`` if the file is absent, of another kind, truncated or corrupt.
     """
     path = Path(path)
@@ -46,7 +47,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]
             tensors = from_jax(_read_npz(path))
         else:
             tensors = _read_torch(path)
-        if "visual.class_embedding" in tensors:
+        if convert and "visual.class_embedding" in tensors:
             tensors = from_openai(tensors)
     except PermissionError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; check its permissions") from error

@@ -58,6 +58,7 @@ DATA_EXAMPLES = """examples:
   python -m petl_core data build-world --out data/embedded --check     draw the rendered world, compare digests
   python -m petl_core data pretrain-mini --help        how the small backbone was trained
   python -m petl_core data pretrain-mini-clip --help   how the small CLIP was trained
+  python -m petl_core data zero-shot-head --backbone vit_base_patch16_clip_quickgelu_224.openai     needs [clip]
 """
 
 
@@ -202,7 +203,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     data.add_argument(
         "what",
-        choices=["check-vtab", "build-suite", "build-world", "pretrain-mini", "pretrain-mini-clip"],
+        choices=["check-vtab", "build-suite", "build-world", "pretrain-mini", "pretrain-mini-clip", "zero-shot-head"],
         help="see the examples",
     )
     data.add_argument("options", nargs=argparse.REMAINDER, help="options of that command; try --help")
@@ -367,12 +368,17 @@ def _check_method(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _data(options: argparse.Namespace, rest: list[str]) -> int:
-    """Check folders of VTAB-1K, or make the shipped data again: embedded tasks, the world, the small backbones."""
+    """Check folders of VTAB-1K, write CLIP's zero-shot head, or make the shipped data again: embedded tasks, the world,
+    the small backbones."""
     arguments = [*options.options, *rest]
     if options.what == "check-vtab":
         from petl_core.data import vtab1k
 
         return vtab1k.main(arguments)
+    if options.what == "zero-shot-head":
+        from petl_core import zero_shot
+
+        return zero_shot.main(arguments)
     if options.what == "pretrain-mini-clip":
         from petl_core import pretrain_clip
 
