@@ -22,9 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from petl_core.checkpoints import SUFFIXES, read_checkpoint
+from petl_core.data.places import petl_data
 from petl_core.errors import UserError
 from petl_core.files import write_atomic
-from petl_core.paths import EMBEDDED, data_folder
+from petl_core.paths import EMBEDDED
 from petl_core.vit import ViT, ViTConfig
 
 EMBEDDED_NAMES = ("mini", "mini_clip")
@@ -180,7 +181,7 @@ def _own_file(name: str) -> Path | None:
 
 def _local_file(name: str) -> Path | None:
     """The file of a timm backbone's weights below PETL_DATA, if there is one."""
-    root = data_folder()
+    root = petl_data()
     places = (root / f"{name}{suffix}" for suffix in SUFFIXES) if root is not None else ()
     return next((place for place in places if place.is_file()), None)
 

@@ -1,6 +1,5 @@
-"""Where the shipped data lies: in the checkout, beside the package; and where the user's does."""
+"""Where the shipped data lies: in the checkout, beside the package."""
 
-import os
 from pathlib import Path
 
 
@@ -16,9 +15,3 @@ DATA = _data()
 EMBEDDED = DATA / "embedded"
 RESULTS = DATA / "results"
 PUBLISHED = DATA / "published"
-
-
-def data_folder() -> Path | None:
-    """The folder of the user's data sets and weights, named by the environment variable PETL_DATA; None if unset."""
-    named = os.environ.get("PETL_DATA", "")
-    return Path(named).expanduser() if named else None

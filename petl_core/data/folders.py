@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from petl_core.data.decode import SUFFIXES, decode_images
+from petl_core.data.places import as_given_or_below, petl_data
 from petl_core.data.task import Task, make_task
 from petl_core.errors import UserError
-from petl_core.paths import data_folder
 
 SPLIT_FOLDERS = ("train", "val", "test")
 LISTS = {"train": "train800.txt", "val": "val200.txt", "test": "test.txt"}
@@ -58,9 +58,7 @@ def image_folder(place: str) -> Path:
     """The folder that the user named, as it stands or below PETL_DATA; UserError where there is none."""
     if not place.strip():
         raise UserError(f"no folder is named; {FOLDER_LAYOUT}")
-    path, root = Path(place).expanduser(), data_folder()
-    if not path.is_dir() and root is not None and (root / path).is_dir():
-        path = root / path
+    path = as_given_or_below(place)
     if not path.is_dir():
         near = sorted(p.name for p in path.parent.iterdir() if p.is_dir()) if path.parent.is_dir() else []
         close = difflib.get_close_matches(path.name, near, n=3, cutoff=0.5)
@@ -70,7 +68,7 @@ def image_folder(place: str) -> Path:
             else f"; {path.parent} holds {', '.join(near[:20]) or 'no folders'}"
         )
         if not path.is_absolute():
-            hint += f"; nor is it below PETL_DATA ({root or 'not set'})"
+            hint += f"; nor is it below PETL_DATA ({petl_data() or 'not set'})"
         raise UserError(f"folder {path} does not exist{hint}")
     return path
 
