@@ -80,7 +80,10 @@ def interpolation(model: Model, task: Task, recipe: Recipe, most: int | None = N
     held = {name: take(task, name, most) for name in task.splits if name not in ("train800", "val200", "train1000")}
 
     def scores(network: Model) -> dict[str, float]:
-        right = {n: predict(network, images, recipe).argmax(1).eq(labels) for n, (images, labels, _) in held.items()}
+        right = {
+            n: task.restrict(n, predict(network, images, recipe)).argmax(1).eq(labels)
+            for n, (images, labels, _) in held.items()
+        }
         return {name: round(100.0 * float(of.double().mean()), 4) for name, of in right.items()}
 
     curve = [scores(interpolate(model, alpha)) for alpha in ALPHAS]

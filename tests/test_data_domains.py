@@ -88,10 +88,13 @@ def test_a_name_without_folder_or_domain(pets: Path) -> None:
 
 
 def test_a_folder_that_is_nowhere(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "folder cats does not exist" in refused("shift:cats/photo")
-    assert f"nor is it below PETL_DATA ({pets.parent})" in refused("shift:cats/photo")
+    text = refused("shift:cats/photo")
+    assert f"no folder cats, neither as written nor below PETL_DATA ({pets.parent})" in text
+    assert "<domain>/<class>/<image>" in text
     monkeypatch.delenv("PETL_DATA")
     assert "PETL_DATA (not set)" in refused("shift:cats/photo")
+    monkeypatch.setenv("PETL_DATA", str(pets / "README.md"))
+    assert "PETL_DATA is" in refused("shift:cats/photo")
 
 
 def test_domains_with_other_classes(pets: Path) -> None:

@@ -79,12 +79,17 @@ def decode_image(path: Path, size: int, crop: bool = False) -> np.ndarray:
         return to_square(to_rgb(image), size, crop)
 
 
-def decode_images(paths: Sequence[Path], size: int) -> np.ndarray:
-    """Files as uint8 (n, 3, size, size), decoded by a few threads. The first bad file, in order, is reported."""
+def refuse_truncated() -> None:
+    """UserError where Pillow has been told to fill up what is missing of an image."""
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise UserError(
             "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, so damaged images would pass as good; set it to False"
         )
+
+
+def decode_images(paths: Sequence[Path], size: int) -> np.ndarray:
+    """Files as uint8 (n, 3, size, size), decoded by a few threads. The first bad file, in order, is reported."""
+    refuse_truncated()
     images = np.empty((len(paths), 3, size, size), dtype=np.uint8)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for index, image in enumerate(pool.map(lambda path: decode_image(path, size), paths)):

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from petl_core.data.decode import decode_images
-from petl_core.data.folders import files_by_class, image_folder, stratified
+from petl_core.data.folders import files_by_class, stratified
+from petl_core.data.places import as_given_or_below, petl_data, short_name
 from petl_core.data.task import SPLITS, Task, make_task
 from petl_core.errors import UserError
-from petl_core.paths import data_folder
 
 LAYOUT = "expected shift:<folder>/<train domain> and in the folder <domain>/<class>/<image>, the same classes in each"
 FEWEST = 3  # images of a class in the train domain: one each to train, choose and test with
@@ -33,7 +33,11 @@ def load_shift(place: str, size: int) -> Task:
     folder, _, train_domain = place.rstrip("/").rpartition("/")
     if not folder or not train_domain:
         raise UserError(f"'shift:{place}' names no folder and train domain; {LAYOUT}")
-    root = image_folder(folder)
+    root = as_given_or_below(folder)
+    if not root.is_dir():
+        raise UserError(
+            f"no folder {folder}, neither as written nor below PETL_DATA ({petl_data() or 'not set'}). {LAYOUT}"
+        )
     domains = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     if train_domain not in domains:
         raise UserError(
@@ -61,14 +65,6 @@ def load_shift(place: str, size: int) -> Task:
     ids = tuple(path.relative_to(root).as_posix() for _, path, _ in paths)
     name = f"shift:{short_name(root)}/{train_domain}"
     return make_task(name, "other", classes, images, labels, ids, train, val, test, **others)
-
-
-def short_name(folder: Path) -> str:
-    """A name for a folder that says nothing about this machine: the path below PETL_DATA if it is there, else the last
-    part. Names of tasks go into records, and records are shipped."""
-    folder, root = folder.resolve(), data_folder()
-    below = root is not None and root.resolve() in folder.parents
-    return folder.relative_to(root.resolve()).as_posix() if root and below else folder.name
 
 
 def _check(root: Path, train_domain: str, found: dict[str, dict[str, list[Path]]]) -> None:
