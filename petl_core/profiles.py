@@ -93,6 +93,7 @@ class Profile:
     sizes: tuple[int, ...] = SIZES
     robust: Robustness = Robustness()
     image_size: int | None = None  # pixels; None: the backbone's own
+    shipped: str = ""  # the folder of its shipped records below data/results
     max_train: int | None = None
     max_evaluate: int | None = None
     pretrained: bool = True
@@ -199,11 +200,12 @@ def profile(name: str) -> Profile:
             methods=QUICK_METHODS,
             parts=(
                 Part("tuned"),
-                Part("normalisation", ("linear", "lora"), tasks[::2]),
+                Part("normalise", ("linear", "lora"), tasks[::2]),
                 Part("robustness", ("linear", "full", "bitfit", "lora"), REAL_SHIFT),
             ),
             tune=dataclasses.replace(TUNE, epochs=3),
             robust=Robustness("vit_tiny_patch16_224", "probe", (3e-3, 1e-3), (3e-4, 1e-4), 128, 200),
             image_size=64,
+            shipped="real",
         )
     raise UserError(f"unknown profile '{name}'; the profiles are: {', '.join(profile_names())}")

@@ -65,7 +65,7 @@ def small():
         tasks=("vtab:vtab_processed/tiles",),
         methods=("linear", "lora"),
         parts=(
-            Part("normalisation", ("lora",)),
+            Part("normalise", ("lora",)),
             Part("robustness", ("linear", "full", "lora"), ("shift:styles/photo",)),
         ),
         trials=2,

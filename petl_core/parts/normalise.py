@@ -39,7 +39,7 @@ def _finals(study: Profile, cells: Cells, records: Records) -> list[Planned]:
 
 
 PARTS = {
-    "normalisation": PartPlan(
+    "normalise": PartPlan(
         "images normalised for the backbone, with ImageNet's statistics, and not at all (normalise_backbone, ...)",
         _finals,
         _trials,
