@@ -18,7 +18,7 @@ from petl_core.data.packed import Listed, Mapped, packed, packed_task
 from petl_core.errors import UserError
 from petl_core.measures import interpolation
 from petl_core.model import create_model
-from petl_core.train import Recipe, predict
+from petl_core.train import Recipe, predict, train
 
 
 @pytest.fixture
@@ -105,6 +105,8 @@ def test_a_packed_task_with_a_split_of_some_classes(cache: Path, tmp_path: Path)
     logits = torch.tensor([[0.0, 9.0, 1.0]])
     assert task.restrict("test", logits) is logits
     assert task.restrict("r", logits).tolist() == [[0.0, -float("inf"), 1.0]]
+    run = train(create_model("mini", "lora", num_classes=3), task, Recipe(epochs=1, lr=1e-5), evaluate_on="r")
+    assert not run.diverged and (run.logits[:, 1] == np.finfo(np.float16).min).all() and run.logits.argmax(1).max() == 2
     model = create_model("mini", "linear", num_classes=3)
     torch.nn.init.constant_(model.head.bias, 0.0)
     with torch.no_grad():
@@ -117,6 +119,7 @@ def test_a_packed_task_with_a_split_of_some_classes(cache: Path, tmp_path: Path)
     )
 
 
+@pytest.mark.slow
 def test_processes_that_ask_at_once_get_one_pack(cache: Path, tmp_path: Path) -> None:
     pictures(tmp_path / "a", 40)
     script = (
