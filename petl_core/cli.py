@@ -232,7 +232,7 @@ def _list(options: argparse.Namespace, _: list[str]) -> int:
                 print(f"  {group:<18}{', '.join(names)}")
         print(f"  {WORLD:<18}rendered, for robustness; further splits: {', '.join(SHIFTS)}")
         print("  your own          folder:PATH, vtab:FOLDER/NAME, shift:FOLDER/DOMAIN (as written, or below PETL_DATA)")
-        print("  below PETL_DATA   vtab1k/NAME, real/cifar100@N, real/resisc45@N, real/clevr_dist@N, imagenet/100shot-seed0")
+        print("  below PETL_DATA   vtab1k/NAME, real/{cifar100,resisc45,clevr_dist}@N, imagenet/100shot-seed0")
     if options.what in (None, "profiles"):
         print("profiles (of study)")
         for name in profile_names():
