@@ -200,7 +200,7 @@ def _open_clip() -> Any:
         import open_clip
     except ImportError as error:
         raise UserError(
-            f"a zero-shot head needs open_clip, which is not here ({error}); pip install 'open_clip_torch>=3.2,<4', or "
+            f"a zero-shot head needs open_clip, which is not here ({error}); pip install 'open-clip-torch>=3.2,<4', or "
             "in the checkout: pip install -e .[clip]"
         ) from error
     return open_clip
