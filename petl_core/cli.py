@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--backbone", default="mini", help="mini, mini_clip or a timm ViT name (default: mini)")
     run.add_argument("--weights", metavar="FILE", help="weights of the backbone; 'none' for random ones")
     run.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="hyper-parameters, such as rank=4")
-    run.add_argument("--head", default="new", help="new, or zero_shot (mini_clip on world; default: new)")
+    run.add_argument("--head", default="new", help="new, zero_shot (mini_clip on world, CLIP on ImageNet), or a file")
     run.add_argument("--image-size", type=int, help="side of the images in pixels (default: the backbone's)")
     for name, kind, text in (
         ("lr", float, "base learning rate"),

@@ -14,8 +14,8 @@ CLIP's, and only how sharp its probabilities are differs a little. Here n is the
 packages bring; the study keeps the normalisation in the head, and trains projection and classes both.
 
 The 80,000 sentences take about twenty minutes of one core, far less of a GPU; so a head is written once and kept in the
-user's cache. ``create_model(backbone, head="zero_shot")`` and ``head=<file>`` only read it. For ImageNet-R and -A, which
-hold 200 of the classes, the same head is used, and the task says which classes there are (``Task.allowed``).
+user's cache. ``create_model(backbone, head="zero_shot")`` and ``head=<file>`` only read it. For ImageNet-R and -A,
+which hold 200 of the classes, the same head is used, and the task says which they are (``Task.allowed``).
 """
 
 from __future__ import annotations
