@@ -61,7 +61,7 @@ from petl_core.report.tables import direction, points, table
 from petl_core.train import learning_rate
 
 results = open_results(PROFILE, RESULTS, RUNS, parts=["tuned", "full_low_lr", "bitfit", "best_on_test", "scratch"])
-plan = results.profile
+plan, live = results.profile, results.on_suite()  # what is run in this chapter is run on the embedded tasks
 results.note()
 
 # %% [markdown]
@@ -161,11 +161,12 @@ warnings.filterwarnings(
     "ignore", message="(?s).*lbfgs failed to converge"
 )  # stopped early on purpose; also a regulariser
 shown = [
-    next(t for t in plan.tasks if tasks[t].group == g) for g in select.group_order(tasks[t].group for t in plan.tasks)
+    next(t for t in live.profile.tasks if tasks[t].group == g)
+    for g in select.group_order(tasks[t].group for t in live.profile.tasks)
 ]
 pixels = {name: raw_pixels(tasks[name], (1e-3,) if results.smoke else (1e-4, 1e-3, 1e-2)) for name in shown}
-tuned = select.runs(results.table, "tuned")
-means = accuracy.scores(tuned)
+tuned, tuned_live = (select.runs(of.table, "tuned") for of in (results, live))
+means = accuracy.scores(tuned_live)
 peft = select.peft(means.columns)
 control = pd.DataFrame(
     {
@@ -227,11 +228,11 @@ style.show(
 # fine-tuning from `mini`'s weights, and the same network from random ones, both tuned with the same number of trials.
 
 # %%
-reference = "tuned" if "full" in plan.methods else "full_low_lr"  # the same runs; smoke has only the second
-transfer = tuning.paired(results.table, reference, "scratch")
+reference = "tuned" if "full" in live.profile.methods else "full_low_lr"  # the same runs; smoke has only the second
+transfer = tuning.paired(live.table, reference, "scratch")
 gain = tuning.mean_difference(transfer)
 means_of = {
-    n: select.runs(results.table, v, methods=["full"]).groupby("task")["accuracy"].mean()
+    n: select.runs(live.table, v, methods=["full"]).groupby("task")["accuracy"].mean()
     for n, v in (("pre-trained", reference), ("random", "scratch"))
 }
 starts = pd.DataFrame(means_of).dropna().assign(gain=lambda t: t["pre-trained"] - t["random"])
@@ -278,8 +279,8 @@ style.show(
 
 # %%
 name = shown[0]
-digest = tuned.query("task == @name and method == 'lora'").iloc[0]["digest"]
-spec = RunSpec.from_dict(results.records.get(digest)["spec"])
+digest = tuned_live.query("task == @name and method == 'lora'").iloc[0]["digest"]
+spec = RunSpec.from_dict(live.records.get(digest)["spec"])
 model = pc.create_model(spec.backbone, spec.method, num_classes=tasks[name].num_classes, seed=spec.seed, **spec.hyper)
 limits = {"max_train": spec.max_train, "max_evaluate": spec.max_evaluate}
 run = pc.train(model, tasks[name], spec.recipe, seed=spec.seed, track=True, **limits)
@@ -290,7 +291,7 @@ table(
 )
 
 # %%
-kept = results.records.get(digest)["metrics"]["accuracy"]
+kept = live.records.get(digest)["metrics"]["accuracy"]
 Markdown(
     f"Test accuracy **after the last epoch: {run.test_accuracy:.1f} %**, of {run.params:,} trained parameters and a head; the record says "
     f"{kept:.1f} %. The best epoch *on the test images* was {run.best_epoch} of {spec.recipe.epochs}, with {run.best_accuracy:.1f} %. That number is "
@@ -302,10 +303,10 @@ Markdown(
 # one thread, the same specification gives the same bits; another seed does not.
 
 # %%
-short = replace(plan.final, epochs=1)
+short = replace(live.profile.final, epochs=1)
 again = []
 for seed in (0, 0, 1):
-    model = pc.create_model(plan.backbone, "lora", num_classes=tasks[name].num_classes, seed=seed)
+    model = pc.create_model(live.profile.backbone, "lora", num_classes=tasks[name].num_classes, seed=seed)
     again.append(pc.train(model, tasks[name], short, seed=seed, max_train=96, max_evaluate=100).logits)
 assert np.array_equal(again[0], again[1])
 assert not np.array_equal(again[0], again[2])
@@ -485,7 +486,7 @@ Markdown(
 # exist are not run again, so it can be killed at any time.
 
 # %%
-record = results.records.get(digest)
+record = live.records.get(digest)
 print(digest, "=", spec)
 print("spec     ", ", ".join(record["spec"]))
 print("metrics  ", record["metrics"])

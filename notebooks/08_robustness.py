@@ -48,7 +48,6 @@ import petl_core as pc
 from petl_core import clip, measures, methods
 from petl_core.analysis import published, robust, shift
 from petl_core.analysis.select import peft
-from petl_core.data.world import SHIFTS
 from petl_core.profiles import ROBUST_BACKBONE
 from petl_core.report import claims, explorer, open_results, shift_figures, world_figures
 from petl_core.report.exercises import check, is_right
@@ -64,13 +63,13 @@ results.note()
 # %%
 found = robust.curves(results.table, results.records)
 chosen = robust.curves(results.table, results.records, "robustness_chosen")
-zero, ends = robust.zero_shot(found), robust.tuned(found)
+zero, ends, shifts = robust.zero_shot(found), robust.tuned(found), robust.shifts(found)
 tuned_methods = list(dict.fromkeys(found["method"]))
 small = peft(tuned_methods)
 n_seeds, n_rates = found["seed"].nunique(), found.groupby("method")["lr"].nunique().max()
 Markdown(
-    f"{len(ends)} tuned models of backbone `{ROBUST_BACKBONE}`: {len(tuned_methods)} methods, up to {n_rates} learning rates, {n_seeds} seeds. Each is evaluated "
-    f"on the target and under {len(SHIFTS)} shifts, at {found['alpha'].nunique()} points on the way from the zero-shot model to itself."
+    f"{len(ends)} tuned models of backbone `{plan.robust.backbone}`: {len(tuned_methods)} methods, up to {n_rates} learning rates, {n_seeds} seeds. Each is evaluated "
+    f"on the target and under {len(shifts)} shifts, at {found['alpha'].nunique()} points on the way from the zero-shot model to itself."
 )
 
 # %% [markdown]
@@ -133,18 +132,18 @@ Markdown(
 # 1,000 labelled pictures of the target's style, every method with its own learning rates.
 
 # %%
-means = ends.groupby(["method", "lr"])[["target", *SHIFTS, "shift"]].mean().reset_index()
+means = ends.groupby(["method", "lr"])[["target", *shifts, "shift"]].mean().reset_index()
 display(
     table(
         means,
-        {"lr": "{:g}"} | dict.fromkeys(["target", *SHIFTS, "shift"], "{:.1f}"),
+        {"lr": "{:g}"} | dict.fromkeys(["target", *shifts, "shift"], "{:.1f}"),
         "Tuned models, mean over seeds (accuracy, %); “shift” is the mean of four",
     )
 )
 gained, lost = ends["target"] - zero["target"], ends["shift"] - zero["shift"]
 Markdown(
     f"Tuning changes the target by {points(gained.min())} to {points(gained.max())} and the mean shift by {points(lost.min())} to {points(lost.max())}. "
-    f"By shift, on average: " + ", ".join(f"{name} {points((ends[name] - zero[name]).mean())}" for name in SHIFTS) + "."
+    f"By shift, on average: " + ", ".join(f"{name} {points((ends[name] - zero[name]).mean())}" for name in shifts) + "."
 )
 
 # %%
@@ -282,10 +281,11 @@ Markdown(
 )
 
 # %%
-change = {name: (robust.tuned(chosen)[name] - zero[name]).mean() for name in SHIFTS}
-up, down = ([name for name in SHIFTS if (change[name] > 0) == above] for above in (True, False))
+change = {name: (robust.tuned(chosen)[name] - zero[name]).mean() for name in shifts}
+up, down = ([name for name in shifts if (change[name] > 0) == above] for above in (True, False))
 message = f"Tuning raises {' and '.join(up) or 'no shift'}, and lowers {' and '.join(down) or 'none'}"
-labels_of = {"v2": "v2: a new sample", "renditions": "renditions", "sketch": "sketch", "hard": "hard pictures"}
+known = {"v2": "v2: a new sample", "r": "renditions", "hard": "hard pictures", "a": "hard pictures"}
+labels_of = {name: known.get(name, name) for name in shifts}
 show(
     shift_figures.each_shift(curves, message, tuned_methods, labels_of),
     "Four panels, one for each shift: accuracy on the target against accuracy under that shift, along the interpolation.",
@@ -350,7 +350,7 @@ Markdown(
 # ### Play with α
 
 # %%
-slider = explorer.alpha_slider(curves, tuned_methods, ("target", *SHIFTS, "shift"))
+slider = explorer.alpha_slider(curves, tuned_methods, ("target", *shifts, "shift"))
 some = table(slider.static({"alpha": 0.0}, {"alpha": 0.5}, {"alpha": 1.0}), "{:.1f}")
 alt = "Mean accuracy of the shifts against target accuracy: a curve over alpha for each method, one of them marked."
 display(slider.offline("alphas", some, alt))

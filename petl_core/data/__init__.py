@@ -1,5 +1,5 @@
-"""Tasks by name: the embedded suite, the rendered world, image folders, folders of domains, and folders in the study's
-VTAB-1K format."""
+"""Tasks by name: the embedded suite, the rendered world, image folders, folders of domains, folders in the study's
+VTAB-1K format, its many-shot sets, and ImageNet with few images a class."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ def load_task(name: str, *, size: int | None = None) -> Task:
     with its shifted test sets (32 px, see ``petl_core.data.world``); "folder:<path>", one
     sub-folder per class; "vtab:<folder>/<name>", a folder in the study's processed VTAB-1K format; "vtab1k/<name>",
     a pack of it (``data.vtab_packs``) or the same under the folder that the environment variable PETL_DATA names;
-    "shift:<folder>/<train domain>", one folder per domain with the same classes in each, of which the others are only evaluated on (``data.domains``).
-    Images of folders are resized to ``size`` pixels (224 unless told). Raises UserError where the name, the folder or
-    an image is wrong.
+    "shift:<folder>/<train domain>", one folder per domain with the same classes in each, of which the others are only
+    evaluated on (``data.domains``); "real/cifar100@500" and others below PETL_DATA (``data.many_real``);
+    "imagenet/100shot-seed0" (``data.imagenet``). Images of folders are resized to ``size`` pixels (224 unless told).
+    Raises UserError where the name, the folder or an image is wrong.
     """
-    from petl_core.data import domains, folders
+    from petl_core.data import domains, folders, imagenet, many_real
     from petl_core.data.embedded import find_embedded, load_embedded
     from petl_core.data.many import load_many
     from petl_core.data.suite import SIZE
@@ -49,6 +50,10 @@ def load_task(name: str, *, size: int | None = None) -> Task:
         return folders.load_vtab(name.removeprefix("vtab:"), size or DEFAULT_SIZE)
     if name.startswith("vtab1k/"):
         return folders.load_vtab1k(name.removeprefix("vtab1k/"), size or DEFAULT_SIZE)
+    if name.startswith("real/"):
+        return many_real.load_real(name.removeprefix("real/"), size or DEFAULT_SIZE)
+    if name.startswith("imagenet/"):
+        return imagenet.load_imagenet(name.removeprefix("imagenet/"), size or DEFAULT_SIZE)
     if name.startswith("shift:"):
         return domains.load_shift(name.removeprefix("shift:"), size or DEFAULT_SIZE)
     base, _, count = name.partition("@")

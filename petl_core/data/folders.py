@@ -108,21 +108,24 @@ def split_sizes(total: int) -> tuple[int, int, int]:
     return train, val, total - train - val
 
 
-def stratified(labels: np.ndarray, seed: int = SPLIT_SEED) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Indices of train, val and test with each class shared out in proportion; the same for the same labels.
+def in_proportion(labels: np.ndarray, seed: int = SPLIT_SEED) -> np.ndarray:
+    """All sample indices in an order of which every beginning has its share of every class to within one.
 
-    Each class's samples are shuffled and spread evenly over [0, 1); sorting all samples by that place and cutting gives
-    every part its share of every class to within one.
-    """
+    Each class's samples are shuffled and spread evenly over [0, 1); the order is that of their places."""
     generator = np.random.Generator(np.random.PCG64(seed))
     place = np.empty(len(labels))
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         order = members[np.argsort(generator.random(len(members)), kind="stable")]
         place[order] = (np.arange(len(members)) + generator.random()) / len(members)
-    ranked = np.argsort(place, kind="stable")
+    return np.argsort(place, kind="stable")
+
+
+def stratified(labels: np.ndarray, seed: int = SPLIT_SEED) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Indices of train, val and test with each class shared out in proportion; the same for the same labels."""
     train, val, _ = split_sizes(len(labels))
-    return tuple(np.sort(part) for part in np.split(ranked, [train, train + val]))  # type: ignore[return-value]
+    parts = np.split(in_proportion(labels, seed), [train, train + val])
+    return tuple(np.sort(part) for part in parts)  # type: ignore[return-value]
 
 
 def load_folder(place: str, size: int) -> Task:
