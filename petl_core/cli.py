@@ -60,10 +60,12 @@ CHECK_EXAMPLES = """examples:
 """
 DATA_EXAMPLES = """examples:
   python -m petl_core data check-vtab vtab1k           is this folder VTAB-1K? counts, classes, duplicates, JPEG
+  python -m petl_core data prepare-vtab --help         make lossless packs of VTAB-1K's nineteen tasks
   python -m petl_core data build-suite --out suite     draw the embedded tasks anew, bit for bit
   python -m petl_core data build-world --out data/embedded --check     draw the rendered world, compare digests
   python -m petl_core data pretrain-mini --help        how the small backbone was trained
   python -m petl_core data pretrain-mini-clip --help   how the small CLIP was trained
+  python -m petl_core data zero-shot-head --backbone vit_base_patch16_clip_quickgelu_224.openai     needs [clip]
 """
 
 
@@ -106,11 +108,13 @@ def _parser() -> argparse.ArgumentParser:
         **style,
     )
     run.add_argument("method", help="a method, or several joined by + (see: list methods)")
-    run.add_argument("task", help="an embedded task, world, folder:PATH, vtab:FOLDER/NAME or vtab1k/NAME")
+    run.add_argument(
+        "task", help="an embedded task, world, folder:PATH, shift:FOLDER/DOMAIN, vtab:FOLDER/NAME or vtab1k/NAME"
+    )
     run.add_argument("--backbone", default="mini", help="mini, mini_clip or a timm ViT name (default: mini)")
     run.add_argument("--weights", metavar="FILE", help="weights of the backbone; 'none' for random ones")
     run.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="hyper-parameters, such as rank=4")
-    run.add_argument("--head", default="new", help="new, or zero_shot (mini_clip on world; default: new)")
+    run.add_argument("--head", default="new", help="new, zero_shot (mini_clip on world, CLIP on ImageNet), or a file")
     run.add_argument("--image-size", type=int, help="side of the images in pixels (default: the backbone's)")
     for name, kind, text in (
         ("lr", float, "base learning rate"),
@@ -206,14 +210,22 @@ def _parser() -> argparse.ArgumentParser:
 
     data = commands.add_parser(
         "data",
-        help="check VTAB-1K's folders, make the embedded data anew",
+        help="prepare and check VTAB-1K, make the embedded data anew",
         description=_data.__doc__,
         epilog=DATA_EXAMPLES,
         **style,
     )
     data.add_argument(
         "what",
-        choices=["check-vtab", "build-suite", "build-world", "pretrain-mini", "pretrain-mini-clip"],
+        choices=[
+            "check-vtab",
+            "prepare-vtab",
+            "build-suite",
+            "build-world",
+            "pretrain-mini",
+            "pretrain-mini-clip",
+            "zero-shot-head",
+        ],
         help="see the examples",
     )
     data.add_argument("options", nargs=argparse.REMAINDER, help="options of that command; try --help")
@@ -241,7 +253,8 @@ def _list(options: argparse.Namespace, _: list[str]) -> int:
             if names := embedded_names(group):
                 print(f"  {group:<18}{', '.join(names)}")
         print(f"  {WORLD:<18}rendered, for robustness; further splits: {', '.join(SHIFTS)}")
-        print("  your own          folder:PATH, vtab:FOLDER/NAME, vtab1k/NAME (below the folder PETL_DATA)")
+        print("  your own          folder:PATH, vtab:FOLDER/NAME, shift:FOLDER/DOMAIN (as written, or below PETL_DATA)")
+        print("  below PETL_DATA   vtab1k/NAME, real/{cifar100,resisc45,clevr_dist}@N, imagenet/100shot-seed0")
     if options.what in (None, "profiles"):
         print("profiles (of study)")
         for name in profile_names():
@@ -420,12 +433,21 @@ def _check_method(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _data(options: argparse.Namespace, rest: list[str]) -> int:
-    """Check folders of VTAB-1K, or make the shipped data again: embedded tasks, the world, the small backbones."""
+    """Prepare or check VTAB-1K, write CLIP's zero-shot head, or make the shipped data again: embedded tasks, the world,
+    the small backbones."""
     arguments = [*options.options, *rest]
     if options.what == "check-vtab":
         from petl_core.data import vtab1k
 
         return vtab1k.main(arguments)
+    if options.what == "prepare-vtab":
+        from petl_core.data import vtab_prepare
+
+        return vtab_prepare.main(arguments)
+    if options.what == "zero-shot-head":
+        from petl_core import zero_shot
+
+        return zero_shot.main(arguments)
     if options.what == "pretrain-mini-clip":
         from petl_core import pretrain_clip
 

@@ -7,6 +7,7 @@ from pathlib import PurePath
 
 from petl_core.data import WORLD, embedded_names
 from petl_core.data.embedded import find_embedded
+from petl_core.data.many_real import SETS
 from petl_core.data.vtab1k import STANDARD, TRAIN, VAL
 from petl_core.data.world import COUNTS, SHIFTS
 from petl_core.data.world.scenes import CLASSES
@@ -31,7 +32,7 @@ class Counts:
 
 # V2 10,000, R 30,000, A 7,500 and Sketch 50,889 images; a hundred images of each class, and ten more to choose with
 IMAGENET = Counts(100_000, 10_000, 50_000, 1000, 98_389)
-MANY_SHOT = {"cifar100": (10_000, 100), "resisc45": (6_300, 45), "clevr_dist": (15_000, 6)}  # test images, classes
+CLASSES_OF = {"cifar100": 100, "resisc45": 45, "clevr_dist": 6}
 WORLD_COUNTS = Counts(classes=len(CLASSES), more=sum(COUNTS[split] for split in SHIFTS))
 
 
@@ -46,8 +47,9 @@ def counts(task: str) -> Counts:
     test, classes = Counts.test, Counts.classes
     if base in embedded_names():
         classes = len(find_embedded(base).classes)
-    elif base.startswith("real/") and name in MANY_SHOT:
-        test, classes = MANY_SHOT[name]
+    elif base.startswith("real/") and name in SETS and amount.isdecimal():
+        held = SETS[name].counts.get(int(amount), VAL)
+        return Counts(int(amount) - held, held, SETS[name].test, CLASSES_OF[name])
     elif base.startswith(("vtab:", "vtab1k/")) and name in STANDARD:
         test, classes = STANDARD[name].test, STANDARD[name].classes
     held = min(VAL, round(int(amount) / 5)) if amount.isdecimal() else VAL

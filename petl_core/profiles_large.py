@@ -7,7 +7,8 @@ study's amounts of data and sizes, the smaller parts of chapter 04 and, beside o
 unequal grids with trials as long as final runs, and the three seeds that its released code names. What gpu runs, full
 runs too, with equal digests. How long either takes on your machine: ``study --profile gpu --plan --measure``.
 
-The data are not here: VTAB-1K below ``PETL_DATA``, the others as ``petl_core.data`` says for each name.
+The data are not here: VTAB-1K, CIFAR-100, RESISC45, CLEVR and ImageNet with its shifts are read from below PETL_DATA,
+and ``petl_core.data`` says for each where to get it. The weights are downloaded when the study starts.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 from petl_core import methods
 from petl_core.data.vtab1k import STANDARD
-from petl_core.profiles import Part, Profile
+from petl_core.profiles import Part, Profile, Robustness
 from petl_core.train import Recipe
 
 BACKBONE = "vit_base_patch16_224.orig_in21k"  # ImageNet-21k as in the ViT paper, not AugReg's later weights
@@ -43,7 +44,7 @@ LRS = {
     "selective": (3e-4, 1e-4, 1e-3),
     "others": (1e-3, 1e-2, 3e-3),  # the two published ones first; the first won 173 of 304 published searches
 }
-CLIP_LRS = {"full": (3e-5, 1e-5, 1e-4), "others": (3e-4, 3e-5, 1e-3)}  # 3e-5 is the published one
+CLIP_LRS, CLIP_FULL_LRS = (3e-4, 3e-5, 1e-3), (3e-5, 1e-5, 1e-4)  # 3e-5 is the published one; gpu has the first two
 EPOCHS = ((1000, 100), (20_000, 20), (100_000, 40))  # up to so many images, so many epochs
 SEEDS_OF_THE_CODE = (42, 210, 420)  # the released code runs the first and names the others in a comment
 GPU_METHODS = ("linear", "full", "bitfit", "ssf", "lora", "adaptformer", "convpass", "repadapter", "vpt_deep")
@@ -58,8 +59,6 @@ COMMON: dict[str, Any] = {
     "published_sizes": True,
     "many_epochs": EPOCHS,
     "many_low_lr": 5e-4,  # the study's lower rate there
-    "robust_backbone": CLIP,
-    "robust_lrs": CLIP_LRS,
 }
 
 
@@ -82,7 +81,7 @@ def gpu() -> Profile:
             Part("second_backbone", ("linear", "full", "bitfit", "lora"), ONE_OF_EACH, backbone=SECOND),
         ),
         sizes=(8, 64),
-        rates=2,
+        robust=Robustness(CLIP, lrs=CLIP_LRS[:2], full_lrs=CLIP_FULL_LRS[:2]),
         **COMMON,
     )
 
@@ -112,7 +111,7 @@ def full() -> Profile:
             Part("second_backbone", tasks=VTAB, backbone=SECOND),
         ),
         sizes=(1, 2, 4, 8, 16, 32, 64, 128, 256),
-        rates=3,
+        robust=Robustness(CLIP, lrs=CLIP_LRS, full_lrs=CLIP_FULL_LRS),
         published_seeds=SEEDS_OF_THE_CODE,
         **COMMON,
     )

@@ -134,19 +134,20 @@ def make_spec(
         method=method,
         hyper=point.hyper,
         task=task,
-        task_digest=task_digest(task),
+        task_digest=task_digest(task, study.image_size),
         recipe=dataclasses.replace(recipe, **values),
         seed=seed,
         train_on=train_on,
         evaluate_on=on,
         max_train=study.max_train,
         max_evaluate=study.max_evaluate,
+        image_size=study.image_size,
     )
 
 
-def task_digest(name: str) -> str:
-    """The digest of a task's data."""
-    return _digest_or_absent(f"task {name}", lambda: _task_digest(name))
+def task_digest(name: str, size: int | None = None) -> str:
+    """The digest of a task's data at an image size (None: the task's own)."""
+    return _digest_or_absent(f"task {name}", lambda: _task_digest(name, size))
 
 
 def weights_digest(backbone: str) -> str:
@@ -183,8 +184,8 @@ def _digest_or_absent(what: str, digest: Callable[[], str]) -> str:
 
 
 @functools.cache
-def _task_digest(name: str) -> str:
-    return load_task(name).digest
+def _task_digest(name: str, size: int | None) -> str:
+    return load_task(name, size=size).digest
 
 
 @functools.cache

@@ -1,9 +1,9 @@
-"""The part of chapter 08: a CLIP tuned on the unshifted images, and weight-space ensembles under shift. It is
-``mini_clip`` on the rendered world unless the profile names another.
+"""The part of chapter 08: a model tuned on one style, evaluated under shifts, and weight-space ensembles.
 
-Every method starts from the zero-shot head. There is no choice among learning rates before the final runs: each rate
-has its final runs, because methods are compared at matched accuracy on the target; which rate validation prefers is
-marked (``robustness_chosen``). Every final run measures accuracy under shift on the way to the zero-shot model.
+Every method starts from the same head, zero-shot or a linear probe's (``Profile.robust``). There is no choice among
+learning rates before the final runs: each rate has its final runs, because methods are compared at matched accuracy on
+the target; which rate validation prefers is marked (``robustness_chosen``). Every final run measures accuracy under
+shift on the way to the model that it started from.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from petl_core.workers import Planned
 
 def rate_trials(study: Profile, task: str, method: str) -> list[RunSpec]:
     """The tuning runs of a method, one for each of its learning rates, all else at its default."""
-    rates = study.robust_lrs.get(method, study.robust_lrs["others"])[: study.rates]
-    points = [Trial(methods.get(method).hyper(), rate) for rate in rates]
-    study = dataclasses.replace(study, backbone=study.robust_backbone)
-    return [dataclasses.replace(spec, head="zero_shot") for spec in trial_specs(study, task, method, points)]
+    how = study.robust
+    points = [Trial(methods.get(method).hyper(), rate) for rate in how.rates(method)]
+    limit = how.max_evaluate or study.max_evaluate
+    study = dataclasses.replace(study, backbone=how.backbone, image_size=how.image_size, max_evaluate=limit)
+    return [dataclasses.replace(spec, head=how.head) for spec in trial_specs(study, task, method, points)]
 
 
 def _trials(study: Profile, cells: Cells) -> list[Planned]:
