@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, cast
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, cast
 
 from petl_core.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 CHOICES = {
     "normalise": ("backbone", "imagenet", "none"),

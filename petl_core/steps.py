@@ -60,6 +60,7 @@ class Gradients:
 
         Returns the loss and the number of right answers, each summed over the whole batch, on the device.
         """
+        before = self.micro
         while True:
             try:
                 sums = self._accumulate(inputs, labels, count)
@@ -68,6 +69,12 @@ class Gradients:
                 if min(self.micro or len(inputs), len(inputs)) <= 1:
                     raise out_of_memory(self.device, error) from None
             self._shrink(len(inputs))  # outside: the error holds on to the step's tensors
+        if self.micro != before:
+            warnings.warn(
+                f"{self.device} has not enough memory for {before or len(inputs)} images at once; going on with "
+                f"{self.micro} at a time and the gradients added up, which gives the same step",
+                stacklevel=2,
+            )
         if self.team.size > 1:
             sums = self._add_up(sums)
         return sums[0], sums[1]
@@ -111,11 +118,6 @@ class Gradients:
         self.optimiser.zero_grad(set_to_none=True)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        warnings.warn(
-            f"{self.device} has not enough memory for {size} images at once; going on with {self.micro} at a time and "
-            "the gradients added up, which gives the same step",
-            stacklevel=2,
-        )
 
     def _add_up(self, sums: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Add up the processes' gradients and sums, in one go."""
