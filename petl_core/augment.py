@@ -146,7 +146,8 @@ def crop(images: Tensor, box: Tensor, size: int, mirror: Tensor, turn: Tensor) -
     rows, columns = _filter(top, height, size, images.shape[-2]), _filter(left, width, size, images.shape[-1])
     rows = torch.where(turn.to(images.device).view(-1, 1, 1), rows.flip(1), rows)
     columns = torch.where(mirror.to(images.device).view(-1, 1, 1), columns.flip(1), columns)
-    return _bytes(rows[:, None] @ images.float() @ columns[:, None].transpose(-1, -2) + 0.5)
+    between = (images.float() @ columns[:, None].transpose(-1, -2)).clamp(0.0, 255.0)  # Pillow's are bytes
+    return _bytes(rows[:, None] @ between + 0.5)
 
 
 def _filter(start: Tensor, length: Tensor, out: int, size: int) -> Tensor:
@@ -186,7 +187,7 @@ def _invert(images: Tensor, level: Tensor, fill: Tensor) -> Tensor:
 
 
 def _posterize(images: Tensor, level: Tensor, fill: Tensor) -> Tensor:
-    step = 2.0 ** (4 + (4 * level).floor())  # 8 bits less the 4 - floor(4 level) that are kept
+    step = 2.0 ** (4 + (4 * level).floor()).clamp(max=7)  # of 8 bits, 4 - floor(4 level) are kept, or one
     return _bytes((images / step).floor() * step)
 
 

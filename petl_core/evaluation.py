@@ -56,6 +56,7 @@ def evaluate(
 
     A batch that is too large for the device's memory is halved; the processes of a team do a part each.
     """
+    batch = min(batch, len(images))
     while True:
         outputs = []
         try:

@@ -49,6 +49,7 @@ class Gradients:
 
     def compile(self) -> None:
         """Compile the network for whole batches; other sizes (the last batch of an epoch) go through it as it is."""
+        torch.compiler.reset()  # of earlier runs of this process: their graphs, and the count of recompilations allowed
         mode = "reduce-overhead" if self.device.type == "cuda" else "default"  # that is: with CUDA graphs
         self.compiled = torch.compile(self.network, mode=mode, dynamic=False)
         self.compiled_size = len(range(self.recipe.batch_size)[self.team.part(self.recipe.batch_size)])
