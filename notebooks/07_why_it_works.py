@@ -82,7 +82,8 @@ Markdown(
 # is linear probing.
 
 # %%
-task = pc.load_task(next(iter(tasks)))
+task = pc.load_task(next(iter(tasks)) if results.embedded else "orientation@100")
+live = plan.backbone if results.embedded else "mini"  # what is run here is small
 rows = []
 for name, changes in {
     "plain": {},
@@ -90,7 +91,7 @@ for name, changes in {
     "L2-SP, strong": {"l2_sp": 1e9},
     "layer-wise rates": {"layer_decay": min(HELD_BACK["layer_decay"])},
 }.items():
-    model = pc.create_model(plan.backbone, "full", num_classes=task.num_classes)
+    model = pc.create_model(live, "full", num_classes=task.num_classes)
     recipe = pc.Recipe(lr=1e-3, epochs=1, batch_size=32, **changes)
     run = pc.train(model, task, recipe, max_train=64 if results.smoke else 256, max_evaluate=100)
     moved = measures.displacement(model, task, recipe, 100)
@@ -354,7 +355,7 @@ def solution_3(before: torch.Tensor, after: torch.Tensor) -> int:
 
 
 assert is_right(solution_3, right_3)
-model = pc.create_model(plan.backbone, "lora", num_classes=task.num_classes, rank=4)
+model = pc.create_model(live, "lora", num_classes=task.num_classes, rank=4)
 before = pc.merge(model).blocks[0].attn.qkv.weight
 pc.train(model, task, pc.Recipe(lr=1e-2, epochs=1, batch_size=32), max_train=128, max_evaluate=50)
 rank = solution_3(before, pc.merge(model).blocks[0].attn.qkv.weight)

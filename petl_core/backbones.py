@@ -21,7 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from petl_core.checkpoints import read_checkpoint
+from petl_core.checkpoints import SUFFIXES, read_checkpoint
+from petl_core.data.places import petl_data
 from petl_core.errors import UserError
 from petl_core.files import write_atomic
 from petl_core.paths import EMBEDDED
@@ -65,8 +66,12 @@ def config_of(name: str, image_size: int | None = None) -> ViTConfig:
 
 
 def weights_of(name: str, source: bool | str | Path = True) -> Weights:
-    """The weights of a backbone as float32 tensors: its own (``source=True``) or those of a file."""
-    path = _own_file(name) if source is True else Path(str(source))
+    """The weights of a backbone as float32 tensors: its own (``source=True``) or those of a file.
+
+    Its own are the embedded ones, or ``<name>.safetensors`` (or .npz, .pth, .bin) in the folder that the environment
+    variable PETL_DATA names, or else what timm downloads or has in its cache.
+    """
+    path = (_own_file(name) or _local_file(name)) if source is True else Path(str(source))
     if path is not None:
         return _read(path)
     from petl_core.timm_names import timm_weights
@@ -172,6 +177,13 @@ def _own_file(name: str) -> Path | None:
             raise UserError(f"the embedded backbone '{name}' is not at {path}; get the whole checkout, or name another")
         return path
     return Path(name) if str(name).endswith(".safetensors") else None
+
+
+def _local_file(name: str) -> Path | None:
+    """The file of a timm backbone's weights below PETL_DATA, if there is one."""
+    root = petl_data()
+    places = (root / f"{name}{suffix}" for suffix in SUFFIXES) if root is not None else ()
+    return next((place for place in places if place.is_file()), None)
 
 
 def _saved_config(path: Path, metadata: dict[str, str]) -> ViTConfig:

@@ -1,4 +1,5 @@
 """Reading weights files: safetensors, Google's ``.npz`` and PyTorch's ``.pth`` all become tensors under timm's names.
+CLIP's picture tower, under OpenAI's names in either kind of file, does too.
 
 Nothing here knows which model the tensors are for; ``backbones.py`` compares and loads them. No pickled code is run:
 ``.pth`` files are read with ``weights_only=True``, ``.npz`` files without ``allow_pickle``.
@@ -27,9 +28,10 @@ _DAMAGE: tuple[type[Exception], ...] = (
 _WRAPPERS = ("model", "state_dict")  # keys under which .pth files keep the tensors (MAE: "model")
 
 
-def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_checkpoint(path: str | Path, *, convert: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a weights file, floating-point ones as float32 on the CPU, and its metadata (safetensors only).
 
+    Of a CLIP model under OpenAI's names only the picture tower is kept, under timm's; not so without ``convert``.
     Raises ``UserError`` if the file is absent, of another kind, truncated or corrupt.
     """
     path = Path(path)
@@ -45,6 +47,8 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]
             tensors = from_jax(_read_npz(path))
         else:
             tensors = _read_torch(path)
+        if convert and "visual.class_embedding" in tensors:
+            tensors = from_openai(tensors)
     except PermissionError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; check its permissions") from error
     except _DAMAGE as error:
@@ -65,6 +69,11 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
+    if _is_program(path):
+        raise ValueError(
+            "it is a TorchScript program, as OpenAI's own ViT-B-16.pt is, not a dictionary of tensors; take the same "
+            "weights from huggingface.co/timm/vit_base_patch16_clip_224.openai, open_clip_model.safetensors"
+        )
     content = torch.load(path, map_location="cpu", weights_only=True)
     for key in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
@@ -72,6 +81,13 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise ValueError("it holds no dictionary of tensors")
     return {name.removeprefix("module."): value for name, value in content.items()}  # DataParallel adds "module."
+
+
+def _is_program(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 # Google's checkpoints (github.com/google-research/vision_transformer), named as Flax names modules.
@@ -119,3 +135,41 @@ def _torch_layout(tensor: Tensor, inner: str, leaf: str) -> Tensor:
     if leaf == "kernel" and tensor.ndim == 3:
         tensor = tensor.flatten(0, 1) if inner == "attn.proj" else tensor.flatten(1)
     return tensor.T.contiguous() if leaf == "kernel" else tensor.flatten()
+
+
+# CLIP's picture tower as OpenAI (github.com/openai/CLIP) and open_clip name it. Its text tower is open_clip's business.
+_OPENAI_NAMES = {
+    "class_embedding": "cls_token",
+    "positional_embedding": "pos_embed",
+    "conv1.weight": "patch_embed.proj.weight",
+    "proj": "head.weight",
+}
+_OPENAI_PARTS = (
+    *(("transformer.resblocks.", "blocks."), ("ln_pre.", "norm_pre."), ("ln_post.", "norm.")),
+    *(
+        (".ln_1.", ".norm1."),
+        (".ln_2.", ".norm2."),
+        (".attn.in_proj_", ".attn.qkv."),
+        (".attn.out_proj.", ".attn.proj."),
+    ),
+    *((".mlp.c_fc.", ".mlp.fc1."), (".mlp.c_proj.", ".mlp.fc2.")),
+)
+
+
+def from_openai(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The picture tower of a CLIP model in timm's names and layouts; ``head`` is the projection to the common space."""
+    state: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if not name.startswith("visual."):
+            continue
+        name = name.removeprefix("visual.")
+        for theirs, ours in _OPENAI_PARTS:
+            name = name.replace(theirs, ours)
+        state[_OPENAI_NAMES.get(name, name)] = tensor
+    width = state["cls_token"].numel()
+    state["cls_token"] = state["cls_token"].reshape(1, 1, width)
+    state["pos_embed"] = state["pos_embed"].reshape(1, -1, width)
+    if "head.weight" in state:
+        state["head.weight"] = state["head.weight"].T.contiguous()  # theirs is (D, E)
+        state["head.bias"] = torch.zeros(len(state["head.weight"]))
+    return state

@@ -60,6 +60,7 @@ DATA_EXAMPLES = """examples:
   python -m petl_core data build-world --out data/embedded --check     draw the rendered world, compare digests
   python -m petl_core data pretrain-mini --help        how the small backbone was trained
   python -m petl_core data pretrain-mini-clip --help   how the small CLIP was trained
+  python -m petl_core data zero-shot-head --backbone vit_base_patch16_clip_quickgelu_224.openai     needs [clip]
 """
 
 
@@ -102,11 +103,13 @@ def _parser() -> argparse.ArgumentParser:
         **style,
     )
     run.add_argument("method", help="a method, or several joined by + (see: list methods)")
-    run.add_argument("task", help="an embedded task, world, folder:PATH, vtab:FOLDER/NAME or vtab1k/NAME")
+    run.add_argument(
+        "task", help="an embedded task, world, folder:PATH, shift:FOLDER/DOMAIN, vtab:FOLDER/NAME or vtab1k/NAME"
+    )
     run.add_argument("--backbone", default="mini", help="mini, mini_clip or a timm ViT name (default: mini)")
     run.add_argument("--weights", metavar="FILE", help="weights of the backbone; 'none' for random ones")
     run.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="hyper-parameters, such as rank=4")
-    run.add_argument("--head", default="new", help="new, or zero_shot (mini_clip on world; default: new)")
+    run.add_argument("--head", default="new", help="new, zero_shot (mini_clip on world, CLIP on ImageNet), or a file")
     run.add_argument("--image-size", type=int, help="side of the images in pixels (default: the backbone's)")
     for name, kind, text in (
         ("lr", float, "base learning rate"),
@@ -209,7 +212,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     data.add_argument(
         "what",
-        choices=["check-vtab", "build-suite", "build-world", "pretrain-mini", "pretrain-mini-clip"],
+        choices=["check-vtab", "build-suite", "build-world", "pretrain-mini", "pretrain-mini-clip", "zero-shot-head"],
         help="see the examples",
     )
     data.add_argument("options", nargs=argparse.REMAINDER, help="options of that command; try --help")
@@ -237,7 +240,8 @@ def _list(options: argparse.Namespace, _: list[str]) -> int:
             if names := embedded_names(group):
                 print(f"  {group:<18}{', '.join(names)}")
         print(f"  {WORLD:<18}rendered, for robustness; further splits: {', '.join(SHIFTS)}")
-        print("  your own          folder:PATH, vtab:FOLDER/NAME, vtab1k/NAME (below the folder PETL_DATA)")
+        print("  your own          folder:PATH, vtab:FOLDER/NAME, shift:FOLDER/DOMAIN (as written, or below PETL_DATA)")
+        print("  below PETL_DATA   vtab1k/NAME, real/{cifar100,resisc45,clevr_dist}@N, imagenet/100shot-seed0")
     if options.what in (None, "profiles"):
         print("profiles (of study)")
         for name in profile_names():
@@ -386,12 +390,17 @@ def _check_method(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _data(options: argparse.Namespace, rest: list[str]) -> int:
-    """Check folders of VTAB-1K, or make the shipped data again: embedded tasks, the world, the small backbones."""
+    """Check folders of VTAB-1K, write CLIP's zero-shot head, or make the shipped data again: embedded tasks, the world,
+    the small backbones."""
     arguments = [*options.options, *rest]
     if options.what == "check-vtab":
         from petl_core.data import vtab1k
 
         return vtab1k.main(arguments)
+    if options.what == "zero-shot-head":
+        from petl_core import zero_shot
+
+        return zero_shot.main(arguments)
     if options.what == "pretrain-mini-clip":
         from petl_core import pretrain_clip
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Measure = Callable[[Model, "Task", Recipe, int | None], dict[str, Any]]
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+CHUNK = 5000  # images that are held at a time: a task may be larger than memory
 HALFWAY = 0.5  # the alpha that a check uses which may not choose one on the test images
 FEATURE_IMAGES = 500  # of the test split, for the displacement of features
 
@@ -77,19 +78,33 @@ def interpolation(model: Model, task: Task, recipe: Recipe, most: int | None = N
     ``alphas``; ``both``: for each split the accuracies (percent) at those alphas, backbone and head interpolated;
     ``head``: the same of ensembles of the heads alone, on the tuned backbone, at ``HALFWAY``.
     """
-    held = {name: take(task, name, most) for name in task.splits if name not in ("train800", "val200", "train1000")}
+    rows = {name: _rows(task, name, most) for name in task.splits if name not in ("train800", "val200", "train1000")}
 
     def scores(network: Model) -> dict[str, float]:
-        right = {n: predict(network, images, recipe).argmax(1).eq(labels) for n, (images, labels, _) in held.items()}
-        return {name: round(100.0 * float(of.double().mean()), 4) for name, of in right.items()}
+        found = {}
+        for name, index in rows.items():
+            right = 0
+            for part in index.split(CHUNK):
+                logits = task.restrict(name, predict(network, task.images[part], recipe))
+                right += int(logits.argmax(1).eq(task.labels[part]).sum())
+            found[name] = round(100.0 * (right / len(index)), 4)
+        return found
 
     curve = [scores(interpolate(model, alpha)) for alpha in ALPHAS]
     head_only = copy.deepcopy(model)
     with torch.no_grad():
         for name, parameter in head_only.head.named_parameters():
             parameter.lerp_(model.initial[f"head.{name}"].to(parameter), 1.0 - HALFWAY)
-    both = {name: [point[name] for point in curve] for name in held}
+    both = {name: [point[name] for point in curve] for name in rows}
     return {"alphas": list(ALPHAS), "both": both, "head": scores(head_only)}
+
+
+def _rows(task: Task, split: str, most: int | None) -> Tensor:
+    """The samples of a split, or ``most`` of them, evenly spaced, as ``train.take`` has them."""
+    index = task.splits[split]
+    if most is None or most >= len(index):
+        return index
+    return index[torch.linspace(0, len(index) - 1, most).round().long()]
 
 
 MEASURES: dict[str, Measure] = {"displacement": displacement, "interpolation": interpolation}

@@ -60,7 +60,7 @@ def create_model(
     keep_head: bool = False,
     image_size: int | None = None,
     seed: int = 0,
-    head: str = "new",
+    head: str | Path = "new",
     **hyper: Any,
 ) -> Model:
     """A model, images (B, 3, S, S) to logits (B, C), in which exactly the head and what the methods train is trainable.
@@ -74,24 +74,26 @@ def create_model(
         keep_head: start from the head of the weights instead of a new one.
         image_size: S in pixels, if not the backbone's own; the position embedding is resized.
         seed: fixes random weights, the new head and what the method draws. The global generator is left alone.
-        head: "new", or "zero_shot": the head of the task "world" that the backbone's text tower writes
-            (``clip.zero_shot_head``); then ``interpolate(model, 0)`` is the zero-shot model.
+        head: "new"; "zero_shot": with mini_clip the head of the task "world" that its text tower writes
+            (``clip.zero_shot_head``), with a CLIP of timm's the head for ImageNet that lies in the cache; or the file
+            of a head (both: ``petl_core.zero_shot``). Then ``interpolate(model, 0)`` is the zero-shot model.
 
     Raises ``UserError`` (a ``ValueError``) that says what is wrong, what is allowed and what to do.
     """
-    chosen = _methods(method, hyper)
+    chosen, head = _methods(method, hyper), str(head)
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise UserError(f"seed is {seed!r}; it must be a whole number, 0 or more")
     config = backbones.config_of(backbone, image_size)
     weights = None if pretrained is False else backbones.weights_of(backbone, pretrained)
-    written = _zero_shot(backbone, pretrained, keep_head, num_classes, head)
+    weights_digest = "random" if weights is None else backbones.digest_of(weights.tensors)
+    written = _zero_shot(backbone, weights_digest, pretrained, keep_head, num_classes, head)
     if written is not None:
         num_classes = len(written[0])
     classes = _classes(num_classes, keep_head, weights)
     source = ("default" if pretrained else "random") if isinstance(pretrained, bool) else str(pretrained)
     spec = ModelSpec(
         backbone=str(backbone),
-        weights="random" if weights is None else backbones.digest_of(weights.tensors),
+        weights=weights_digest,
         source=source,
         methods=chosen,
         num_classes=classes,
@@ -128,21 +130,29 @@ def _methods(method: str | Method | Sequence[str | Method], hyper: dict[str, Any
 
 
 def _zero_shot(
-    backbone: str, pretrained: bool | str | Path, keep_head: bool, num_classes: int | None, head: str
+    backbone: str, weights: str, pretrained: bool | str | Path, keep_head: bool, num_classes: int | None, head: str
 ) -> tuple[Tensor, Tensor] | None:
     """Weight (C, D) and bias (C,) of the zero-shot head, if that is asked for."""
     if head == "new":
         return None
-    if head != "zero_shot":
-        raise UserError(f"head is {head!r}; allowed: 'new', 'zero_shot'")
-    if keep_head or pretrained is not True:
-        raise UserError("head='zero_shot' needs the backbone's own weights: leave pretrained and keep_head out")
-    from petl_core.clip import zero_shot_head
+    file = head.endswith(".safetensors")
+    if head != "zero_shot" and not file:
+        raise UserError(f"head is {head!r}; allowed: 'new', 'zero_shot', or a .safetensors file of a zero-shot head")
+    if keep_head or not (pretrained is True or (file and pretrained)):
+        raise UserError(f"head={head!r} needs the backbone's own weights: leave pretrained and keep_head out")
+    own = str(backbone) in backbones.EMBEDDED_NAMES or str(backbone).endswith(".safetensors")
+    if own and not file:
+        from petl_core.clip import zero_shot_head
 
-    weight, bias = zero_shot_head(str(backbone))
+        weight, bias = zero_shot_head(str(backbone))
+    else:
+        from petl_core import zero_shot
+
+        weight, bias = zero_shot.read_head(head if file else zero_shot.cached_head(str(backbone), weights), weights)
     if num_classes not in (None, len(weight)):
+        whose = f"the {len(weight)} classes of the task 'world'" if own and not file else f"{len(weight):,} classes"
         raise UserError(
-            f"the zero-shot head names the {len(weight)} classes of the task 'world', num_classes is {num_classes}; "
+            f"the zero-shot head names {whose}, num_classes is {num_classes}; "
             "leave num_classes out, or write a head for other classes with petl_core.clip.zero_shot_head"
         )
     return weight, bias

@@ -45,7 +45,9 @@ def records_folder(profile: str, results: str, runs: str | Path = "") -> Path:
     if results not in ("shipped", "fresh"):
         raise UserError(f"RESULTS is {results!r}; use 'shipped' (those in data/results) or 'fresh' (computed here)")
     if results == "shipped":
-        return RESULTS
+        from petl_core.profiles import profile as find
+
+        return RESULTS / find(profile).shipped
     return Path(runs) if runs else ROOT / "runs" / f"results-{profile}"
 
 

@@ -1,4 +1,4 @@
-"""How large a study is: the profiles smoke, quick and laptop, and every number that they use.
+"""How large a study is: the profiles, from smoke to laptop on embedded data and real on photographs, with every number.
 
 A profile lists tasks, methods, seeds, trials, the recipes of trials and of final runs, and the parts of the study (the
 keys of ``petl_core.study.PARTS``) with the methods and tasks that each part covers. What quick runs, laptop runs too,
@@ -7,6 +7,7 @@ with equal digests, so that quick's fresh records can be compared with the shipp
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from petl_core import methods
@@ -30,7 +31,8 @@ MANY_SHOT_EPOCHS = ((200, 20), (2000, 6), (20_000, 2))  # up to so many images, 
 MANY_SHOT_LOW_LR = 1e-3  # tried beside each method's own rates
 HELD_BACK = {"l2_sp": (3.0, 30.0), "layer_decay": (0.8, 0.5)}  # strengths tried in the part "mechanism"
 ROBUST_BACKBONE, ROBUST_TASKS = "mini_clip", ("world",)
-ROBUST_LRS = {"full": (1e-3, 3e-4, 1e-4), "others": (1e-2, 3e-3, 1e-3)}  # of the part "robustness"
+REAL_TASKS = ("caltech101", "cifar10", "eurosat", "pneumoniamnist", "coil20_azimuth", "sign_digits")  # two a group
+REAL_SHIFT = ("shift:pacs/photo",)
 ROBUST_METHODS = ("linear", "full", "bitfit", "ssf", "lora", "adaptformer", "repadapter", "vpt_deep")
 HIGH_LRS = (1e-3, 1e-2)  # the published rates for full fine-tuning
 QUICK_METHODS = ("linear", "full", "bitfit", "ssf", "lora", "adaptformer", "repadapter", "vpt_deep")
@@ -54,6 +56,26 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Robustness:
+    """The settings of the part "robustness": what every method starts from, and the learning rates, of which each has
+    final runs. ``max_evaluate``: of each test set."""
+
+    backbone: str = ROBUST_BACKBONE
+    head: str = "zero_shot"
+    lrs: tuple[float, ...] = (1e-2, 3e-3, 1e-3)
+    full_lrs: tuple[float, ...] = (1e-3, 3e-4, 1e-4)  # of full fine-tuning
+    image_size: int | None = None
+    max_evaluate: int | None = None
+
+    def rates(self, method: str) -> tuple[float, ...]:
+        """The learning rates of a method."""
+        return self.full_lrs if method == "full" else self.lrs
+
+
+ONE_RATE = Robustness(lrs=(1e-2,), full_lrs=(1e-3,))
+
+
+@dataclass(frozen=True)
 class Profile:
     """What a study of one size consists of. Each embedded profile's specs from quick on are also in the next one's."""
 
@@ -69,7 +91,9 @@ class Profile:
     final: Recipe = FINAL
     drop_paths: tuple[float, ...] = DROP_PATHS
     sizes: tuple[int, ...] = SIZES
-    rates: int = 3  # of the part "robustness"
+    robust: Robustness = Robustness()
+    image_size: int | None = None  # pixels; None: the backbone's own
+    shipped: str = ""  # the folder of its shipped records below data/results
     max_train: int | None = None
     max_evaluate: int | None = None
     pretrained: bool = True
@@ -86,7 +110,7 @@ class Profile:
 
 def profile_names() -> list[str]:
     """The profiles, from small to large."""
-    return ["smoke", "quick", "laptop"]
+    return ["smoke", "quick", "laptop", "real"]
 
 
 def profile(name: str) -> Profile:
@@ -112,7 +136,7 @@ def profile(name: str) -> Profile:
             seeds=(0, 1),
             trials=2,
             sizes=SIZES[1:2],
-            rates=1,
+            robust=ONE_RATE,
             tune=SMOKE,
             final=SMOKE,
             max_train=64,
@@ -143,7 +167,7 @@ def profile(name: str) -> Profile:
                 Part("robustness", ("linear", "full", "lora"), ROBUST_TASKS),
             ),
             sizes=SIZES[1:2],
-            rates=1,
+            robust=ONE_RATE,
         )
     if name == "laptop":
         few = tuple(f"{task}{count}" for task in MANY_SHOT_TASKS for count in ("@100", ""))
@@ -165,5 +189,23 @@ def profile(name: str) -> Profile:
                 Part("mechanism", ("linear", *tuned_methods), few),
                 Part("robustness", ROBUST_METHODS, ROBUST_TASKS),
             ),
+        )
+    if name == "real":
+        tasks = tuple(f"vtab:vtab_processed/{task}" for task in REAL_TASKS)
+        return Profile(
+            name,
+            "ViT-Ti on six sets of photographs and on PACS at 64 px, below PETL_DATA (about two hours on 2 cores)",
+            backbone="vit_tiny_patch16_224",
+            tasks=tasks,
+            methods=QUICK_METHODS,
+            parts=(
+                Part("tuned"),
+                Part("normalise", ("linear", "lora"), tasks[::2]),
+                Part("robustness", ("linear", "full", "bitfit", "lora"), REAL_SHIFT),
+            ),
+            tune=dataclasses.replace(TUNE, epochs=3),
+            robust=Robustness("vit_tiny_patch16_224", "probe", (3e-3, 1e-3), (3e-4, 1e-4), 128, 200),
+            image_size=64,
+            shipped="real",
         )
     raise UserError(f"unknown profile '{name}'; the profiles are: {', '.join(profile_names())}")

@@ -130,20 +130,21 @@ def make_spec(
         method=method,
         hyper=point.hyper,
         task=task,
-        task_digest=task_digest(task),
+        task_digest=task_digest(task, study.image_size),
         recipe=dataclasses.replace(recipe, **values),
         seed=seed,
         train_on=train_on,
         evaluate_on=on,
         max_train=study.max_train,
         max_evaluate=study.max_evaluate,
+        image_size=study.image_size,
     )
 
 
 @functools.cache
-def task_digest(name: str) -> str:
-    """The digest of an embedded task's data."""
-    return load_task(name).digest
+def task_digest(name: str, size: int | None = None) -> str:
+    """The digest of a task's data at an image size (None: the task's own)."""
+    return load_task(name, size=size).digest
 
 
 @functools.cache

@@ -71,7 +71,7 @@ class RunSpec:
     max_train: int | None = None
     max_evaluate: int | None = None
     image_size: int | None = None
-    head: str = "new"  # or "zero_shot": what the head starts from
+    head: str = "new"  # or "zero_shot", or "probe" (petl_core.probe): what the head starts from
     measure: tuple[str, ...] = ()  # what to measure of the trained model: names of petl_core.measures
 
     def __post_init__(self) -> None:

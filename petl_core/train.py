@@ -108,7 +108,7 @@ def train(
         logits = evaluate(network, held_images, prepare, recipe, batch, group).cpu()
         if not torch.isfinite(logits).all():
             return np.full(logits.shape, np.nan, dtype=np.float16)
-        return logits.clamp(-LARGEST, LARGEST).numpy().astype(np.float16)
+        return task.restrict(evaluate_on, logits).clamp(-LARGEST, LARGEST).numpy().astype(np.float16)
 
     answers = held_labels.cpu().numpy().astype(np.int64)
     best: tuple[float, int] | None = None

@@ -29,6 +29,7 @@ from petl_core.data import load_task
 from petl_core.data.many import parts_of_name
 from petl_core.errors import UserError
 from petl_core.model import create_model
+from petl_core.probe import set_probe_head
 from petl_core.records import Records, RunSpec, StorageError, describe_environment
 from petl_core.train import Run, train
 
@@ -123,7 +124,7 @@ def build(spec: RunSpec, device: str = "cpu") -> Any:
         pretrained=spec.weights != "random",
         image_size=task.image_size,
         seed=spec.seed,
-        head=spec.head,
+        head="new" if spec.head == "probe" else spec.head,
         **spec.hyper,
     )
     if model.spec.weights != spec.weights:
@@ -131,7 +132,10 @@ def build(spec: RunSpec, device: str = "cpu") -> Any:
             f"backbone '{spec.backbone}' has weights {model.spec.weights} here, the spec asks for {spec.weights}; "
             "make the plan again with these weights"
         )
-    return model.to(device)
+    model = model.to(device)
+    if spec.head == "probe":
+        set_probe_head(model, task, spec.recipe, spec.train_on, spec.max_train)
+    return model
 
 
 def execute(spec: RunSpec, device: str = "cpu", progress: bool = False) -> Run:

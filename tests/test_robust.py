@@ -13,7 +13,7 @@ from petl_core.analysis import robust
 from petl_core.data.world import SHIFTS
 from petl_core.errors import UserError
 from petl_core.parts import robustness as part
-from petl_core.profiles import ROBUST_LRS, profile
+from petl_core.profiles import profile
 from petl_core.records import Records
 from petl_core.report import claims, explorer
 from petl_core.report.results import Results
@@ -168,7 +168,7 @@ def test_the_alpha_slider_shows_what_was_measured():
 def test_the_plan_of_the_part(tmp_path):
     chosen = profile("laptop")
     specs = part.rate_trials(chosen, "world", "full")
-    assert [s.recipe.lr for s in specs] == list(ROBUST_LRS["full"])
+    assert [s.recipe.lr for s in specs] == list(profile("laptop").robust.full_lrs)
     assert {(s.backbone, s.head, s.evaluate_on) for s in specs} == {("mini_clip", "zero_shot", "val200")}
     assert len(part.rate_trials(profile("quick"), "world", "full")) == 1
 

@@ -1,6 +1,6 @@
-"""Robustness of a tuned CLIP: accuracy on the target and under four shifts, by rate, seed and weight-space ensemble.
+"""Robustness of a tuned model: accuracy on the target and under shifts, by rate, seed and weight-space ensemble.
 
-*Target* is the test split of the style that was tuned on; *shift* the unweighted mean of the four shifted splits, as in
+*Target* is the test split of the style that was tuned on; *shift* the unweighted mean of the shifted splits, as in
 the study. Methods are compared at matched accuracy on the target: a method that learned less lost less.
 """
 
@@ -14,17 +14,17 @@ import pandas as pd
 from petl_core.analysis import select, shift
 from petl_core.analysis.accuracy import Interval, interval_over
 from petl_core.analysis.select import peft
-from petl_core.data.world import SHIFTS
 from petl_core.errors import UserError
 from petl_core.measures import HALFWAY
 from petl_core.records import Records
 
 NEAR = 1.0  # points on the target within which two models count as equally good on it
+OTHER = {"method", "lr", "seed", "params", "alpha", "kind", "target", "shift"}  # columns that are no shifted test set
 SHARES = (0.25, 0.5, 0.75)  # of the way from zero-shot to the top of the lower curve: where curves are compared
 
 
 def curves(table: pd.DataFrame, records: Records, variant: str = "robustness") -> pd.DataFrame:
-    """A row for each run and alpha: method, lr, seed, alpha, target, the four shifts, shift, params, diverged.
+    """A row for each run and alpha: method, lr, seed, params, alpha, kind, target, each shifted test set, shift.
 
     ``variant="robustness_chosen"`` keeps the rate that validation prefers. The end alpha = 0 is checked to be the same
     for all runs, because it is the zero-shot model. Raises ``UserError`` for missing runs, seeds or measurements.
@@ -48,9 +48,9 @@ def curves(table: pd.DataFrame, records: Records, variant: str = "robustness") -
             rows.append(_row(row, alpha, "both", of))
         rows.append(_row(row, HALFWAY, "head", found["head"]))
     frame = pd.DataFrame(rows)
-    frame["shift"] = frame[list(SHIFTS)].mean(axis=1)
+    frame["shift"] = frame[shifts(frame)].mean(axis=1)
     zero = frame[(frame["alpha"] == 0) & (frame["kind"] == "both")]
-    if zero[["target", *SHIFTS]].round(6).drop_duplicates().shape[0] != 1:
+    if zero[["target", *shifts(frame)]].round(6).drop_duplicates().shape[0] != 1:
         raise UserError("the ends alpha = 0 differ between runs, but each is the zero-shot model; run the study again")
     return frame
 
@@ -60,13 +60,19 @@ def _row(run: object, alpha: float, kind: str, of: dict[str, float]) -> dict[str
     return (
         {name: getattr(run, name) for name in names}
         | {"alpha": alpha, "kind": kind, "target": of["test"]}
-        | {name: of[name] for name in SHIFTS}
+        | {name: value for name, value in of.items() if name != "test"}
     )
 
 
+def shifts(frame: pd.DataFrame) -> list[str]:
+    """The columns of ``curves`` that are shifted test sets, as the task names them."""
+    return [name for name in frame.columns if name not in OTHER]
+
+
 def zero_shot(frame: pd.DataFrame) -> pd.Series:
-    """Accuracies of the zero-shot model: target, the four shifts, shift."""
-    return frame.loc[(frame["alpha"] == 0) & (frame["kind"] == "both"), ["target", *SHIFTS, "shift"]].iloc[0]
+    """Accuracies of the model that all start from: target, the shifts, their mean."""
+    columns = ["target", *shifts(frame), "shift"]
+    return frame.loc[(frame["alpha"] == 0) & (frame["kind"] == "both"), columns].iloc[0]
 
 
 def tuned(frame: pd.DataFrame) -> pd.DataFrame:
@@ -77,7 +83,8 @@ def tuned(frame: pd.DataFrame) -> pd.DataFrame:
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """For each method, rate and alpha the means over seeds of target and shifts; ``kind`` "both"."""
     part = frame[frame["kind"] == "both"]
-    return part.groupby(["method", "lr", "alpha"], sort=False)[["target", *SHIFTS, "shift"]].mean().reset_index()
+    columns = ["target", *shifts(frame), "shift"]
+    return part.groupby(["method", "lr", "alpha"], sort=False)[columns].mean().reset_index()
 
 
 def matched_to_full(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,5 @@
-"""Tasks by name: the embedded suite, the rendered world, image folders, and folders in the study's VTAB-1K format."""
+"""Tasks by name: the embedded suite, the rendered world, image folders, folders of domains, folders in the study's
+VTAB-1K format, its many-shot sets, and ImageNet with few images a class."""
 
 from __future__ import annotations
 
@@ -21,10 +22,13 @@ def load_task(name: str, *, size: int | None = None) -> Task:
     another number of training images ("orientation@10000", see ``petl_core.data.many``); "world", the rendered world
     with its shifted test sets (32 px, see ``petl_core.data.world``); "folder:<path>", one
     sub-folder per class; "vtab:<folder>/<name>", a folder in the study's processed VTAB-1K format; "vtab1k/<name>",
-    the same under the folder that the environment variable PETL_DATA names. Images of folders are resized to ``size``
-    pixels (224 unless told). Raises UserError where the name, the folder or an image is wrong.
+    the same under the folder that the environment variable PETL_DATA names; "shift:<folder>/<train domain>", one
+    folder per domain with the same classes in each, of which the others are only evaluated on (``data.domains``);
+    "real/cifar100@500" and others below PETL_DATA (``data.many_real``); "imagenet/100shot-seed0" (``data.imagenet``).
+    Images of folders are resized to ``size`` pixels (224 unless told). Raises UserError where the name, the folder or
+    an image is wrong.
     """
-    from petl_core.data import folders
+    from petl_core.data import domains, folders, imagenet, many_real
 
     if not isinstance(name, str) or not name:
         raise UserError(f"a task name is a string such as 'digits' or 'folder:my_images', not {name!r}")
@@ -36,6 +40,12 @@ def load_task(name: str, *, size: int | None = None) -> Task:
         return folders.load_vtab(name.removeprefix("vtab:"), size or DEFAULT_SIZE)
     if name.startswith("vtab1k/"):
         return folders.load_vtab1k(name.removeprefix("vtab1k/"), size or DEFAULT_SIZE)
+    if name.startswith("real/"):
+        return many_real.load_real(name.removeprefix("real/"), size or DEFAULT_SIZE)
+    if name.startswith("imagenet/"):
+        return imagenet.load_imagenet(name.removeprefix("imagenet/"), size or DEFAULT_SIZE)
+    if name.startswith("shift:"):
+        return domains.load_shift(name.removeprefix("shift:"), size or DEFAULT_SIZE)
     base, _, count = name.partition("@")
     if base == WORLD and count:
         raise UserError(f"{name!r}: the rendered world exists with 1,000 training images only; write {WORLD!r}")

@@ -1,5 +1,10 @@
 """Image files to uint8 arrays: any mode to RGB, 16 bits to 8, resized to a square; a damaged file is an error, not
-noise."""
+noise.
+
+There are two ways to a square, and a task decides for one. Plainly: bicubic, without regard to the proportions (VTAB-1K
+in the study). With ``crop``: bicubic until the short side is 256/224 of the square's, then the centre is cut out (the
+study's many-shot tasks; what most ImageNet models were tested with).
+"""
 
 from __future__ import annotations
 
@@ -14,6 +19,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from petl_core.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
+SHORT_SIDE = 256 / 224  # of the square's side
 REPAIR = "replace the file or take it out of the data set"
 
 
@@ -51,21 +57,39 @@ def open_image(path: Path) -> Image.Image:
         raise UserError(f"image {path} is damaged or truncated ({error}); {REPAIR}") from error
 
 
-def decode_image(path: Path, size: int) -> np.ndarray:
-    """One file as uint8 (3, size, size), resized bicubically without regard to its proportions."""
-    with open_image(path) as image:
-        picture = to_rgb(image)
-    if picture.size != (size, size):
-        picture = picture.resize((size, size), Image.Resampling.BICUBIC)
+def to_square(picture: Image.Image, size: int, crop: bool = False) -> np.ndarray:
+    """An RGB picture as uint8 (3, size, size), resized bicubically: whole, or with ``crop`` its centre (see above).
+
+    The crop is torchvision's ``Resize(256)`` and ``CenterCrop(224)`` to the bit, and the same in proportion elsewhere.
+    """
+    width = height = size
+    if crop:
+        short = round(size * SHORT_SIDE)
+        width, height = (int(short * length / min(picture.size)) for length in picture.size)
+    if picture.size != (width, height):
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    picture = picture.crop((left, top, left + size, top + size)) if crop else picture
     return np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1)
 
 
-def decode_images(paths: Sequence[Path], size: int) -> np.ndarray:
-    """Files as uint8 (n, 3, size, size), decoded by a few threads. The first bad file, in order, is reported."""
+def decode_image(path: Path, size: int, crop: bool = False) -> np.ndarray:
+    """One file as uint8 (3, size, size); see ``to_square``."""
+    with open_image(path) as image:
+        return to_square(to_rgb(image), size, crop)
+
+
+def refuse_truncated() -> None:
+    """UserError where Pillow has been told to fill up what is missing of an image."""
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise UserError(
             "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, so damaged images would pass as good; set it to False"
         )
+
+
+def decode_images(paths: Sequence[Path], size: int) -> np.ndarray:
+    """Files as uint8 (n, 3, size, size), decoded by a few threads. The first bad file, in order, is reported."""
+    refuse_truncated()
     images = np.empty((len(paths), 3, size, size), dtype=np.uint8)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for index, image in enumerate(pool.map(lambda path: decode_image(path, size), paths)):

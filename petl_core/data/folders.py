@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from petl_core.data.decode import SUFFIXES, decode_images
+from petl_core.data.places import as_given_or_below, petl_data
 from petl_core.data.task import Task, make_task
 from petl_core.errors import UserError
 
@@ -54,10 +55,10 @@ def group_of(name: str) -> str:
 
 
 def image_folder(place: str) -> Path:
-    """The folder that the user named; UserError where there is none."""
+    """The folder that the user named, as it stands or below PETL_DATA; UserError where there is none."""
     if not place.strip():
         raise UserError(f"no folder is named; {FOLDER_LAYOUT}")
-    path = Path(place).expanduser()
+    path = as_given_or_below(place)
     if not path.is_dir():
         near = sorted(p.name for p in path.parent.iterdir() if p.is_dir()) if path.parent.is_dir() else []
         close = difflib.get_close_matches(path.name, near, n=3, cutoff=0.5)
@@ -66,6 +67,8 @@ def image_folder(place: str) -> Path:
             if close
             else f"; {path.parent} holds {', '.join(near[:20]) or 'no folders'}"
         )
+        if not path.is_absolute():
+            hint += f"; nor is it below PETL_DATA ({petl_data() or 'not set'})"
         raise UserError(f"folder {path} does not exist{hint}")
     return path
 
@@ -100,21 +103,24 @@ def split_sizes(total: int) -> tuple[int, int, int]:
     return train, val, total - train - val
 
 
-def stratified(labels: np.ndarray, seed: int = SPLIT_SEED) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Indices of train, val and test with each class shared out in proportion; the same for the same labels.
+def in_proportion(labels: np.ndarray, seed: int = SPLIT_SEED) -> np.ndarray:
+    """All sample indices in an order of which every beginning has its share of every class to within one.
 
-    Each class's samples are shuffled and spread evenly over [0, 1); sorting all samples by that place and cutting gives
-    every part its share of every class to within one.
-    """
+    Each class's samples are shuffled and spread evenly over [0, 1); the order is that of their places."""
     generator = np.random.Generator(np.random.PCG64(seed))
     place = np.empty(len(labels))
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         order = members[np.argsort(generator.random(len(members)), kind="stable")]
         place[order] = (np.arange(len(members)) + generator.random()) / len(members)
-    ranked = np.argsort(place, kind="stable")
+    return np.argsort(place, kind="stable")
+
+
+def stratified(labels: np.ndarray, seed: int = SPLIT_SEED) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Indices of train, val and test with each class shared out in proportion; the same for the same labels."""
     train, val, _ = split_sizes(len(labels))
-    return tuple(np.sort(part) for part in np.split(ranked, [train, train + val]))  # type: ignore[return-value]
+    parts = np.split(in_proportion(labels, seed), [train, train + val])
+    return tuple(np.sort(part) for part in parts)  # type: ignore[return-value]
 
 
 def load_folder(place: str, size: int) -> Task:

@@ -7,7 +7,7 @@ device once.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -24,7 +24,9 @@ class Task:
     ``images`` uint8 (M, 3, S, S); ``labels`` int64 (M,), in [0, C); ``ids`` M unique sample names; ``splits`` maps
     each name of ``SPLITS`` to int64 indices into the M samples. ``train1000`` is ``train800`` followed by ``val200``;
     the others never overlap. A task may have further splits, which are only evaluated on (``data.world``). ``digest``
-    changes whenever a pixel, a label, a class name or a split changes.
+    changes whenever a pixel, a label, a class name or a split changes. ``allowed`` names the classes of a split that
+    holds some of them only (ImageNet-R and -A), among which alone a model then chooses (``restrict``). A task too
+    large for memory has a ``data.packed.Mapped`` as ``images``, which gives tensors where it is indexed.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Task:
     ids: tuple[str, ...]
     splits: dict[str, Tensor]
     digest: str
+    allowed: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:
@@ -51,6 +54,13 @@ class Task:
             raise ValueError(f"task {self.name!r} has no split {name!r}; its splits are {', '.join(self.splits)}")
         index = self.splits[name]
         return self.images[index], self.labels[index], tuple(self.ids[i] for i in index.tolist())
+
+    def restrict(self, split: str, logits: Tensor) -> Tensor:
+        """Logits (n, C) for the images of a split, minus infinity for each class that the split cannot hold."""
+        if split not in self.allowed:
+            return logits
+        keep = self.allowed[split].to(logits.device)
+        return torch.full_like(logits, -torch.inf).index_copy(1, keep, logits[:, keep])
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name} {len(index)}" for name, index in self.splits.items())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from petl_core.parts import low_shot, many_shot, mechanism, robustness
+from petl_core.parts import low_shot, many_shot, mechanism, normalise, robustness
 from petl_core.parts.plan import PartPlan
 
-PARTS: dict[str, PartPlan] = {**low_shot.PARTS, **many_shot.PARTS, **mechanism.PARTS, **robustness.PARTS}
+CHAPTERS = (low_shot, normalise, many_shot, mechanism, robustness)
+PARTS: dict[str, PartPlan] = {name: plan for chapter in CHAPTERS for name, plan in chapter.PARTS.items()}

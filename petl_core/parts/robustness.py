@@ -1,8 +1,9 @@
-"""The part of chapter 08: ``mini_clip`` tuned on the target style of the rendered world, and weight-space ensembles.
+"""The part of chapter 08: a model tuned on one style, evaluated under shifts, and weight-space ensembles.
 
-Every method starts from the zero-shot head. There is no choice among learning rates before the final runs: each rate
-has its final runs, because methods are compared at matched accuracy on the target; which rate validation prefers is
-marked (``robustness_chosen``). Every final run measures accuracy under shift on the way to the zero-shot model.
+Every method starts from the same head, zero-shot or a linear probe's (``Profile.robust``). There is no choice among
+learning rates before the final runs: each rate has its final runs, because methods are compared at matched accuracy on
+the target; which rate validation prefers is marked (``robustness_chosen``). Every final run measures accuracy under
+shift on the way to the model that it started from.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import dataclasses
 
 from petl_core import methods
 from petl_core.parts.plan import Cells, PartPlan
-from petl_core.profiles import ROBUST_BACKBONE, ROBUST_LRS, Profile
+from petl_core.profiles import Profile
 from petl_core.protocol import Trial, choose, final_specs, trial_specs
 from petl_core.records import Records, RunSpec
 from petl_core.workers import Planned
@@ -19,10 +20,11 @@ from petl_core.workers import Planned
 
 def rate_trials(study: Profile, task: str, method: str) -> list[RunSpec]:
     """The tuning runs of a method, one for each of its learning rates, all else at its default."""
-    rates = ROBUST_LRS.get(method, ROBUST_LRS["others"])[: study.rates]
-    points = [Trial(methods.get(method).hyper(), rate) for rate in rates]
-    study = dataclasses.replace(study, backbone=ROBUST_BACKBONE)
-    return [dataclasses.replace(spec, head="zero_shot") for spec in trial_specs(study, task, method, points)]
+    how = study.robust
+    points = [Trial(methods.get(method).hyper(), rate) for rate in how.rates(method)]
+    limit = how.max_evaluate or study.max_evaluate
+    study = dataclasses.replace(study, backbone=how.backbone, image_size=how.image_size, max_evaluate=limit)
+    return [dataclasses.replace(spec, head=how.head) for spec in trial_specs(study, task, method, points)]
 
 
 def _trials(study: Profile, cells: Cells) -> list[Planned]:

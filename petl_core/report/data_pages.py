@@ -22,6 +22,8 @@ from petl_core.methods import get
 from petl_core.paths import DATA, EMBEDDED, PUBLISHED
 from petl_core.report.claim_pages import escaped
 from petl_core.report.facts import Facts
+from petl_core.report.real import open_real, short
+from petl_core.report.results import Results
 from petl_core.study import PARTS
 
 PUBLISHED_FILES = {  # what a row is; the columns are described in data/published/README.md
@@ -33,6 +35,18 @@ PUBLISHED_FILES = {  # what a row is; the columns are described in data/publishe
     "clip_tuning.csv": "tuning run of CLIP",
     "clip_interpolation.csv": "weight-space ensemble of a tuned and the zero-shot CLIP",
 }
+
+PHOTOGRAPHS = {  # what the runs of profile "real" were made on; test images are at most 2,000 of each set
+    "caltech101": "photographs of things {cite:p}`feifei2006caltech`",
+    "cifar10": "small photographs {cite:p}`krizhevsky2009cifar`, from a copy that went through JPEG",
+    "eurosat": "satellite images {cite:p}`helber2019eurosat`",
+    "pneumoniamnist": "chest X-rays of MedMNIST {cite:p}`yang2023medmnist`",
+    "coil20_azimuth": "from which side a thing is seen, in bins of 30 degrees, made of COIL-20 {cite:p}`nene1996coil`",
+    "sign_digits": "hands that sign digits {cite:p}`mavi2020signs`",
+    "photo": "PACS {cite:p}`li2017pacs` in files of 96 pixels, learned from its photographs, evaluated on its art, "
+    "cartoons and sketches too",
+}
+WEIGHTS = "pre-trained on ImageNet-21k and tuned on ImageNet-1k {cite:p}`steiner2022augreg`, head left out"
 
 
 def _megabytes(*paths: Path) -> str:
@@ -139,7 +153,33 @@ def _rows(path: Path) -> int:
 
 def shipped_records(facts: Facts) -> str:
     """How many runs are shipped, of which parts of the study, how long they took and on what."""
-    records, plan = facts.results.records, facts.results.profile
+    return _records(facts.results)
+
+
+def records_on_photographs() -> str:
+    """The same of the profile "real", with the images and weights that were used, which are not shipped."""
+    results = open_real()
+    records = results.records
+    found: dict[str, tuple[str, dict[str, Any], int]] = {}
+    for digest in records.digests():
+        record = records.get(digest)
+        if record["predictions"]:
+            spec = record["spec"]
+            found.setdefault(short(spec["task"]), (digest, spec, record["classes"]))
+    lines = []
+    for name, about in PHOTOGRAPHS.items():
+        digest, spec, classes = found[name]
+        count = len(records.predictions(digest)[1])
+        lines.append(
+            f"- **{escaped(name)}**: {about}; {classes} classes, {count:,} test images used, at {spec['image_size']} "
+            f"pixels; digest `{spec['task_digest']}`"
+        )
+    lines.append(f"- **{results.profile.backbone}**: {WEIGHTS}; digest `{spec['weights']}`")
+    return "\n".join([_records(results), "", "What they were run on:", "", *lines])
+
+
+def _records(results: Results) -> str:
+    records, plan = results.records, results.profile
     every = [records.get(digest) for digest in records.digests()]
     stages = Counter(record["stage"] for record in every)
     hours = sum(record["seconds"] for record in every) / 3600

@@ -51,6 +51,7 @@ PAGES: Mapping[str, Mapping[str, Part]] = {  # by page, its computed parts
         "backbones": lambda _: data_pages.embedded_backbones(),
         "published": lambda _: data_pages.published_numbers(),
         "records": data_pages.shipped_records,
+        "photographs": lambda _: data_pages.records_on_photographs(),
         "costs": lambda _: data_pages.measured_costs(),
     },
     "book/bibliography.md": {},

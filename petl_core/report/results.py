@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from petl_core.backbones import EMBEDDED_NAMES
 from petl_core.errors import UserError
 from petl_core.profiles import Profile, profile
 from petl_core.records import Records
@@ -47,6 +48,15 @@ class Results:
     @property
     def smoke(self) -> bool:
         return self.profile.name == "smoke"
+
+    @property
+    def embedded(self) -> bool:
+        """Is this a profile of the embedded backbone and tasks?"""
+        return self.profile.backbone in EMBEDDED_NAMES
+
+    def on_suite(self) -> Results:
+        """These results or, if their tasks are not embedded, the shipped ones of laptop: for what is run live."""
+        return self if self.embedded else open_results("laptop")
 
     def note(self) -> Markdown:
         """Where the numbers of this notebook come from; at smoke, in bold, that they mean nothing."""

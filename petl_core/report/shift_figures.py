@@ -27,22 +27,28 @@ def _draw_curve(ax: Axes, curve: pd.DataFrame, method: str, column: str = "shift
     ax.plot(end["target"], end[column], shown.marker, color=shown.colour, ms=8, mec="white", mew=0.6, zorder=4)
 
 
-def _draw_zero_shot(ax: Axes, at: pd.Series) -> None:
+def _draw_start(ax: Axes, at: pd.Series, name: str = "zero-shot") -> None:
     ax.plot(at["target"], at["shift"], "*", color=INK, ms=15, mec="white", zorder=5)
     place = (at["target"], at["shift"])
-    ax.annotate("zero-shot", place, (0, -19), textcoords="offset points", ha="center", fontsize=9)
+    ax.annotate(name, place, (0, -19), textcoords="offset points", ha="center", fontsize=9)
 
 
-def balance(curves: pd.DataFrame, title: str, methods: Sequence[str], axes_text: tuple[str, str]) -> Figure:
-    """Target accuracy across, accuracy under shift upwards; from the zero-shot model (star) to each tuned model (large
-    mark) along alpha, with a hollow mark halfway. ``curves``: method, alpha, target, shift."""
+def balance(
+    curves: pd.DataFrame,
+    title: str,
+    methods: Sequence[str],
+    axes_text: tuple[str, str],
+    start_name: str = "zero-shot",
+) -> Figure:
+    """Target accuracy across, accuracy under shift upwards; from the model that all start from (star) to each tuned
+    model (large mark) along alpha, with a hollow mark halfway. ``curves``: method, alpha, target, shift."""
     with applied():
         fig, ax = plt.subplots(figsize=(WIDTH, 4.4))
         start = curves[curves["alpha"] == curves["alpha"].min()].iloc[0]
         ax.axhline(start["shift"], color=GREY, lw=0.8, ls=":")
         for method in methods:
             _draw_curve(ax, curves[curves["method"] == method], method)
-        _draw_zero_shot(ax, start)
+        _draw_start(ax, start, start_name)
         ax.set(xlabel=axes_text[0], ylabel=axes_text[1])
         ax.margins(x=0.08)  # the star has its name below it
         ax.grid(color="#e3e6e8", lw=0.7)
@@ -85,7 +91,7 @@ def rates(ends: pd.DataFrame, zero: pd.Series, title: str, methods: Sequence[str
             means = part.groupby("lr")[["target", "shift"]].mean().sort_index()
             ax.plot(part["target"], part["shift"], shown.marker, color=shown.colour, ms=4, alpha=0.35, mew=0)
             ax.plot(means["target"], means["shift"], color=shown.colour, lw=1, marker=shown.marker, ms=6.5, mec="white")
-        _draw_zero_shot(ax, zero)
+        _draw_start(ax, zero)
         ax.set(xlabel="accuracy on the target (%)", ylabel="mean accuracy under four shifts (%)")
         ax.grid(color="#e3e6e8", lw=0.7)
         fig.legend(handles=_handles(methods), loc="outside lower center", ncols=4)

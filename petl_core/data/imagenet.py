@@ -1,0 +1,150 @@
+"""ImageNet with few images a class, and its shifted test sets: "imagenet/100shot-seed0".
+
+    <PETL_DATA>/imagenet/train/<WordNet id>/*.JPEG      1,000 classes (also below imagenet/ILSVRC/Data/CLS-LOC)
+    <PETL_DATA>/imagenet/val/<WordNet id>/*.JPEG        the test images, sorted into class folders
+    <PETL_DATA>/imagenetv2-matched-frequency-format-val/<0 to 999>/     split v2 (Recht et al., 2019)
+    <PETL_DATA>/imagenet-r/<WordNet id>/                split r, 200 classes (Hendrycks et al., 2021)
+    <PETL_DATA>/imagenet-a/<WordNet id>/                split a, 200 classes (Hendrycks et al., 2021)
+    <PETL_DATA>/imagenet-sketch/<WordNet id>/           split sketch (Wang et al., 2019)
+
+K images of each class are drawn with the seed to train, and ten more for validation (the study's numbers: K = 100; its
+list is not public). With one seed, validation is the same for every K, and fewer shots are a part of more. The other
+sets are splits where their folders are there, and only evaluated on; on r and a a model chooses among their 200 classes
+(``Task.allowed``). Classes are the WordNet ids in alphabetical order, which is ImageNet's. Images keep their
+proportions: the short side is resized and the centre cut out (``decode``; the study squeezes them to a square first).
+
+With K = 100 at 224 pixels the packs take 17 GB, val 7.5 GB, and all shifts together 15 GB.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from petl_core.data.decode import SUFFIXES
+from petl_core.data.many_real import file_entry
+from petl_core.data.packed import Listed, cached_listing, packed, packed_task
+from petl_core.data.places import petl_data
+from petl_core.data.task import Task
+from petl_core.errors import UserError
+
+VALIDATION = 10  # images of each class
+CLASSES = 1000
+PLACES = ("imagenet", "imagenet/ILSVRC", "imagenet/ILSVRC/Data/CLS-LOC", "imagenet/images")
+SHIFTS = {  # split: its folder's names, and how many classes it has
+    "v2": (("imagenetv2-matched-frequency-format-val", "imagenetv2-matched-frequency"), 1000),
+    "r": (("imagenet-r",), 200),
+    "a": (("imagenet-a",), 200),
+    "sketch": (("imagenet-sketch", "sketch"), 1000),
+}
+LAYOUT = (
+    "ImageNet (ILSVRC 2012) is at image-net.org, after registration; expected below PETL_DATA: imagenet/train/<WordNet "
+    "id>/*.JPEG and imagenet/val/<WordNet id>/*.JPEG"
+)
+
+
+def load_imagenet(name: str, size: int) -> Task:
+    """The task ``imagenet/<name>`` for a name such as "100shot-seed0", at ``size`` pixels.
+
+    UserError for another name, where the folders are missing, val/ is not sorted into classes, a class has too few
+    images, a shifted set has classes that train/ lacks, or a file is damaged.
+    """
+    told = re.fullmatch(r"([1-9]\d*)shot-seed(\d+)", name)
+    if not told:
+        raise UserError(f"'imagenet/{name}' is no task; write imagenet/<images a class>shot-seed<number>, such as "
+                        "imagenet/100shot-seed0")  # fmt: skip
+    shots, seed, data = int(told[1]), int(told[2]), petl_data()
+    root = next((data / p for p in PLACES if (data / p / "train").is_dir()), None) if data else None
+    if data is None or root is None:
+        raise UserError(f"'imagenet/{name}' is not below PETL_DATA ({data or 'not set'}). {LAYOUT}")
+    classes, train, val = _drawn(root, shots, seed)
+    number = {c: i for i, c in enumerate(classes)}
+    test = _folder(root / "val", number)
+    if {entry.label for entry in test} != set(number.values()):
+        raise UserError(
+            f"{root / 'val'} has {len({entry.label for entry in test})} of the {len(classes)} class folders of train/; "
+            f"sort its images into folders by WordNet id. {LAYOUT}"
+        )
+    parts = {"train": train + val, "test": test}
+    allowed = {}
+    for split, (folders, count) in SHIFTS.items():
+        place = next((p for f in folders for p in (data / f, data / "imagenet" / f) if p.is_dir()), None)
+        if place is not None:
+            as_numbers = {str(i): i for i in range(len(classes))}
+            parts[split] = _folder(place, as_numbers if split == "v2" else number)
+            held = np.unique([entry.label for entry in parts[split]])
+            _expect(len(held), count, place)
+            if count < CLASSES:
+                allowed[split] = held
+    packs = {p: packed(f"imagenet-{name if p == 'train' else p}", e, size, crop=True) for p, e in parts.items()}
+    ends = np.cumsum([len(train), len(val), *(len(parts[p]) for p in parts if p != "train")])
+    pieces = np.split(np.arange(ends[-1]), ends[:-1])
+    splits = dict(zip(("train800", "val200", *(p for p in parts if p != "train")), pieces, strict=True))
+    return packed_task(f"imagenet/{name}", "other", classes, list(packs.values()), splits, allowed)
+
+
+def _expect(found: int, count: int, place: Path) -> None:
+    if found != count:
+        warnings.warn(
+            f"{place} has {found} classes, not {count}: accuracies will not compare with others'", stacklevel=3
+        )
+
+
+def _drawn(root: Path, shots: int, seed: int) -> tuple[tuple[str, ...], list[Listed], list[Listed]]:
+    """Classes, and the images drawn from train/ for training and validation. What was drawn stays in the cache."""
+    key = hashlib.sha256(f"{root.resolve()} {shots} {seed} {VALIDATION}".encode()).hexdigest()[:16]
+    rows = cached_listing(f"imagenet-{shots}shot-seed{seed}-{key}", lambda: _draw(root / "train", shots, seed))
+    classes = tuple(sorted({row[0] for row in rows}))
+    number = {c: i for i, c in enumerate(classes)}
+    _expect(len(classes), CLASSES, root / "train")
+    parts: dict[str, list[Listed]] = {"train": [], "val": []}
+    for wnid, part, file, mark in rows:
+        parts[part].append(Listed(f"train/{wnid}/{file}", number[wnid], mark, root / "train" / wnid / file))
+    return classes, parts["train"], parts["val"]
+
+
+def _draw(train: Path, shots: int, seed: int) -> list[list[Any]]:
+    """Rows of WordNet id, "train" or "val", file and size."""
+    rows: list[list[Any]] = []
+    for wnid, files in _class_files(train).items():
+        if len(files) < shots + VALIDATION:
+            raise UserError(
+                f"class {wnid} in {train} has {len(files)} images; {shots} to train and {VALIDATION} to validate with "
+                f"are needed: choose at most {max(1, len(files) - VALIDATION)} shots, or unpack the class again"
+            )
+        own = int.from_bytes(hashlib.sha256(f"{seed} {wnid}".encode()).digest()[:8], "big")
+        order = np.random.Generator(np.random.PCG64(own)).permutation(len(files))
+        for place, i in enumerate(order[: VALIDATION + shots].tolist()):
+            part = "val" if place < VALIDATION else "train"
+            rows.append([wnid, part, files[i], str((train / wnid / files[i]).stat().st_size)])
+    return rows
+
+
+def _class_files(folder: Path) -> dict[str, list[str]]:
+    """Class folders and their image files' names, sorted. UserError where there is no class, or one without images."""
+    found = {}
+    for name in sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")):
+        files = sorted(e.name for e in os.scandir(folder / name) if e.name.lower().endswith(SUFFIXES))
+        if not files:
+            raise UserError(f"class folder {folder / name} has no images ({', '.join(SUFFIXES)}); unpack it again")
+        found[name] = files
+    if not found:
+        raise UserError(f"{folder} has no class folders. {LAYOUT}")
+    return found
+
+
+def _folder(folder: Path, number: dict[str, int]) -> list[Listed]:
+    """All images of a folder of class folders, whose names ``number`` gives the labels of."""
+    if not folder.is_dir():
+        raise UserError(f"{folder} does not exist. {LAYOUT}")
+    found = _class_files(folder)
+    if unknown := sorted(set(found) - set(number)):
+        raise UserError(f"{folder} has the classes {', '.join(unknown[:5])}, which train/ lacks. {LAYOUT}")
+    pairs = [(name, file) for name, files in found.items() for file in files]
+    return [file_entry(folder.parent, folder / name / file, number[name]) for name, file in pairs]

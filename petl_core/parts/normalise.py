@@ -1,0 +1,47 @@
+"""A part of chapter 03: the same method and task with images normalised in three ways, each tuned with equal trials.
+
+The study's sweeps trained on images in [0, 1], its released command line on ImageNet's statistics, and the backbone was
+pre-trained with a mean and deviation of 0.5: which of these is used is a choice like the learning rate.
+"""
+
+from __future__ import annotations
+
+from petl_core.parts.plan import Cells, PartPlan
+from petl_core.profiles import Profile
+from petl_core.protocol import choose, final_specs, trial_specs, trials
+from petl_core.records import Records, RunSpec
+from petl_core.train import CHOICES
+from petl_core.workers import Planned
+
+
+def normalised_trials(study: Profile, task: str, method: str, normalise: str) -> list[RunSpec]:
+    """The tuning runs of a cell with one normalisation."""
+    return trial_specs(study, task, method, trials(method, study.trials, study.drop_paths), normalise=normalise)
+
+
+def _trials(study: Profile, cells: Cells) -> list[Planned]:
+    return [
+        Planned(spec, f"normalise_{normalise}_trial")
+        for cell in cells
+        for normalise in CHOICES["normalise"]
+        for spec in normalised_trials(study, *cell, normalise)
+    ]
+
+
+def _finals(study: Profile, cells: Cells, records: Records) -> list[Planned]:
+    plan = []
+    for cell in cells:
+        for normalise in CHOICES["normalise"]:
+            chosen = choose(normalised_trials(study, *cell, normalise), records)
+            if chosen is not None:
+                plan += [Planned(spec, f"normalise_{normalise}") for spec in final_specs(study, chosen)]
+    return plan
+
+
+PARTS = {
+    "normalise": PartPlan(
+        "images normalised for the backbone, with ImageNet's statistics, and not at all (normalise_backbone, ...)",
+        _finals,
+        _trials,
+    ),
+}
