@@ -43,7 +43,10 @@ class Resident:
 
 
 class Streamed:
-    """Rows ``index`` (n,) of uint8 images (M, 3, S, S) that stay on the host, sent to ``device`` batch by batch."""
+    """Rows ``index`` (n,) of uint8 images (M, 3, S, S) that stay on the host, sent to ``device`` batch by batch.
+
+    ``images`` is a tensor, or what gives one where it is indexed (``data.packed.Mapped``).
+    """
 
     def __init__(self, images: Tensor, index: Tensor, device: torch.device) -> None:
         self.images, self.index, self.device = images, index, device
@@ -72,7 +75,7 @@ class Streamed:
         return ThreadPoolExecutor(1)
 
     def _gather(self, rows: Tensor) -> Tensor:
-        images = torch.as_tensor(self.images[rows])
+        images = self.images[rows]
         return images.pin_memory() if self.device.type == "cuda" else images
 
 
@@ -93,7 +96,12 @@ def feed(
 
 
 def fits(task: Task, counts: Iterable[tuple[str, int | None]], device: torch.device) -> bool:
-    """Do these many images of these splits fit in ``RESIDENT`` of the memory there is for them?"""
+    """Do these many images of these splits fit in ``RESIDENT`` of the memory there is for them?
+
+    Images that are mapped from files are not read into the host's own memory, whatever their number.
+    """
+    if device.type != "cuda" and not isinstance(task.images, Tensor):
+        return False
     images = sum(min(len(task.splits[split]), count or len(task.splits[split])) for split, count in counts)
     return images * math.prod(task.images.shape[1:]) <= RESIDENT * _memory(device)
 

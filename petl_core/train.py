@@ -24,14 +24,14 @@ from petl_core.distributed import team
 from petl_core.errors import UserError
 from petl_core.evaluation import accuracy, evaluate, forward, predict
 from petl_core.feeds import Feed, Resident, feed, fits, take
-from petl_core.recipe import Recipe, anchors_of, is_matrix, layer_of, learning_rate, parameter_groups
+from petl_core.recipe import CHOICES, Recipe, anchors_of, is_matrix, layer_of, learning_rate, parameter_groups
 from petl_core.steps import Gradients, checkpointed, compiling_pays, evaluation_batch, peak_memory_mb, seeded
 
 if TYPE_CHECKING:
     from petl_core.data.task import Task
     from petl_core.vit import ViT
 
-__all__ = ["Recipe", "Run", "accuracy", "forward", "is_matrix", "layer_of", "learning_rate"]
+__all__ = ["CHOICES", "Recipe", "Run", "accuracy", "forward", "is_matrix", "layer_of", "learning_rate"]
 __all__ += ["parameter_groups", "predict", "take", "train"]
 LARGEST = float(np.finfo(np.float16).max)
 

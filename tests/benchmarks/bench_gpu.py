@@ -277,13 +277,10 @@ def whole_run(options: argparse.Namespace, task: Task, rows: list[dict[str, Any]
     other = statistics.mean(max(0.0, row["other_seconds"]) for row in mine)
     seconds = (TUNING * 80_000 + FINAL * 100_000) / average + FINAL * TEST / testing + (TUNING + FINAL) * other
     kind = "estimated from the rates" if measured is None else f"measured {measured:,.1f} s, from the rates"
+    at_once, all_of_them = evaluation_batch(model.config, torch.device(options.device)), TUNING + FINAL
     print(f"\na VTAB-1K run of {lora['method']} on {backbone}, 1,000 images x 100 epochs and {TEST:,} test images:")
-    print(
-        f"  {kind} {estimate:,.1f} s ({testing:,.0f} test images/s, {evaluation_batch(model.config, torch.device(options.device))} at once)"
-    )
-    print(
-        f"the study's grid of {TUNING + FINAL:,} trainings, at the mean rate of the {len(mine)} methods here, one at a time:"
-    )
+    print(f"  {kind} {estimate:,.1f} s ({testing:,.0f} test images/s, {at_once} at once)")
+    print(f"the study's grid of {all_of_them:,} trainings, one at a time, at the mean rate of {len(mine)} methods:")
     print(f"  {seconds / 3600:,.0f} hours of this device")
     return {
         "backbone": backbone,
@@ -346,10 +343,11 @@ def main() -> None:
     options.methods = options.methods or (["linear", "lora", "full"] if options.quick else pc.methods.names())
     options.compiled = options.compiled if cuda else []
     options.epochs = 1 if options.quick else 3
+    options.batch = options.batch or (64 if cuda else 16)
+    options.recipe = dataclasses.replace(STUDY, batch_size=options.batch, precision=options.precision)
     environment = describe_environment(options.device)
-    print(
-        f"{environment['device_name']}, torch {torch.__version__}, {torch.get_num_threads()} threads, {options.precision}"
-    )
+    name, threads = environment["device_name"], torch.get_num_threads()
+    print(f"{name}, torch {torch.__version__}, {threads} threads, {options.precision}, batches of {options.batch}")
     found: dict[str, Any] = {"environment": environment, "precision": options.precision, "quick": options.quick}
     found["date"] = datetime.datetime.now(datetime.UTC).date().isoformat()
     if options.accuracy:
