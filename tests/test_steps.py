@@ -114,6 +114,27 @@ def test_a_run_short_of_memory_says_so_in_its_record_and_evaluates_in_smaller_ba
         assert ("micro_batch" in records.get(spec)) == (name == "short")
 
 
+def test_an_operation_without_a_deterministic_form_is_said_once_and_used() -> None:
+    gradients, expected = gradients_of(tiny_model()), gradients_of(tiny_model())
+
+    def complain(module: nn.Module, inputs: tuple[Tensor]) -> None:  # in torch's words
+        if gradients.exact:
+            raise RuntimeError("cumsum_cuda_kernel does not have a deterministic implementation")
+
+    gradients.network.norm.register_forward_pre_hook(complain)
+    with pytest.warns(UserWarning, match=r"differ in their last bits: cumsum_cuda_kernel"):
+        loss, _ = gradients(*batch(), 30)
+    assert loss.item() == expected(*batch(), 30)[0].item()
+    assert gradients.micro is None
+
+    def fail(module: nn.Module, inputs: tuple[Tensor]) -> None:
+        raise RuntimeError("another fault")
+
+    gradients.network.norm.register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="another fault"):
+        gradients(*batch(), 30)
+
+
 def test_one_image_that_does_not_fit_is_refused_in_training_and_in_evaluation() -> None:
     model = tiny_model()
     short_of_memory(model, 0)
