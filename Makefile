@@ -13,9 +13,14 @@ PY   := $(VENV)/bin/python
 FRESH := runs/results-$(PROFILE)
 SMOKE := runs/results-smoke
 WORKERS_FLAG := $(if $(WORKERS),--workers $(WORKERS))
+LOCKED := --extra notebooks --extra clip --extra dev
+DATA_PY := .venv-data/bin/python
+DATA_NEEDS := import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	some = [r for r in p["dependencies"] if r.startswith(("numpy", "pillow", "scipy"))]; \
+	print(*some, *p["optional-dependencies"]["data"], "pytest", sep="\n")
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce notebooks test lint book book-serve book-print bench bench-gpu lock clean
+.PHONY: help install reproduce notebooks test data-env test-data lint book book-serve book-print bench bench-gpu lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-17s %s\n", $$1, $$2 }'
@@ -48,6 +53,18 @@ test: $(VENV)/.ready ## all tests, then every notebook cell by cell at PROFILE=s
 	PETL_PROFILE=smoke PETL_RESULTS=fresh PETL_RUNS=$(CURDIR)/$(SMOKE) OMP_NUM_THREADS=1 \
 		$(PY) -m pytest -q --durations=5 -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout 600 notebooks/*.ipynb
 
+data-env: .venv-data/.ready ## make .venv-data, in which `python -m petl_core data prepare-vtab` runs, with TensorFlow and without torch
+
+test-data: .venv-data/.ready ## test the preparation of VTAB-1K in .venv-data, about two minutes
+	$(DATA_PY) -m pytest -q tests/data_extra tests/test_vtab_prepare.py tests/test_array_pack.py
+
+.venv-data/.ready: pyproject.toml
+	test -x $(DATA_PY) || $(PYTHON) -m venv .venv-data
+	@echo "installing TensorFlow and tensorflow-datasets into .venv-data; about 2.3 GB, some minutes"
+	@$(DATA_PY) -c '$(DATA_NEEDS)' > .venv-data/requirements.txt
+	$(DATA_PY) -m pip install -qq -r .venv-data/requirements.txt
+	@touch $@
+
 lint: $(VENV)/.ready ## ruff (rules and layout) and mypy
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
@@ -75,9 +92,9 @@ bench-gpu: $(VENV)/.ready ## speed of the trainer on this machine's GPU: images/
 lock: ## make requirements.txt anew from the ranges in pyproject.toml (needs the network)
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet uv
-	UV_CUSTOM_COMPILE_COMMAND="make lock" $(PY) -m uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(PY) -m uv pip compile pyproject.toml $(LOCKED) --universal --python-version 3.11 \
 		--fork-strategy fewest --no-annotate --upgrade --quiet --output-file requirements.txt
 
-clean: ## remove what the other targets made, .venv excepted
+clean: ## remove what the other targets made, .venv and .venv-data excepted
 	rm -rf runs/results-* runs/notebooks runs/book* .mypy_cache .ruff_cache .pytest_cache
 	find petl_core tests notebooks -name __pycache__ -type d -prune -exec rm -rf {} +

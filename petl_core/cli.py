@@ -56,6 +56,7 @@ CHECK_EXAMPLES = """examples:
 """
 DATA_EXAMPLES = """examples:
   python -m petl_core data check-vtab vtab1k           is this folder VTAB-1K? counts, classes, duplicates, JPEG
+  python -m petl_core data prepare-vtab --help         make lossless packs of VTAB-1K's nineteen tasks
   python -m petl_core data build-suite --out suite     draw the embedded tasks anew, bit for bit
   python -m petl_core data build-world --out data/embedded --check     draw the rendered world, compare digests
   python -m petl_core data pretrain-mini --help        how the small backbone was trained
@@ -205,14 +206,22 @@ def _parser() -> argparse.ArgumentParser:
 
     data = commands.add_parser(
         "data",
-        help="check VTAB-1K's folders, make the embedded data anew",
+        help="prepare and check VTAB-1K, make the embedded data anew",
         description=_data.__doc__,
         epilog=DATA_EXAMPLES,
         **style,
     )
     data.add_argument(
         "what",
-        choices=["check-vtab", "build-suite", "build-world", "pretrain-mini", "pretrain-mini-clip", "zero-shot-head"],
+        choices=[
+            "check-vtab",
+            "prepare-vtab",
+            "build-suite",
+            "build-world",
+            "pretrain-mini",
+            "pretrain-mini-clip",
+            "zero-shot-head",
+        ],
         help="see the examples",
     )
     data.add_argument("options", nargs=argparse.REMAINDER, help="options of that command; try --help")
@@ -390,13 +399,17 @@ def _check_method(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _data(options: argparse.Namespace, rest: list[str]) -> int:
-    """Check folders of VTAB-1K, write CLIP's zero-shot head, or make the shipped data again: embedded tasks, the world,
+    """Prepare or check VTAB-1K, write CLIP's zero-shot head, or make the shipped data again: embedded tasks, the world,
     the small backbones."""
     arguments = [*options.options, *rest]
     if options.what == "check-vtab":
         from petl_core.data import vtab1k
 
         return vtab1k.main(arguments)
+    if options.what == "prepare-vtab":
+        from petl_core.data import vtab_prepare
+
+        return vtab_prepare.main(arguments)
     if options.what == "zero-shot-head":
         from petl_core import zero_shot
 

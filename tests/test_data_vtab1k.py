@@ -123,3 +123,5 @@ def test_blockiness_of_steps_at_eight_pixels() -> None:
     image = np.repeat((blocks + noise)[:, :, None], 3, axis=2).astype(np.uint8)
     assert vtab1k.blockiness([image]) > 3
     assert np.isnan(vtab1k.blockiness([image[:8, :8]]))
+    two_valued = np.where(np.random.default_rng(2).random((32, 32, 1)) < 0.5, 0, 255).astype(np.uint8)
+    assert np.isnan(vtab1k.blockiness([np.repeat(two_valued, 3, axis=2)]))

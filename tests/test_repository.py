@@ -22,7 +22,7 @@ ALSO_ALLOWED = {".gitattributes", ".github"}
 MEGABYTE = 1e6
 TEXT = {".py", ".md", ".yml", ".toml", ".txt", ".cff", ".bib", ".ipynb", ".csv", ".json", ".jsonl", ""}
 PYTHONS, PLATFORMS = ("3.11", "3.12", "3.13"), (("linux", "Linux"), ("darwin", "Darwin"), ("win32", "Windows"))
-EXTRAS = {"notebooks", "clip", "dev"}
+EXTRAS = {"notebooks", "clip", "dev", "data"}
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,10 @@ def project(repository: Path) -> dict:
 def lock(repository: Path) -> list[Requirement]:
     lines = (repository / "requirements.txt").read_text(encoding="utf-8").splitlines()
     return [Requirement(line) for line in lines if line and not line.startswith("#")]
+
+
+def locked_extras(repository: Path) -> set[str]:
+    return set(re.findall(r"--extra (\w+)", (repository / "Makefile").read_text(encoding="utf-8")))
 
 
 def megabytes(paths: list[Path]) -> float:
@@ -106,7 +110,7 @@ def test_every_lock_line_is_one_plain_version(lock: list[Requirement]) -> None:
 
 @pytest.mark.parametrize(("python", "platform"), list(itertools.product(PYTHONS, PLATFORMS)))
 def test_the_lock_satisfies_every_range_once(
-    python: str, platform: tuple[str, str], lock: list[Requirement], project: dict
+    python: str, platform: tuple[str, str], lock: list[Requirement], project: dict, repository: Path
 ) -> None:
     values = {"python_version": python, "python_full_version": f"{python}.5", "sys_platform": platform[0]}
     values |= {"platform_system": platform[1], "os_name": "nt" if platform[0] == "win32" else "posix"}
@@ -115,8 +119,8 @@ def test_the_lock_satisfies_every_range_once(
         if pin.marker is None or pin.marker.evaluate(values):
             assert pin.name not in pins, f"{pin.name} is pinned twice"
             pins[pin.name] = Version(next(iter(pin.specifier)).version)
-    wanted = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
-    for requirement in map(Requirement, wanted):
+    locked = [extra for name, extra in project["optional-dependencies"].items() if name in locked_extras(repository)]
+    for requirement in map(Requirement, [*project["dependencies"], *itertools.chain(*locked)]):
         assert requirement.specifier.contains(pins[requirement.name]), requirement
 
 
@@ -124,6 +128,15 @@ def test_the_project_states_the_pythons_it_locks_for(project: dict) -> None:
     ranges = Requirement(f"x{project['requires-python']}").specifier
     assert [f"3.{minor}" for minor in range(9, 16) if ranges.contains(f"3.{minor}.5")] == list(PYTHONS)
     assert set(project["optional-dependencies"]) == EXTRAS
+
+
+def test_the_lock_leaves_out_what_has_an_environment_of_its_own(
+    lock: list[Requirement], project: dict, repository: Path
+) -> None:
+    assert locked_extras(repository) == EXTRAS - {"data"}
+    names = {pin.name for pin in lock}
+    assert not {"tensorflow", "tensorflow-cpu", "tensorflow-datasets"} & names
+    assert "tensorflow-datasets" in {Requirement(text).name for text in project["optional-dependencies"]["data"]}
 
 
 def test_citation_names_the_guide_and_the_study(repository: Path, project: dict) -> None:

@@ -8,6 +8,7 @@ study's many-shot tasks; what most ImageNet models were tested with).
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,11 +44,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def open_image(path: Path) -> Image.Image:
-    """One file, read whole. UserError naming it if it is missing, no image, or damaged."""
+def open_image(path: Path, content: bytes | None = None, pixels: bool = True) -> Image.Image:
+    """One file, or its ``content`` where that is at hand, read whole or, without ``pixels``, its head alone.
+
+    UserError naming ``path`` if it is missing, no image, or damaged."""
     try:
-        image = Image.open(path)
-        image.load()
+        image = Image.open(path if content is None else io.BytesIO(content))
+        if pixels:
+            image.load()
         return image
     except FileNotFoundError as error:
         raise UserError(f"image {path} does not exist; {REPAIR}") from error

@@ -9,13 +9,18 @@ import difflib
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from petl_core.data.array_pack import is_pack
 from petl_core.data.decode import SUFFIXES, decode_images
 from petl_core.data.places import as_given_or_below, petl_data
-from petl_core.data.task import Task, make_task
+from petl_core.data.vtab_tasks import TASKS
 from petl_core.errors import UserError
+
+if TYPE_CHECKING:
+    from petl_core.data.task import Task  # needs torch, which is loaded with a task: preparing data does without it
 
 SPLIT_FOLDERS = ("train", "val", "test")
 LISTS = {"train": "train800.txt", "val": "val200.txt", "test": "test.txt"}
@@ -130,6 +135,8 @@ def load_folder(place: str, size: int) -> Task:
     Otherwise the images are split by ``stratified``. Raises UserError where a class has fewer than three images or is
     alone.
     """
+    from petl_core.data.task import make_task
+
     root = image_folder(place)
     if (root / "train").is_dir() and (root / "test").is_dir():
         parts = {name: files_by_class(root / name) for name in SPLIT_FOLDERS if (root / name).is_dir()}
@@ -195,6 +202,19 @@ def read_list(path: Path) -> list[tuple[str, int]]:
     return entries
 
 
+def read_lists(folder: Path) -> dict[str, list[tuple[str, int]]]:
+    """The three lists of a task; UserError where a file is in two of them, or twice in one."""
+    lists = {split: read_list(folder / file) for split, file in LISTS.items()}
+    seen: dict[str, str] = {}
+    for split, part in lists.items():
+        for file, _ in part:
+            if file in seen:
+                where = f"{LISTS[seen[file]]} and {LISTS[split]}" if seen[file] != split else f"{LISTS[split]} twice"
+                raise UserError(f"{folder}: {file} is in {where}; train, val and test must not share images")
+            seen[file] = split
+    return lists
+
+
 def class_names(folder: Path, labels: np.ndarray) -> tuple[str, ...]:
     """The lines of labels.txt, or "class 0", "class 1", ... where there is none. Every label must be one of them, and
     each must have a training image."""
@@ -213,46 +233,56 @@ def class_names(folder: Path, labels: np.ndarray) -> tuple[str, ...]:
     return names
 
 
-def load_vtab(place: str, size: int) -> Task:
-    """A task in the study's format: images/ and the lists train800.txt, val200.txt, test.txt, each line 'path
-    label'."""
-    folder = image_folder(place)
-    lists = {split: read_list(folder / file) for split, file in LISTS.items()}
-    entries = [entry for part in lists.values() for entry in part]
-    seen: dict[str, str] = {}
-    for split, part in lists.items():
-        for file, _ in part:
-            if file in seen:
-                where = f"{LISTS[seen[file]]} and {LISTS[split]}" if seen[file] != split else f"{LISTS[split]} twice"
-                raise UserError(f"{folder}: {file} is in {where}; train, val and test must not share images")
-            seen[file] = split
-    labels = np.array([label for _, label in entries])
-    names = class_names(folder, labels)
-    ends = np.cumsum([len(part) for part in lists.values()])
-    train, val, test = np.split(np.arange(len(entries)), ends[:2])
-    missing = sorted(set(range(len(names))) - set(labels[: ends[1]].tolist()))
-    if missing:
+def demand_classes(folder: Path, names: tuple[str, ...], labels: np.ndarray, trained: int) -> None:
+    """UserError unless there are two classes or more, each with an image among the first ``trained``, of train and val.
+
+    VTAB-1K's own tasks are as they are: 1,000 images of SUN397 cannot show all of its 397 classes."""
+    missing = sorted(set(range(len(names))) - set(labels[:trained].tolist()))
+    if missing and folder.name not in TASKS:
         raise UserError(
             f"{folder}: class {names[missing[0]]!r} (label {missing[0]}) has no training image in {LISTS['train']} "
             f"or {LISTS['val']}; add some or take it out of labels.txt"
         )
     if len(names) < 2:
         raise UserError(f"{folder} has one class, {names[0]!r}; a task needs two or more")
+
+
+def load_vtab(place: str, size: int) -> Task:
+    """A task in the study's format: images/ and the lists train800.txt, val200.txt, test.txt, each line 'path
+    label'."""
+    from petl_core.data.task import make_task
+
+    folder = image_folder(place)
+    lists = read_lists(folder)
+    entries = [entry for part in lists.values() for entry in part]
+    labels = np.array([label for _, label in entries])
+    names = class_names(folder, labels)
+    ends = np.cumsum([len(part) for part in lists.values()])
+    train, val, test = np.split(np.arange(len(entries)), ends[:2])
+    demand_classes(folder, names, labels, int(ends[1]))
     images = decode_images([folder / file for file, _ in entries], size)
     ids = tuple(file for file, _ in entries)
     return make_task(f"vtab:{folder.name}", group_of(folder.name), names, images, labels, ids, train, val, test)
 
 
 def load_vtab1k(name: str, size: int) -> Task:
-    """``name`` under the folder that PETL_DATA names, or under its sub-folder vtab1k/ or vtab_processed/."""
+    """``name`` under the folder that PETL_DATA names, or under its sub-folder vtab1k/ or vtab_processed/: a pack where
+    there is one (see ``vtab_packs``), else a folder in the study's format."""
     root = os.environ.get("PETL_DATA", "")
     if not root:
         raise UserError(
             f"vtab1k/{name} is looked for in the folder named by the environment variable PETL_DATA, which is not set. "
-            "Get the processed VTAB-1K (github.com/OSU-MLB/ViT_PEFT_Vision and github.com/JieShibo/PETL-ViT link "
-            f"to it; one folder a task with {', '.join(LISTS.values())}), unpack it, and set PETL_DATA to the folder "
-            f"that holds {name}/"
+            "Make lossless packs of VTAB-1K (python -m petl_core data prepare-vtab --help), or get the processed "
+            "VTAB-1K (github.com/OSU-MLB/ViT_PEFT_Vision, github.com/JieShibo/PETL-ViT and "
+            "huggingface.co/datasets/XiN0919/VTAB-1k have or link to it; one folder a task with "
+            f"{', '.join(LISTS.values())}) and unpack it; then set PETL_DATA to the folder that holds {name}/"
         )
     places = [Path(root, inside, name) for inside in ("", "vtab1k", "vtab_processed")]
-    task = load_vtab(str(next((place for place in places if place.is_dir()), places[0])), size)
+    packs = [place for place in places if is_pack(place)]
+    if packs:
+        from petl_core.data.vtab_packs import load_pack
+
+        task = load_pack(packs[0], size)
+    else:
+        task = load_vtab(str(next((place for place in places if place.is_dir()), places[0])), size)
     return replace(task, name=f"vtab1k/{name}")

@@ -1,4 +1,4 @@
-"""What VTAB-1K is, and whether a folder of it is that: counts, classes, duplicates between splits, lossless or JPEG.
+"""Whether a folder or a pack is VTAB-1K: counts, classes, duplicates between splits, lossless or JPEG.
 
 The test sizes are those of VTAB's own readers; a copy with other images, fewer of them, or JPEG copies of lossless ones
 gives other accuracies (on CIFAR-100 ten points were reported), and nothing in training says so.
@@ -9,54 +9,25 @@ from __future__ import annotations
 import argparse
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
+from petl_core.data import array_pack
 from petl_core.data.decode import open_image, to_rgb
 from petl_core.data.folders import LISTS, class_names, image_folder, read_list
+from petl_core.data.vtab_tasks import TASKS as STANDARD
+from petl_core.data.vtab_tasks import TRAIN, VAL
 from petl_core.errors import UserError
 
-TRAIN, VAL = 800, 200
 JOINED = "train800val200.txt"
 BLOCKY = 1.1  # edges at multiples of 8 pixels stronger than elsewhere by so much: the mark of JPEG
-LOOKED_AT = 200  # images of the test split for ``blockiness``
-
-
-@dataclass(frozen=True)
-class Standard:
-    """A task of VTAB-1K: its group, classes, test images, and whether its originals are lossless."""
-
-    group: str
-    classes: int
-    test: int
-    lossless: bool
-
-
-STANDARD = {
-    "caltech101": Standard("natural", 102, 6084, False),
-    "cifar": Standard("natural", 100, 10_000, True),
-    "dtd": Standard("natural", 47, 1880, False),
-    "oxford_flowers102": Standard("natural", 102, 6149, False),
-    "oxford_iiit_pet": Standard("natural", 37, 3669, False),
-    "svhn": Standard("natural", 10, 26_032, True),
-    "sun397": Standard("natural", 397, 21_750, False),
-    "patch_camelyon": Standard("specialised", 2, 32_768, True),
-    "eurosat": Standard("specialised", 10, 5400, False),
-    "resisc45": Standard("specialised", 45, 6300, False),
-    "diabetic_retinopathy": Standard("specialised", 5, 42_670, False),
-    "clevr_count": Standard("structured", 8, 15_000, True),
-    "clevr_dist": Standard("structured", 6, 15_000, True),
-    "dmlab": Standard("structured", 6, 22_735, False),
-    "kitti": Standard("structured", 4, 711, True),
-    "dsprites_loc": Standard("structured", 16, 73_728, True),
-    "dsprites_ori": Standard("structured", 16, 73_728, True),
-    "smallnorb_azi": Standard("structured", 18, 12_150, True),
-    "smallnorb_ele": Standard("structured", 9, 12_150, True),
-}
+LOOKED_AT = 200  # images for ``blockiness``
+JPEG_LIKE = {"JPEG", "MPO", "lossy WEBP"}  # formats that change pixels
 
 
 @dataclass
@@ -76,100 +47,138 @@ class Report:
     def __str__(self) -> str:
         sizes = " + ".join(f"{split} {count:,}" for split, count in self.counts.items())
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in self.formats.most_common())
-        block = "" if self.blockiness is None else f", edges at 8 pixels {self.blockiness:.2f} times the others"
+        unknown = self.blockiness is None or np.isnan(self.blockiness)
+        block = "" if unknown else f", edges at 8 pixels {self.blockiness:.2f} times the others"
         lines = [f"{self.name}: {sizes}; {self.classes} classes; {kinds}{block}"]
         lines += [f"  FAULT  {text}" for text in self.faults] + [f"  note   {text}" for text in self.notes]
         return "\n".join(lines)
 
 
 def tasks_in(place: str) -> list[Path]:
-    """The task folders of ``place``: those with a list of training images. UserError if there are none."""
+    """The task folders of ``place``: those with a list of training images, and packs. UserError if there are none."""
     root = image_folder(place)
-    found = sorted(path.parent for path in root.glob(f"*/{LISTS['train']}"))
-    if (root / LISTS["train"]).is_file():
+    marks = (LISTS["train"], array_pack.INDEX)
+    found = sorted({path.parent for mark in marks for path in root.glob(f"*/{mark}") if path.parent.name[0] != "."})
+    if any((root / mark).is_file() for mark in marks):
         found = [root]
     if not found:
-        raise UserError(f"no task in {root}: a task is a folder with the lists {', '.join(LISTS.values())}")
+        lists = ", ".join(LISTS.values())
+        raise UserError(f"no task in {root}: a task is a folder with the lists {lists}, or with {array_pack.INDEX}")
     return found
 
 
 def check(folder: Path) -> Report:
-    """Look at every list and image of a task folder. What cannot be read at all is a UserError that names the file."""
+    """Look at every list and image of a task folder, or at every byte of a pack.
+
+    What cannot be read at all, or was altered in a pack, is a UserError that names the file."""
+    return _check_pack(folder) if array_pack.is_pack(folder) else _check_folder(folder)
+
+
+def _check_folder(folder: Path) -> Report:
     lists = {split: read_list(folder / file) for split, file in LISTS.items()}
     labels = {split: np.array([label for _, label in part]) for split, part in lists.items()}
-    names = class_names(folder, np.concatenate(list(labels.values())))
-    report = Report(
-        folder.name,
-        {split: len(part) for split, part in lists.items()},
-        len(names),
-        {split: len(np.unique(values)) for split, values in labels.items()},
-    )
-    _compare_with_standard(report)
-    _check_joined(report, folder, lists)
-    _look_at_images(report, folder, lists)
+    report = _counted(folder.name, len(class_names(folder, np.concatenate(list(labels.values())))), labels, LISTS)
+    joined = folder / JOINED
+    if joined.is_file() and sorted(read_list(joined)) != sorted(lists["train"] + lists["val"]):
+        report.faults.append(f"{JOINED} is not {LISTS['train']} and {LISTS['val']} together")
+    paths = {split: [folder / file for file, _ in part] for split, part in lists.items()}
+    if missing := [path for part in paths.values() for path in part if not path.is_file()]:
+        report.faults.append(f"{len(missing):,} images are missing, the first {missing[0]}")
+    there = {split: [path for path in part if path.is_file()] for split, part in paths.items()}
+    step = max(1, len(lists["test"]) // LOOKED_AT)
+    sample = (_native(path) for path in paths["test"][::step] if path.is_file())
+    _look_for_duplicates(report, _identities(there, report.formats))
+    report.blockiness = blockiness(sample)
+    _judge_lossy(report)
     return report
 
 
-def _compare_with_standard(report: Report) -> None:
+def _check_pack(folder: Path) -> Report:
+    pack = array_pack.verify(folder)
+    labels = {split: part.labels for split, part in pack.splits.items()}
+    report = _counted(folder.name, len(pack.meta["classes"]), labels, {split: split for split in labels})
+    report.formats, report.blockiness = Counter(pack.meta["formats"]), pack.meta["blockiness"]
+    if pack.meta["resized_to"]:
+        report.notes.append(f"resized: {pack.meta['resizing']}")
+    images = ((split, _digest(image)) for split, part in pack.splits.items() for image in part.images)
+    _look_for_duplicates(report, images)
+    _judge_lossy(report)
+    return report
+
+
+def _counted(name: str, classes: int, labels: dict[str, np.ndarray], where: dict[str, str]) -> Report:
+    """A report with the numbers compared with VTAB-1K's; ``where`` is what to call each split."""
+    counts = {split: len(values) for split, values in labels.items()}
+    report = Report(name, counts, classes, {split: len(np.unique(values)) for split, values in labels.items()})
     for split, count in (("train", TRAIN), ("val", VAL)):
         if report.counts[split] != count:
-            report.faults.append(f"{LISTS[split]} has {report.counts[split]:,} images; VTAB-1K has {count}")
+            report.faults.append(f"{where[split]} has {report.counts[split]:,} images; VTAB-1K has {count}")
     if report.present["train"] < report.classes:
         lacking = report.classes - report.present["train"]
-        report.notes.append(f"{lacking} of {report.classes} classes have no image in {LISTS['train']}")
+        report.notes.append(f"{lacking} of {report.classes} classes have no image in {where['train']}")
     standard = STANDARD.get(report.name)
     if standard is None:
         report.notes.append("not one of VTAB-1K's names, so classes and test images are compared with nothing")
-        return
+        return report
     for what, got, wanted in (
         ("classes", report.classes, standard.classes),
         ("test images", report.counts["test"], standard.test),
     ):
         if got != wanted:
             report.faults.append(f"{got:,} {what}; VTAB-1K's {report.name} has {wanted:,}")
+    return report
 
 
-def _check_joined(report: Report, folder: Path, lists: dict[str, list[tuple[str, int]]]) -> None:
-    path = folder / JOINED
-    if path.is_file() and sorted(read_list(path)) != sorted(lists["train"] + lists["val"]):
-        report.faults.append(f"{JOINED} is not {LISTS['train']} and {LISTS['val']} together")
-
-
-def _look_at_images(report: Report, folder: Path, lists: dict[str, list[tuple[str, int]]]) -> None:
+def _look_for_duplicates(report: Report, images: Iterable[tuple[str, str]]) -> None:
+    """``images``: the split and the digest of each. Equal pixels in two splits are a fault, unless the original has
+    them too."""
     seen: dict[str, str] = {}
     shared: Counter[str] = Counter()
-    missing = []
-    for split, part in lists.items():
-        paths = [folder / file for file, _ in part]
-        missing += [path for path in paths if not path.is_file()]
-        there = [path for path in paths if path.is_file()]
-        with ThreadPoolExecutor() as pool:
-            for kind, digest in pool.map(_identity, there):
-                report.formats[kind] += 1
-                first = seen.setdefault(digest, split)
-                if first != split:
-                    shared[f"{first} and {split}"] += 1
-    if missing:
-        report.faults.append(f"{len(missing):,} images are missing, the first {missing[0]}")
+    for split, digest in images:
+        first = seen.setdefault(digest, split)
+        if first != split:
+            shared[f"{first} and {split}"] += 1
     report.duplicates = dict(shared)
+    known = STANDARD[report.name].twins if report.name in STANDARD else ""
     for splits, count in shared.items():
-        report.faults.append(f"{count:,} images with equal pixels are in {splits}")
-    step = max(1, len(lists["test"]) // LOOKED_AT)
-    sample = [folder / file for file, _ in lists["test"][::step] if (folder / file).is_file()]
-    report.blockiness = blockiness(_native(path) for path in sample)
-    lossy = report.formats["JPEG"] > 0 or report.blockiness > BLOCKY
+        text = f"{count:,} images with equal pixels are in {splits}"
+        (report.notes if known else report.faults).append(text + f": {known}" * bool(known))
+
+
+def _judge_lossy(report: Report) -> None:
+    """Whether the images went through JPEG, and whether they should have."""
+    compressed, blocky = bool(JPEG_LIKE & set(report.formats)), (report.blockiness or 0) > BLOCKY
     standard = STANDARD.get(report.name)
-    if lossy and standard is not None and standard.lossless:
+    if (compressed or blocky) and standard is not None and standard.lossless:
         report.faults.append("the images went through JPEG, the originals did not: accuracies are not comparable")
-    elif report.blockiness > BLOCKY and not report.formats["JPEG"]:
+    elif blocky and not compressed:
         report.notes.append("lossless files with the marks of JPEG: they were made from JPEG copies")
+
+
+def _identities(paths: dict[str, list[Path]], formats: Counter[str]) -> Iterator[tuple[str, str]]:
+    """Split and digest of each file; its format is counted."""
+    with ThreadPoolExecutor() as pool:
+        for split, part in paths.items():
+            for kind, digest in pool.map(_identity, part):
+                formats[kind] += 1
+                yield split, digest
 
 
 def _identity(path: Path) -> tuple[str, str]:
     """The format of a file, and a digest of its pixels."""
     with open_image(path) as image:
-        kind, pixels = image.format or "unknown", np.asarray(to_rgb(image), dtype=np.uint8)
-    return kind, hashlib.blake2b(pixels.tobytes() + repr(pixels.shape).encode(), digest_size=12).hexdigest()
+        return kind_of(image, path), _digest(np.asarray(to_rgb(image), dtype=np.uint8))
+
+
+def _digest(image: np.ndarray) -> str:
+    return hashlib.blake2b(image.tobytes() + repr(image.shape).encode(), digest_size=12).hexdigest()
+
+
+def kind_of(image: Image.Image, path: Path, content: bytes | None = None) -> str:
+    """Pillow's name of a file's format, with lossy WebP told from lossless; ``content`` is the file's, if at hand."""
+    if image.format == "WEBP" and b"VP8L" not in (content or path.read_bytes())[:4096]:
+        return "lossy WEBP"
+    return image.format or "unknown"
 
 
 def _native(path: Path) -> np.ndarray:
@@ -181,10 +190,13 @@ def _native(path: Path) -> np.ndarray:
 def blockiness(images: Iterable[np.ndarray]) -> float:
     """How much stronger steps between pixels are at multiples of 8 than elsewhere; about 1 unless JPEG left its mark.
 
-    ``images``: uint8 (height, width, 3), in the size that they were compressed in. NaN without images of 16 pixels.
+    ``images``: uint8 (height, width, 3), in the size that they were compressed in. Those of two values (dSprites) are
+    left out: JPEG leaves no image so, and their few steps lie where they lie. NaN without images of 16 pixels.
     """
     at_edges, elsewhere = [], []
     for image in images:
+        if np.isin(image, (image.min(), image.max())).all():
+            continue
         grey = image.astype(np.float64).mean(axis=2)
         for along in (grey, grey.T):
             if along.shape[1] < 16:
@@ -197,9 +209,9 @@ def blockiness(images: Iterable[np.ndarray]) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Check the task folders in a folder and print a report of each; 1 if one of them has a fault."""
+    """Check the task folders and packs in a folder and print a report of each; 1 if one of them has a fault."""
     parser = argparse.ArgumentParser(prog="python -m petl_core data check-vtab", description=main.__doc__)
-    parser.add_argument("folder", help="one task's folder, or the folder of all of them")
+    parser.add_argument("folder", help="one task's folder or pack, or the folder of all of them")
     chosen = parser.parse_args(arguments)
     faulty = 0
     for folder in (folders := tasks_in(chosen.folder)):
