@@ -20,7 +20,7 @@ DATA_NEEDS := import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["pr
 	print(*some, *p["optional-dependencies"]["data"], "pytest", sep="\n")
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce notebooks test data-env test-data lint book book-serve book-print bench lock clean
+.PHONY: help install reproduce notebooks test data-env test-data lint book book-serve book-print bench bench-gpu lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-17s %s\n", $$1, $$2 }'
@@ -85,6 +85,9 @@ book-print: $(VENV)/.ready ## the book as one page and, with a Chromium, as a PD
 bench: $(VENV)/.ready ## speed and size, ours beside HF peft and a bare timm loop
 	$(PY) tests/benchmarks/bench_steps.py
 	$(PY) tests/benchmarks/bench_analyses.py
+
+bench-gpu: $(VENV)/.ready ## speed of the trainer on this machine's GPU: images/s, memory, share of the peak, a plain loop beside it
+	$(PY) tests/benchmarks/bench_gpu.py
 
 lock: ## make requirements.txt anew from the ranges in pyproject.toml (needs the network)
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from petl_core.errors import UserError
+from petl_core.recipe import CHOICES
 
 if TYPE_CHECKING:
     from petl_core.profiles import Profile
@@ -30,6 +31,7 @@ RUN_EXAMPLES = """examples:
   python -m petl_core run bitfit folder:my_images --backbone vit_tiny_patch16_224 --image-size 64 --epochs 10
   python -m petl_core run lora digits --save digits_lora.safetensors     keep what was trained
   python -m petl_core run linear digits --evaluate-on val200 --train-on train800     leave the test images alone
+  torchrun --nproc-per-node 2 -m petl_core run lora digits     two processes share each batch: two GPUs, or two cores
 """
 STUDY_EXAMPLES = """examples:
   python -m petl_core study --profile quick --workers 2            tune and train into runs/; start it again to resume
@@ -126,6 +128,13 @@ def _parser() -> argparse.ArgumentParser:
         run.add_argument(f"--{name}", type=kind, help=text)
     run.add_argument("--flip", action="store_true", help="mirror half of the training images")
     run.add_argument("--normalise", choices=["backbone", "imagenet", "none"], help="of images (default: backbone)")
+    for name, text in (
+        ("augment", "change of the training images"),
+        ("precision", "of the arithmetic; auto is bf16 on CUDA"),
+        ("compile", "with torch.compile; auto for long runs on CUDA"),
+    ):
+        run.add_argument(f"--{name}", choices=CHOICES[name], help=f"{text} (default: {CHOICES[name][0]})")
+    run.add_argument("--checkpointing", action="store_true", help="less memory, a third more work; equal results")
     run.add_argument("--seed", type=int, default=0, help="fixes everything random (default: 0)")
     run.add_argument("--train-on", default="train1000", metavar="SPLIT", help="default: train1000")
     run.add_argument("--evaluate-on", default="test", metavar="SPLIT", help="default: test")
@@ -269,18 +278,27 @@ def _list(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _run(options: argparse.Namespace, _: list[str]) -> int:
+    from petl_core.distributed import joined
+    from petl_core.workers import device_called
+
+    with joined(device_called(options.device)) as device:
+        return _run_on(device, options)
+
+
+def _run_on(device: str, options: argparse.Namespace) -> int:
+    """Train on this device, as one of the processes that torchrun started or alone; the first of them reports."""
     from petl_core.adapters import save_adapter
     from petl_core.backbones import config_of
     from petl_core.data import WORLD, embedded_names, load_task
+    from petl_core.distributed import team
     from petl_core.model import create_model
     from petl_core.train import Recipe, train
-    from petl_core.workers import device_called
 
-    fields = ("lr", "epochs", "batch_size", "weight_decay", "drop_path", "normalise")
-    recipe = Recipe(**{f: getattr(options, f) for f in fields if getattr(options, f) is not None}, flip=options.flip)
+    fields = ("lr", "epochs", "batch_size", "weight_decay", "drop_path", "normalise", "augment", "precision", "compile")
+    given = {field: getattr(options, field) for field in fields if getattr(options, field) is not None}
+    recipe = Recipe(**given, flip=options.flip, checkpointing=options.checkpointing)
     if options.save:
         _check_target(Path(options.save))
-    device = device_called(options.device)
     size = options.image_size
     if size is None and options.task not in (*embedded_names(), WORLD):
         size = config_of(options.backbone).image_size
@@ -294,13 +312,17 @@ def _run(options: argparse.Namespace, _: list[str]) -> int:
     except ValueError as error:  # a method or hyper-parameter that does not exist or cannot be
         raise UserError(str(error)) from error
     splits = {"train_on": options.train_on, "evaluate_on": options.evaluate_on}
-    run = train(model, task, recipe, seed=options.seed, progress=sys.stderr.isatty(), **splits)
+    first = team().rank == 0
+    run = train(model, task, recipe, seed=options.seed, progress=first and sys.stderr.isatty(), **splits)
+    if not first:
+        return int(run.diverged)
     name = f"{options.method} on {task.name}"
     if run.diverged:
         print(f"{name}: diverged (the loss is no longer finite) after {run.steps} steps; try a smaller --lr")
         return 1
+    where = f"{team().size} processes, {device.partition(':')[0]}" if team().size > 1 else device
     print(f"{name}: {run.accuracy:.2f} % on {options.evaluate_on} ({len(run.labels)} images)")
-    print(f"trained {run.params:,} parameters besides the head, {run.steps} steps, {run.seconds:.1f} s on {device}")
+    print(f"trained {run.params:,} parameters besides the head, {run.steps} steps, {run.seconds:.1f} s on {where}")
     if options.save:
         save_adapter(model, options.save)
         print(f"saved {options.save} ({Path(options.save).stat().st_size / 2**20:.2f} MB)")

@@ -38,6 +38,7 @@ __all__ = ["CODE_VERSION", "COLUMNS", "Records", "RunSpec", "StorageError", "com
 CODE_VERSION = 1  # raise it by hand whenever a change of the code changes results: older records are then not reused
 LATER: dict[str, Any] = {"head": "new", "measure": []}
 LATER_IN_RECIPE: dict[str, Any] = {"l2_sp": 0.0, "layer_decay": 1.0}
+LATER_IN_RECIPE |= {"augment": "none", "checkpointing": False, "compile": "auto"}
 COLUMNS = ["digest", "backbone", "method", "hyper", "size", "task", "group", "lr", "weight_decay", "drop_path"]
 COLUMNS += ["epochs", "seed", "stage", "accuracy", "best_accuracy", "best_epoch", "train_accuracy", "params"]
 COLUMNS += ["seconds", "diverged", "variant", "normalise", "decay", "batch_size", "train_on", "evaluate_on"]
@@ -225,6 +226,7 @@ class Records:
             "seconds": round(run.seconds, 3),
             "peak_memory_mb": _number(run.peak_memory_mb, 6),
             **({"measures": run.measures} if run.measures else {}),
+            **({"micro_batch": run.micro_batch} if run.micro_batch else {}),
             "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "environment": environment or describe_environment("cpu"),
         }

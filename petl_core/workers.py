@@ -123,6 +123,12 @@ def device_called(name: str) -> str:
     return name
 
 
+def shared_out(device: str, number: int, gpus: int | None = None) -> str:
+    """The device of worker ``number``: with several GPUs, "cuda" is each of them in turn; workers may share one."""
+    gpus = torch.cuda.device_count() if gpus is None else gpus
+    return f"cuda:{number % gpus}" if device == "cuda" and gpus > 1 else device
+
+
 def build(spec: RunSpec, device: str = "cpu") -> Any:
     """The untrained model of a spec, on the device. ``UserError`` if the weights here are not those of the spec."""
     task = _task(spec.task, spec.image_size)
@@ -281,7 +287,7 @@ class Runner(Executor):
         for spec in jobs:
             waiting.put(spec)
         while len(self.children) < min(self.workers, len(jobs)):
-            self.children.append(_Child(self.records.root, self.device))
+            self.children.append(_Child(self.records.root, shared_out(self.device, len(self.children))))
         stop = threading.Event()
 
         def feed(child: _Child) -> None:  # one thread per child: hand it a job, wait for the answer

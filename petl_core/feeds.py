@@ -1,0 +1,129 @@
+"""Where a run's images lie: on the model's device, all of them as bytes, or on the host, from where batches are sent.
+
+A task of VTAB-1K's size is a few hundred megabytes, so it is moved once and there is no loader. A task that would fill
+more than ``RESIDENT`` of the device's memory is streamed: a thread gathers the next batches (the images may be mapped
+from a file) in page-locked memory while the device computes. The numbers that come out are the same.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from petl_core.data.task import Task
+
+RESIDENT = 0.5  # of the free memory of a GPU, or of the machine's memory elsewhere: larger images are streamed
+AHEAD = 3  # batches gathered before they are asked for
+
+
+class Resident:
+    """Images (n, 3, S, S) uint8, or features (n, D), that lie on the device."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images, self.device = images, images.device
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batches(self, parts: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The images of each of the index tensors."""
+        return (self.images[part.to(self.device)] for part in parts)
+
+    def in_order(self, part: slice, size: int) -> Iterator[Tensor]:
+        """The images of ``part`` in batches of ``size``."""
+        return iter(self.images[part].split(size))
+
+
+class Streamed:
+    """Rows ``index`` (n,) of uint8 images (M, 3, S, S) that stay on the host, sent to ``device`` batch by batch.
+
+    ``images`` is a tensor, or what gives one where it is indexed (``data.packed.Mapped``).
+    """
+
+    def __init__(self, images: Tensor, index: Tensor, device: torch.device) -> None:
+        self.images, self.index, self.device = images, index, device
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def batches(self, parts: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The images of each of the index tensors; the next few are gathered meanwhile."""
+        with self._thread() as pool:
+            waiting: deque[Future[Tensor]] = deque()
+            for part in parts:
+                waiting.append(pool.submit(self._gather, self.index[part]))
+                if len(waiting) > AHEAD:
+                    yield waiting.popleft().result().to(self.device, non_blocking=True)
+            while waiting:
+                yield waiting.popleft().result().to(self.device, non_blocking=True)
+
+    def in_order(self, part: slice, size: int) -> Iterator[Tensor]:
+        """The images of ``part`` in batches of ``size``."""
+        return self.batches(torch.arange(len(self))[part].split(size))
+
+    def _thread(self) -> ThreadPoolExecutor:
+        if self.device.type == "cuda":  # a thread's own current device; locking pages on another would occupy that too
+            return ThreadPoolExecutor(1, initializer=torch.cuda.set_device, initargs=(self.device,))
+        return ThreadPoolExecutor(1)
+
+    def _gather(self, rows: Tensor) -> Tensor:
+        images = self.images[rows]
+        return images.pin_memory() if self.device.type == "cuda" else images
+
+
+Feed = Resident | Streamed
+
+
+def feed(
+    task: Task, split: str, count: int | None, device: torch.device, resident: bool
+) -> tuple[Feed, Tensor, tuple[str, ...]]:
+    """``count`` evenly spaced images of a split (None: all), their labels (n,) on the device, and ids."""
+    if resident:
+        images, labels, ids = take(task, split, count)
+        return Resident(images.to(device)), labels.to(device), ids
+    index = task.splits[split]
+    index = index if count is None else index[_spaced(len(index), count)]
+    ids = tuple(task.ids[i] for i in index.tolist())
+    return Streamed(task.images, index, device), task.labels[index].to(device), ids
+
+
+def fits(task: Task, counts: Iterable[tuple[str, int | None]], device: torch.device) -> bool:
+    """Do these many images of these splits fit in ``RESIDENT`` of the memory there is for them?
+
+    Images that are mapped from files are not read into the host's own memory, whatever their number.
+    """
+    if device.type != "cuda" and not isinstance(task.images, Tensor):
+        return False
+    images = sum(min(len(task.splits[split]), count or len(task.splits[split])) for split, count in counts)
+    return images * math.prod(task.images.shape[1:]) <= RESIDENT * _memory(device)
+
+
+def _memory(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not on Windows
+        return float("inf")
+
+
+def take(task: Task, split: str, count: int | None = None) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """``count`` evenly spaced images of a split (None: all), uint8 (n, 3, S, S), their labels (n,) and ids."""
+    images, labels, ids = task.split(split)
+    if count is None or count >= len(images):
+        return images, labels, ids
+    keep = _spaced(len(images), count)
+    return images[keep], labels[keep], tuple(ids[i] for i in keep.tolist())
+
+
+def _spaced(total: int, count: int) -> Tensor:
+    """Indices of ``count`` of ``total`` things, evenly spaced; all of them if there are no more."""
+    return torch.arange(total) if count >= total else torch.linspace(0, total - 1, count).round().long()
