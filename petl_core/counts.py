@@ -66,4 +66,9 @@ def images(spec: RunSpec) -> tuple[int, int]:
 
 def head_only(spec: RunSpec) -> bool:
     """Does each image pass the backbone once, because nothing before the head moves? As the trainer decides it."""
-    return spec.method == "linear" and spec.recipe.drop_path == 0.0 and not spec.recipe.flip
+    return (
+        spec.method == "linear"
+        and spec.recipe.drop_path == 0.0
+        and not spec.recipe.flip
+        and spec.recipe.augment == "none"
+    )

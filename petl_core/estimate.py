@@ -37,7 +37,8 @@ from petl_core.paths import RESULTS
 from petl_core.profiles import Profile
 from petl_core.protocol import absent_allowed
 from petl_core.records import Records, RunSpec, describe_environment
-from petl_core.train import EVALUATION_BATCH, Recipe, predict, train
+from petl_core.steps import EVALUATION_BATCH
+from petl_core.train import Recipe, predict, train
 from petl_core.workers import worker_environment
 
 DAY = 86_400.0  # seconds; what is estimated above it is not started without being asked
@@ -59,6 +60,7 @@ class Cell:
     hyper: str
     batch_size: int
     precision: str
+    augment: str
     head_only: bool
     held_back: str
     backbone: str = field(compare=False)
@@ -90,6 +92,7 @@ def cell_of(spec: RunSpec) -> Cell:
         hyper=json.dumps({k: v for k, v in spec.hyper.items() if k not in FREE}, sort_keys=True),
         batch_size=recipe.batch_size,
         precision=recipe.precision,
+        augment=recipe.augment,
         head_only=head_only(spec),
         held_back="l2_sp" * (recipe.l2_sp > 0) + "layer_decay" * (recipe.layer_decay < 1),
         backbone=spec.backbone,
@@ -211,7 +214,7 @@ def time_cell(cell: Cell, device: str) -> Rate:
     task = make_task("random", "other", classes, pixels, labels, names, *parts)
     held: dict[str, Any] = {"l2_sp": 1.0} if cell.held_back.startswith("l2_sp") else {}
     held |= {"layer_decay": 0.9} if cell.held_back.endswith("layer_decay") else {}
-    recipe = Recipe(1e-4, epochs=1, batch_size=count, precision=cell.precision, **held)
+    recipe = Recipe(1e-4, epochs=1, batch_size=count, precision=cell.precision, augment=cell.augment, **held)
     recipe = dataclasses.replace(recipe, drop_path=0.0 if cell.head_only or cell.method != "linear" else 0.1)
 
     def seconds_of(epochs: int) -> float:

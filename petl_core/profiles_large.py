@@ -37,8 +37,10 @@ IMAGENET = ("imagenet/100shot-seed0",)  # with the further splits v2, r, a and s
 FINAL = Recipe(epochs=100, batch_size=64, precision="bf16")
 TUNE = Recipe(epochs=20, batch_size=64, precision="bf16")
 PUBLISHED = Recipe(epochs=100, batch_size=64, final_lr=1e-5, normalise="none", precision="bf16")  # images in [0, 1]
-CLIP_TUNE = Recipe(epochs=1, batch_size=256, weight_decay=5e-3, precision="bf16")
-CLIP_FINAL = Recipe(epochs=5, batch_size=256, weight_decay=5e-3, precision="bf16")  # the study's: up to 100
+CLIP_TUNE = Recipe(epochs=1, batch_size=256, weight_decay=5e-3, augment="clip", precision="bf16")
+CLIP_FINAL = Recipe(
+    epochs=5, batch_size=256, weight_decay=5e-3, augment="clip", precision="bf16"
+)  # the study's: up to 100
 LRS = {
     "full": (1e-4, 3e-4, 1e-5, 1e-3),
     "selective": (3e-4, 1e-4, 1e-3),

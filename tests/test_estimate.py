@@ -175,7 +175,7 @@ def test_rates_are_measured_kept_and_found_again(backbone, tmp_path, monkeypatch
 
 
 def test_a_cell_that_cannot_be_built_ends_the_timing(backbone, capfd):
-    broken = Cell("", 32, "no such method", "{}", 8, "auto", False, "", backbone)
+    broken = Cell("", 32, "no such method", "{}", 8, "auto", "none", False, "", backbone)
     with pytest.raises(UserError, match="the timing on cpu failed"):
         estimate.measure([broken], "cpu", 1, progress=False)
     assert "no such method" in capfd.readouterr().err
