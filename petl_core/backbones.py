@@ -79,6 +79,15 @@ def weights_of(name: str, source: bool | str | Path = True) -> Weights:
     return Weights({key: tensor.float() for key, tensor in timm_weights(name).items()}, name)
 
 
+def is_here(name: str) -> bool:
+    """Are a backbone's own weights on this machine, so that they need not be downloaded?"""
+    if _own_file(name) is not None:
+        return True
+    from petl_core.timm_names import timm_weights_cached
+
+    return timm_weights_cached(name)
+
+
 def digest(name: str, source: bool | str | Path = True) -> str:
     """Sixteen hexadecimal digits that name the weights of a backbone, its head excluded, whatever file they are in."""
     return digest_of(weights_of(name, source).tensors)

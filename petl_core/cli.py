@@ -10,10 +10,14 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from petl_core.errors import UserError
 from petl_core.recipe import CHOICES
+
+if TYPE_CHECKING:
+    from petl_core.profiles import Profile
+    from petl_core.records import Records
 
 LOGITS_OF = ("tuned", "more_seeds")  # variants whose predictions are packed; analyses of predictions read these
 EXAMPLES = """examples:
@@ -35,6 +39,8 @@ STUDY_EXAMPLES = """examples:
   python -m petl_core study --profile quick --compare data/results      and compare with the shipped records
   python -m petl_core study --profile laptop --results runs --pack results     write the records compactly
   python -m petl_core study --profile laptop --reuse data/results    only what was not shipped
+  python -m petl_core study --profile gpu --plan --measure           how many runs, hours and gigabytes
+  python -m petl_core study --profile full --executor ray --gpus-per-run 0.25    on the Ray cluster of this machine
 
 Stop it whenever you like (Ctrl-C, or by force): finished runs are kept and are not run again.
 """
@@ -143,14 +149,21 @@ def _parser() -> argparse.ArgumentParser:
         epilog=STUDY_EXAMPLES,
         **style,
     )
-    study.add_argument("--profile", default="quick", help="smoke, quick or laptop (default: quick; see: list profiles)")
+    study.add_argument("--profile", default="quick", help="smoke, quick, laptop, ... (default: quick; see: list)")
     study.add_argument("--backbone", help="another one than the profile's: a name, or a file of save_backbone")
     study.add_argument("--results", default="runs", metavar="DIR", help="where records are kept (default: runs)")
     study.add_argument("--part", nargs="+", metavar="NAME", help="only these parts (default: all of the profile)")
     study.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core; 0: none extra)")
     study.add_argument("--device", help="cpu, cuda or mps (default: the profile's)")
     study.add_argument("--reuse", metavar="DIR", help="first take over what is wanted from the packed records in DIR")
-    study.add_argument("--plan", action="store_true", help="only count what there is to do")
+    study.add_argument("--plan", action="store_true", help="only count what there is to do, and how long it takes")
+    study.add_argument("--measure", action="store_true", help="time each kind of run first, for the hours of the plan")
+    study.add_argument("--yes", action="store_true", help="start also what is estimated to take more than a day")
+    study.add_argument(
+        "--executor", choices=["local", "ray"], default="local", help="this machine, or a Ray cluster (default: local)"
+    )
+    study.add_argument("--address", help="of Ray: auto, local, HOST:PORT or ray://HOST:PORT (default: auto)")
+    study.add_argument("--gpus-per-run", type=float, metavar="X", help="with Ray, such as 0.25 (default: 1)")
     study.add_argument(
         "--pack", metavar="DIR", help="afterwards write the records compactly to DIR (with the logits of tuned runs)"
     )
@@ -319,8 +332,11 @@ def _run_on(device: str, options: argparse.Namespace) -> int:
 def _study(options: argparse.Namespace, _: list[str]) -> int:
     from petl_core import study
     from petl_core.records import Records, compare, pack
+    from petl_core.workers import device_called
 
     profile = study.profile(options.profile)
+    for name in options.part or ():
+        profile.part(name)  # an error before anything is begun
     if options.backbone:
         profile = dataclasses.replace(profile, backbone=options.backbone)
     records = Records(options.results)
@@ -329,13 +345,21 @@ def _study(options: argparse.Namespace, _: list[str]) -> int:
     shipped = Records(options.reuse) if options.reuse else None
     if shipped is not None and not shipped.digests():
         raise UserError(f"there are no records in {options.reuse} to reuse; give --reuse another folder")
-    if options.plan:
-        trials = {p.spec.digest for p in study.plan_trials(profile, options.part)}
-        finals = {p.spec.digest for p in study.plan_finals(profile, records, options.part)}
-        there = sum(records.has(digest) for digest in trials | finals)
-        print(f"{len(trials)} trials and {len(finals)} final runs that are known so far; {there} are there already")
+    if options.executor != "ray":
+        for name in ("address", "gpus_per_run"):
+            if getattr(options, name) is not None:
+                raise UserError(f"--{name.replace('_', '-')} is for --executor ray; add that or leave it out")
+    if not _may_start(options, profile, records):
         return 0
-    outcome = study.run_study(profile, records, options.workers, options.part, options.device, reuse=shipped)
+    executor, device = None, options.device or profile.device
+    if options.executor == "ray":
+        from petl_core.ray_executor import RayExecutor
+
+        executor = RayExecutor(records, options.address or "auto", device, options.gpus_per_run, options.workers)
+    else:
+        device_called(device)
+    given = (options.workers, options.part, options.device)
+    outcome = study.run_study(profile, records, *given, reuse=shipped, executor=executor)
     print(outcome.report())
     if options.pack:
         plan = study.plan_trials(profile, options.part) + study.plan_finals(profile, records, options.part)
@@ -347,6 +371,38 @@ def _study(options: argparse.Namespace, _: list[str]) -> int:
         print(comparison.report(records))
         different = len(comparison.outside)
     return 1 if outcome.failures or different else 0
+
+
+def _may_start(options: argparse.Namespace, profile: Profile, records: Records) -> bool:
+    """Print the plan if asked; say no after --plan, and unless agreed to what takes more than a day or nobody knows."""
+    from petl_core import estimate
+    from petl_core.workers import default_workers, device_called
+
+    device = options.device or profile.device
+    workers = options.workers or (default_workers() if device == "cpu" else 1)
+    rates = estimate.find_rates(records.root, device)
+    large = profile.device != "cpu"
+    if not (options.plan or options.measure or rates or large):
+        return True  # nothing is known about the time, and the profiles for a CPU are short
+    plan = estimate.forecast(profile, records, options.part)
+    if options.plan:
+        print(plan.text())
+    if options.measure:
+        device_called(device)
+        records.check_writable()
+        rates |= estimate.measure({estimate.cell_of(spec) for spec in plan.todo}, device, workers)
+        estimate.save_rates(records.root, device, workers, rates)
+    found = estimate.estimate(plan.todo, rates)
+    if options.plan or options.measure:
+        print(estimate.describe(found, workers, device))
+    if options.plan:
+        return False
+    if options.yes or not ((large and found.unknown) or found.wall(workers) > estimate.DAY):
+        return True
+    why = estimate.describe(found, workers, device)
+    if not sys.stdin.isatty():
+        raise UserError(f"{len(plan.todo):,} runs are to be done; {why}. Add --yes to start them")
+    return input(f"{len(plan.todo):,} runs; {why}. Start? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def _compare(options: argparse.Namespace, _: list[str]) -> int:

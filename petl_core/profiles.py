@@ -1,4 +1,5 @@
-"""How large a study is: the profiles, from smoke to laptop on embedded data and real on photographs, with every number.
+"""How large a study is: the profiles, from smoke to laptop on embedded data and real on photographs, with every number;
+gpu and full are in ``petl_core.profiles_large``.
 
 A profile lists tasks, methods, seeds, trials, the recipes of trials and of final runs, and the parts of the study (the
 keys of ``petl_core.study.PARTS``) with the methods and tasks that each part covers. What quick runs, laptop runs too,
@@ -8,6 +9,7 @@ with equal digests, so that quick's fresh records can be compared with the shipp
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from petl_core import methods
@@ -47,12 +49,15 @@ BITFIT_BASE = {"lr": 1e-4, "drop_path": 0.0, "normalise": "none"}  # untuned: fu
 @dataclass(frozen=True)
 class Part:
     """A part of the study (a key of ``PARTS``) for some of a profile's methods and tasks and its first so many seeds;
-    None means all of them."""
+    None means all of them. ``backbone``, ``tune`` and ``final`` replace the profile's in this part."""
 
     name: str
     methods: tuple[str, ...] | None = None
     tasks: tuple[str, ...] | None = None
     seeds: int | None = None
+    backbone: str | None = None
+    tune: Recipe | None = None
+    final: Recipe | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,12 @@ ONE_RATE = Robustness(lrs=(1e-2,), full_lrs=(1e-3,))
 
 @dataclass(frozen=True)
 class Profile:
-    """What a study of one size consists of. Each embedded profile's specs from quick on are also in the next one's."""
+    """What a study of one size consists of. Each embedded profile's specs from quick on are also in the next one's, and
+    gpu's are in full's.
+
+    ``lrs``: learning rates to tune over for some methods and for "others", instead of each method's own, which suit a
+    small ViT; ``published_sizes``: tune over the study's sizes and scales for ViT-B/16, for the same reason.
+    """
 
     name: str
     about: str
@@ -98,6 +108,16 @@ class Profile:
     max_evaluate: int | None = None
     pretrained: bool = True
     device: str = "cpu"
+    lrs: Mapping[str, tuple[float, ...]] | None = None
+    published_sizes: bool = False
+    published_seeds: tuple[int, ...] = (PUBLISHED_SEED,)
+    many_epochs: tuple[tuple[int, int], ...] = MANY_SHOT_EPOCHS
+    many_low_lr: float = MANY_SHOT_LOW_LR
+
+    def lrs_of(self, method: str) -> tuple[float, ...]:
+        """The learning rates to tune a method over, in the order of trial."""
+        own = type(methods.get(method)).lrs
+        return own if self.lrs is None else self.lrs.get(method, self.lrs["others"])
 
     def part(self, name: str) -> Part:
         """The part of that name. ``UserError`` listing the profile's parts if it has none."""
@@ -110,7 +130,7 @@ class Profile:
 
 def profile_names() -> list[str]:
     """The profiles, from small to large."""
-    return ["smoke", "quick", "laptop", "real"]
+    return ["smoke", "quick", "laptop", "real", "gpu", "full"]
 
 
 def profile(name: str) -> Profile:
@@ -208,4 +228,8 @@ def profile(name: str) -> Profile:
             image_size=64,
             shipped="real",
         )
+    if name in ("gpu", "full"):
+        from petl_core import profiles_large  # it builds on this module
+
+        return profiles_large.gpu() if name == "gpu" else profiles_large.full()
     raise UserError(f"unknown profile '{name}'; the profiles are: {', '.join(profile_names())}")

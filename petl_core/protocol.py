@@ -7,10 +7,12 @@ looked at once. These functions turn that into specs; ``petl_core.parts`` says w
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,17 +40,19 @@ def trials(
     drop_paths: Iterable[float] = DROP_PATHS,
     lrs: Iterable[float] = (),
     fixed: dict[str, Any] | None = None,
+    published: bool = False,
 ) -> list[Trial]:
     """The first ``k`` points of the method's grid, ``lrs`` x ``space`` x drop path, in an order that never changes.
 
     First every learning rate, all else at its default; then the points with one other value changed, at the first
-    rate before the others; then those with two changed; and so on. ``lrs`` replaces the method's own rates.
+    rate before the others; then those with two changed; and so on. ``lrs`` replaces the method's own rates;
+    ``published`` takes the study's sizes and scales instead of ``space``; ``fixed`` hyper-parameters leave only rates.
     Raises ``UserError`` if the grid has fewer than ``k`` points, because every method gets the same number of trials.
     """
     cls = type(methods.get(method))
     rates = tuple(lrs) or tuple(cls.lrs)
     default = methods.get(method, **(fixed or {})).hyper()
-    space = cls.space if fixed is None else {}
+    space = {} if fixed is not None else cls.published_space if published else cls.space
     axes = [[(name, value) for value in _default_first(default[name], values)] for name, values in space.items()]
     axes.append([("drop_path", value) for value in drop_paths])
     points = []
@@ -141,13 +145,51 @@ def make_spec(
     )
 
 
-@functools.cache
 def task_digest(name: str, size: int | None = None) -> str:
     """The digest of a task's data at an image size (None: the task's own)."""
+    return _digest_or_absent(f"task {name}", lambda: _task_digest(name, size))
+
+
+def weights_digest(backbone: str) -> str:
+    """The digest of a backbone's weights."""
+    return _digest_or_absent(f"weights of {backbone}", lambda: _weights_digest(backbone))
+
+
+@contextlib.contextmanager
+def absent_allowed() -> Iterator[dict[str, str]]:
+    """Inside, specs can be made for data and weights that are not on this machine: in place of a digest they have the
+    word "absent", so that they can be counted but neither be run nor have a record. Gives what is absent, with the
+    reason; nothing is downloaded."""
+    absent: dict[str, str] = {}
+    token = _ABSENT.set(absent)
+    try:
+        yield absent
+    finally:
+        _ABSENT.reset(token)
+
+
+_ABSENT: contextvars.ContextVar[dict[str, str] | None] = contextvars.ContextVar("absent", default=None)
+
+
+def _digest_or_absent(what: str, digest: Callable[[], str]) -> str:
+    absent = _ABSENT.get()
+    if absent is None:
+        return digest()
+    if what not in absent:
+        try:
+            return digest()
+        except UserError as error:
+            absent[what] = str(error)
+    return "absent"
+
+
+@functools.cache
+def _task_digest(name: str, size: int | None) -> str:
     return load_task(name, size=size).digest
 
 
 @functools.cache
-def weights_digest(backbone: str) -> str:
-    """The digest of a backbone's weights."""
+def _weights_digest(backbone: str) -> str:
+    if _ABSENT.get() is not None and not backbones.is_here(backbone):
+        raise UserError("not on this machine yet; the study fetches them when it starts")
     return backbones.digest(backbone)

@@ -85,6 +85,15 @@ def timm_weights(name: str) -> dict[str, Tensor]:
         ) from error
 
 
+def timm_weights_cached(name: str) -> bool:
+    """Are the weights of ``name`` in the hub's local cache? Asks nobody."""
+    from huggingface_hub import try_to_load_from_cache
+
+    place = str(_pretrained_cfg(name).get("hf_hub_id") or "")
+    files = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin")
+    return bool(place) and any(isinstance(try_to_load_from_cache(place, file), str) for file in files)
+
+
 def _pretrained_cfg(name: str) -> dict[str, Any]:
     """timm's description of the weights of ``name``: an architecture, or an architecture and a tag after a dot."""
     import timm

@@ -17,16 +17,17 @@ import sys
 import threading
 import time
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
 from petl_core import measures, methods
+from petl_core.counts import head_only, images
 from petl_core.data import load_task
-from petl_core.data.many import parts_of_name
 from petl_core.errors import UserError
 from petl_core.model import create_model
 from petl_core.probe import set_probe_head
@@ -64,14 +65,17 @@ class Outcome:
     seconds: float = 0.0
     failures: list[tuple[RunSpec, str]] = field(default_factory=list)
     left: int = 0  # not begun, because the time was up
+    again: int = 0  # times that a run was begun again, because a machine or its worker was lost
 
     def __add__(self, other: Outcome) -> Outcome:
         counts = (self.done + other.done, self.skipped + other.skipped, self.seconds + other.seconds)
-        return Outcome(*counts, self.failures + other.failures, self.left + other.left)
+        return Outcome(*counts, self.failures + other.failures, self.left + other.left, self.again + other.again)
 
     def report(self) -> str:
         """Readable lines: the counts, and each failure with its spec and reason."""
         lines = [f"{self.done} runs done, {self.skipped} were there already, {len(self.failures)} failed"]
+        if self.again:
+            lines.append(f"{self.again} runs were begun again, because a machine or its worker was lost")
         for spec, reason in self.failures:
             lines.append(f"FAILED {spec} ({spec.digest}): {reason.strip()}")
         return "\n".join(lines)
@@ -80,6 +84,17 @@ class Outcome:
 def default_workers() -> int:
     """One worker for each core this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def python_path() -> str:
+    """What PYTHONPATH must be for another process to import this petl_core."""
+    package = str(Path(__file__).resolve().parent.parent)
+    return os.pathsep.join(p for p in (package, os.environ.get("PYTHONPATH", "")) if p)
+
+
+def worker_environment() -> dict[str, str]:
+    """The environment of a worker process on this machine."""
+    return {**os.environ, **WORKER_ENVIRONMENT, "PYTHONPATH": python_path()}
 
 
 @functools.lru_cache(maxsize=2)
@@ -163,40 +178,29 @@ def execute(spec: RunSpec, device: str = "cpu", progress: bool = False) -> Run:
 
 def cost(spec: RunSpec) -> float:
     """Work of a run in forward passes of one image, roughly: for the order of runs and the time left."""
-    images = parts_of_name(spec.task)[1] if "@" in spec.task else 1000
-    split = int("".join(c for c in spec.train_on if c.isdigit()) or 1000)  # train800 has 800 of every 1,000
-    count = spec.max_train or images * split // 1000
-    held = spec.max_evaluate or (200 if spec.evaluate_on == "val200" else 1000)
-    if spec.method == "linear" and spec.recipe.drop_path == 0.0 and not spec.recipe.flip:
+    count, held = images(spec)
+    if head_only(spec):
         return count + held + 0.02 * count * spec.recipe.epochs
     return 3.0 * count * spec.recipe.epochs + held * (spec.recipe.epochs if spec.track else 1)
 
 
-class Runner:
-    """Executes plans; worker processes live from the first plan to ``close``. Use it in a ``with`` statement."""
+class Executor(ABC):
+    """Executes plans; a subclass says where (``_replies``). Use it in a ``with`` statement."""
 
-    def __init__(
-        self, records: Records, workers: int | None = None, device: str = "cpu", progress: bool = True
-    ) -> None:
-        self.records, self.device, self.progress = records, device, progress
-        self.workers = default_workers() if workers is None else workers
-        if self.workers < 0:
-            raise UserError(f"workers is {workers}; it must be 0 (in this process) or more")
-        self.children: list[_Child] = []
+    def __init__(self, records: Records, progress: bool = True) -> None:
+        self.records, self.progress = records, progress
         records.check_writable()
         records.clean()
 
-    def __enter__(self) -> Runner:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @abstractmethod
     def close(self) -> None:
-        """End the worker processes, whatever they are doing."""
-        for child in self.children:
-            child.end()
-        self.children = []
+        """Give back what runs were done with, whatever it is doing."""
 
     def run(self, plan: Iterable[Planned], until: float = math.inf) -> Outcome:
         """Run what has no record yet, longest first. Failures are collected; only a full or read-only disk stops it.
@@ -215,13 +219,12 @@ class Runner:
                     todo[digest] = planned.spec
             variants.setdefault(digest, []).append(planned.variant)
         jobs = sorted(todo.values(), key=lambda s: (-round(2 * math.log2(cost(s))), s.task, s.method, s.digest))
-        inline = min(self.workers, len(jobs)) <= 1 or any(_defined_elsewhere(s) for s in jobs)
         bar = _Progress(jobs, self.progress)
-        results = self._inline(jobs, variants, until) if inline else self._spread(jobs, variants, until)
-        for spec, reply in results:
+        for spec, reply in self._replies(jobs, {digest: names[0] for digest, names in variants.items()}, until):
             if reply is None:
                 outcome.left += 1
                 continue
+            outcome.again += reply.get("again", 0)
             if not reply["ok"] and self.records.has(spec):  # its worker died after the record and before the answer
                 reply = {"ok": True, **self.records.get(spec)["metrics"]}
             if reply["ok"]:
@@ -238,18 +241,47 @@ class Runner:
         outcome.seconds = time.monotonic() - start
         return outcome
 
-    def _inline(self, jobs: list[RunSpec], variants: dict[str, list[str]], until: float) -> Iterator[Reply]:
+    @abstractmethod
+    def _replies(self, jobs: list[RunSpec], variants: dict[str, str], until: float) -> Iterator[Reply]:
+        """Do these jobs, begin them in this order, and give each with its reply when it is over. ``variants``: the
+        variant to note in each record, by digest."""
+
+
+class Runner(Executor):
+    """Runs in this process, or in worker processes, which live from the first plan to ``close``."""
+
+    def __init__(
+        self, records: Records, workers: int | None = None, device: str = "cpu", progress: bool = True
+    ) -> None:
+        self.device = device_called(device)
+        self.workers = (default_workers() if self.device == "cpu" else 1) if workers is None else workers
+        if self.workers < 0:
+            raise UserError(f"workers is {workers}; it must be 0 (in this process) or more")
+        self.children: list[_Child] = []
+        super().__init__(records, progress)
+
+    def close(self) -> None:
+        """End the worker processes, whatever they are doing."""
+        for child in self.children:
+            child.end()
+        self.children = []
+
+    def _replies(self, jobs: list[RunSpec], variants: dict[str, str], until: float) -> Iterator[Reply]:
+        inline = min(self.workers, len(jobs)) <= 1 or any(defined_elsewhere(s) for s in jobs)
+        return self._inline(jobs, variants, until) if inline else self._spread(jobs, variants, until)
+
+    def _inline(self, jobs: list[RunSpec], variants: dict[str, str], until: float) -> Iterator[Reply]:
         threads = torch.get_num_threads()
         try:
             if self.device == "cpu":
                 torch.set_num_threads(1)  # as the workers have, for the same bits
             for spec in jobs:
                 late = time.monotonic() >= until
-                yield spec, None if late else _attempt(spec, variants[spec.digest][0], self.records, self.device)
+                yield spec, None if late else attempt(spec, variants[spec.digest], self.records, self.device)
         finally:
             torch.set_num_threads(threads)
 
-    def _spread(self, jobs: list[RunSpec], variants: dict[str, list[str]], until: float) -> Iterator[Reply]:
+    def _spread(self, jobs: list[RunSpec], variants: dict[str, str], until: float) -> Iterator[Reply]:
         waiting: queue.SimpleQueue[RunSpec] = queue.SimpleQueue()
         results: queue.SimpleQueue[Reply] = queue.SimpleQueue()
         for spec in jobs:
@@ -265,7 +297,7 @@ class Runner:
                 except queue.Empty:
                     return
                 late = time.monotonic() >= until
-                job = {"spec": spec.to_dict(), "variant": variants[spec.digest][0]}
+                job = {"spec": spec.to_dict(), "variant": variants[spec.digest]}
                 results.put((spec, None if late else child.ask(job)))
 
         for child in self.children:
@@ -308,16 +340,13 @@ class _Child:
         return {"ok": False, "storage": False, "error": f"its worker process ended with code {code} ({reason})"}
 
     def _start(self) -> subprocess.Popen[str]:
-        package = str(Path(__file__).resolve().parent.parent)
-        path = os.pathsep.join(p for p in (package, os.environ.get("PYTHONPATH", "")) if p)
-        environment = {**os.environ, **WORKER_ENVIRONMENT, "PYTHONPATH": path}
         command = [sys.executable, "-m", "petl_core.workers", str(self.root), self.device]
         return subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=environment,
+            env=worker_environment(),
             start_new_session=os.name == "posix",  # Ctrl-C reaches the parent alone, which ends its workers
         )
 
@@ -355,13 +384,13 @@ def _clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"
 
 
-def _defined_elsewhere(spec: RunSpec) -> bool:
+def defined_elsewhere(spec: RunSpec) -> bool:
     """A method written in a notebook or script is unknown to a worker process, so it is run in this one."""
     known = methods.registry.get(spec.method)
     return known is not None and not known.__module__.startswith("petl_core.")
 
 
-def _attempt(spec: RunSpec, variant: str, records: Records, device: str) -> dict[str, Any]:
+def attempt(spec: RunSpec, variant: str, records: Records, device: str) -> dict[str, Any]:
     try:
         run = execute(spec, device)
         records.save(spec, run, variant, describe_environment(device))
@@ -390,7 +419,7 @@ def main(arguments: list[str]) -> None:
     threading.Thread(target=listen, daemon=True).start()
     while True:
         job = json.loads(jobs.get())
-        reply = _attempt(RunSpec.from_dict(job["spec"]), job["variant"], records, device)
+        reply = attempt(RunSpec.from_dict(job["spec"]), job["variant"], records, device)
         answers.write(json.dumps(reply) + "\n")
         answers.flush()
 

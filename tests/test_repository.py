@@ -22,7 +22,7 @@ ALSO_ALLOWED = {".gitattributes", ".github"}
 MEGABYTE = 1e6
 TEXT = {".py", ".md", ".yml", ".toml", ".txt", ".cff", ".bib", ".ipynb", ".csv", ".json", ".jsonl", ""}
 PYTHONS, PLATFORMS = ("3.11", "3.12", "3.13"), (("linux", "Linux"), ("darwin", "Darwin"), ("win32", "Windows"))
-EXTRAS = {"notebooks", "clip", "dev", "data"}
+EXTRAS = {"notebooks", "clip", "dev", "data", "ray"}
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_the_project_states_the_pythons_it_locks_for(project: dict) -> None:
 def test_the_lock_leaves_out_what_has_an_environment_of_its_own(
     lock: list[Requirement], project: dict, repository: Path
 ) -> None:
-    assert locked_extras(repository) == EXTRAS - {"data"}
+    assert locked_extras(repository) == EXTRAS - {"data", "ray"}
     names = {pin.name for pin in lock}
     assert not {"tensorflow", "tensorflow-cpu", "tensorflow-datasets"} & names
     assert "tensorflow-datasets" in {Requirement(text).name for text in project["optional-dependencies"]["data"]}

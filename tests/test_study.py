@@ -296,7 +296,7 @@ def test_quick_is_inside_laptop(records):
 
 
 def test_profiles():
-    assert profile_names() == ["smoke", "quick", "laptop", "real"]
+    assert profile_names() == ["smoke", "quick", "laptop", "real", "gpu", "full"]
     assert profile("laptop").methods == tuple(methods.names())
     assert profile("laptop").tasks == tuple(embedded_names())
     assert len(profile("quick").tasks) == 3
@@ -305,7 +305,9 @@ def test_profiles():
         chosen = profile(name)
         assert len(chosen.seeds) >= (2 if name == "smoke" else 3)
         assert {part.name for part in chosen.parts} <= set(study.PARTS)
-    with pytest.raises(UserError, match="unknown profile 'huge'; the profiles are: smoke, quick, laptop, real"):
+    with pytest.raises(
+        UserError, match="unknown profile 'huge'; the profiles are: smoke, quick, laptop, real, gpu, full"
+    ):
         profile("huge")
 
 

@@ -14,7 +14,6 @@ from petl_core.profiles import (
     HIGH_LRS,
     LONGER,
     MORE_SEEDS,
-    PUBLISHED_SEED,
     SCRATCH_LRS,
     Profile,
 )
@@ -111,7 +110,7 @@ def _longer(study: Profile, cells: Cells, records: Records) -> list[Planned]:
 
 
 def _published(study: Profile, task: str, method: str) -> list[RunSpec]:
-    once = dataclasses.replace(study, seeds=(PUBLISHED_SEED,))
+    once = dataclasses.replace(study, seeds=study.published_seeds[:1])
     return trial_specs(once, task, method, published_trials(method), decay="all")
 
 
@@ -125,7 +124,7 @@ def _published_finals(study: Profile, cells: Cells, records: Records) -> list[Pl
         Planned(spec, "published")
         for chosen in found
         if chosen is not None
-        for spec in final_specs(study, chosen, seeds=(PUBLISHED_SEED,))
+        for spec in final_specs(study, chosen, seeds=study.published_seeds)
     ]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from petl_core import methods
 from petl_core.data.many import parts_of_name
 from petl_core.parts.plan import Cells, PartPlan
-from petl_core.profiles import MANY_SHOT_EPOCHS, MANY_SHOT_LOW_LR, Profile
+from petl_core.profiles import Profile
 from petl_core.protocol import choose, final_specs, trial_specs, trials
 from petl_core.records import Records, RunSpec
 from petl_core.workers import Planned
@@ -26,7 +26,7 @@ def budget(study: Profile, task: str) -> Profile:
     good for a few hundred steps can be too high for a few thousand."""
     if study.max_train is not None:
         return study
-    epochs = next(epochs for most, epochs in MANY_SHOT_EPOCHS if parts_of_name(task)[1] <= most)
+    epochs = next(epochs for most, epochs in study.many_epochs if parts_of_name(task)[1] <= most)
     tune = study.tune if parts_of_name(task)[1] == 1000 else dataclasses.replace(study.tune, epochs=epochs)
     return dataclasses.replace(study, tune=tune, final=dataclasses.replace(study.final, epochs=epochs))
 
@@ -40,7 +40,7 @@ def sizes_of(study: Profile, method: str) -> list[dict[str, Any]]:
 def sweep_trials(study: Profile, task: str, method: str, fixed: dict[str, Any]) -> list[RunSpec]:
     """The tuning runs of one cell of the sweep."""
     study = budget(study, task)
-    rates = dict.fromkeys((*type(methods.get(method)).lrs, MANY_SHOT_LOW_LR))
+    rates = dict.fromkeys((*study.lrs_of(method), study.many_low_lr))
     points = trials(method, study.trials, study.drop_paths[:1], rates, fixed)
     return trial_specs(study, task, method, points)
 

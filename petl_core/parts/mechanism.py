@@ -9,9 +9,8 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from petl_core import methods
 from petl_core.parts.many_shot import budget
-from petl_core.parts.plan import Cells, PartPlan
+from petl_core.parts.plan import Cells, PartPlan, our_trials_of
 from petl_core.profiles import HELD_BACK, Profile
 from petl_core.protocol import choose, final_specs, trial_specs, trials
 from petl_core.records import Records, RunSpec
@@ -25,8 +24,8 @@ def held_trials(study: Profile, task: str, method: str, how: str) -> list[RunSpe
     """
     study = budget(study, task)
     if not how:
-        return trial_specs(study, task, method, trials(method, study.trials, study.drop_paths))
-    rates = type(methods.get(method)).lrs
+        return our_trials_of(study, task, method)
+    rates = study.lrs_of(method)
     points = trials(method, max(1, study.trials // 2), (study.drop_paths[0],), rates[: max(1, study.trials // 2)])
     strengths: list[dict[str, Any]] = [{how: value} for value in HELD_BACK[how]]
     specs = [trial_specs(study, task, method, [point], **more) for point, more in itertools.product(points, strengths)]

@@ -15,7 +15,8 @@ Cells = list[tuple[str, str]]  # (task, method)
 
 def our_trials_of(study: Profile, task: str, method: str) -> list[RunSpec]:
     """The tuning runs of one method on one task by our protocol."""
-    return trial_specs(study, task, method, trials(method, study.trials, study.drop_paths))
+    points = trials(method, study.trials, study.drop_paths, study.lrs_of(method), published=study.published_sizes)
+    return trial_specs(study, task, method, points)
 
 
 def our_trials(study: Profile, cells: Cells) -> list[Planned]:

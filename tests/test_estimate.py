@@ -1,0 +1,231 @@
+"""What a study will cost, before it starts: counts by name, plans without data, timed rates, and the question asked."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from petl_core import cli, estimate, methods, study
+from petl_core.backbones import save_backbone
+from petl_core.counts import counts, images
+from petl_core.data import load_task
+from petl_core.data.vtab1k import STANDARD
+from petl_core.errors import UserError
+from petl_core.estimate import Cell, Rate, cell_of, forecast, seconds
+from petl_core.profiles import Part, profile
+from petl_core.profiles_large import BACKBONE, CLIP, IMAGENET, MANY, NOT_PUBLISHED, SECOND, SEEDS_OF_THE_CODE
+from petl_core.protocol import absent_allowed
+from petl_core.records import Records, RunSpec
+from petl_core.train import Recipe
+from petl_core.vit import ViT, ViTConfig
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory) -> str:
+    """A random ViT of two blocks as a backbone file."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("backbone") / "tiny.safetensors"
+    save_backbone(ViT(ViTConfig(32, 8, 16, 2, 2), 3), path)
+    return str(path)
+
+
+@pytest.fixture
+def no_data(monkeypatch, tmp_path):
+    """A machine without VTAB-1K and without downloaded weights."""
+    monkeypatch.delenv("PETL_DATA", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "no cache"))
+
+
+def spec(method: str = "lora", task: str = "digits", on: str = "test", backbone: str = "mini", **recipe) -> RunSpec:
+    more = {key: recipe.pop(key) for key in ("track", "measure", "max_train", "max_evaluate") if key in recipe}
+    hyper = recipe.pop("hyper", {})
+    return RunSpec(backbone, "w", method, hyper, task, "d", Recipe(**recipe), evaluate_on=on, **more)
+
+
+# Counts
+
+
+@pytest.mark.parametrize("task", ["digits", "orientation@100", "textures@150", "count"])
+def test_the_counts_of_an_embedded_task_are_those_of_its_data(task):
+    known, read = counts(task), load_task(task)
+    for split, index in read.splits.items():
+        assert known.of(split) == len(index)
+    assert known.classes == read.num_classes
+
+
+def test_the_counts_of_real_tasks_follow_from_their_names():
+    assert (counts("vtab1k/svhn").test, counts("vtab:/some/where/dtd").classes) == (26_032, 47)
+    many = counts("real/cifar100@10000")
+    assert (many.of("train1000"), many.of("train800"), many.test, many.classes) == (10_000, 9_000, 10_000, 100)
+    assert counts(IMAGENET[0]).of("train800") == 100_000
+    assert images(spec(task="vtab1k/svhn", max_evaluate=500, max_train=64)) == (64, 500)
+
+
+# Plans without data
+
+
+def test_a_plan_needs_neither_data_nor_weights_and_says_what_is_absent(no_data, tmp_path):
+    plan = forecast(profile("gpu"), Records(tmp_path / "runs"))
+    wanted = {*(f"task vtab1k/{name}" for name in STANDARD), f"task {IMAGENET[0]}", *(f"task {task}" for task in MANY)}
+    assert wanted | {f"weights of {name}" for name in (BACKBONE, CLIP, SECOND)} <= set(plan.absent)
+    rows = {name: (some, more) for name, some, more in plan.parts}
+    chosen = profile("gpu")
+    cells = len(chosen.tasks) * len(chosen.methods)
+    assert rows["tuned"] == (chosen.trials * cells, len(chosen.seeds) * cells)
+    assert len(plan.todo) == sum(some + more for some, more in rows.values()) and plan.there == 0
+    text = plan.text()
+    assert f"{len(plan.todo):,} runs in all; 0 are there already" in text
+    assert "task vtab1k/svhn" in text and "PETL_DATA" in text and " GB" in text
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("part", "names"), [("tuned", "weights|PETL_DATA"), ("many_shot", "weights|real/cifar100")])
+def test_without_the_data_a_part_is_refused_by_name(no_data, part, names):
+    with pytest.raises(UserError, match=rf"part '{part}' of profile 'gpu' cannot be planned: .*({names})"):
+        study.plan_trials(profile("gpu"), [part])
+
+
+@pytest.mark.slow
+def test_gpu_is_inside_full_and_full_has_the_published_protocol(no_data, tmp_path):
+    with absent_allowed():
+        small, large = (study.plan_trials(profile(name)) for name in ("gpu", "full"))
+        drawn = estimate._Drawn(tmp_path)
+        finals = [
+            {(p.spec.digest, p.variant) for p in study.plan_finals(profile(name), drawn)} for name in ("gpu", "full")
+        ]
+        published = study.plan_finals(profile("full"), drawn, ["published"])
+    assert {p.spec.digest for p in small} < {p.spec.digest for p in large}
+    chosen = {pair for pair in finals[0] if pair[1] == "robustness_chosen"}  # of fewer rates
+    assert finals[0] - chosen < finals[1]
+    trials = [p.spec for p in large if p.variant == "published_trial"]
+    assert len(trials) == 516 * len(STANDARD)  # the released tuning tables' number
+    assert {s.method for s in trials} == set(methods.names()) - set(NOT_PUBLISHED)
+    assert {(s.recipe.epochs, s.recipe.batch_size, s.recipe.normalise) for s in trials} == {(100, 64, "none")}
+    assert {p.spec.seed for p in published} == set(SEEDS_OF_THE_CODE)
+    assert {s.image_size for s in trials} == {None}  # so 224, as tasks of folders are and these backbones take
+
+
+def test_the_recipe_of_final_runs_at_gpu_is_the_published_one():
+    chosen = profile("gpu")
+    assert (chosen.final.epochs, chosen.final.batch_size, chosen.final.warmup) == (100, 64, 0.1)
+    assert (chosen.tune.epochs, chosen.tune.batch_size, len(chosen.seeds)) == (20, 64, 3)
+    assert {r.precision for r in (chosen.tune, chosen.final)} == {"bf16"}
+    robust = chosen.part("robustness")
+    assert (robust.tune.batch_size, robust.final.epochs) == (256, 5)
+
+
+def test_a_forecast_counts_what_the_study_then_runs(backbone, tmp_path):
+    values = {"tasks": ("digits",), "methods": ("linear", "lora"), "parts": (Part("tuned"),), "backbone": backbone}
+    chosen = dataclasses.replace(profile("smoke"), max_train=16, max_evaluate=20, **values)
+    records = Records(tmp_path / "runs")
+    before = forecast(chosen, records)
+    assert (before.parts, before.there, len(before.todo), before.absent) == ([("tuned", 4, 4)], 0, 8, {})
+    assert study.run_study(chosen, records, workers=0, progress=False).done == 8
+    after = forecast(chosen, records)
+    assert (after.there, after.todo) == (8, [])
+    taken = sum(512 * path.stat().st_blocks for path in (tmp_path / "runs").rglob("*"))
+    expected = sum(map(estimate.record_bytes, before.todo))
+    assert 0.2 * expected < taken < 2 * expected
+
+
+# Time
+
+
+def test_runs_of_equal_cost_share_a_cell():
+    one = cell_of(spec(hyper={"rank": 8}))
+    for same in ({"lr": 1e-4}, {"hyper": {"scale": 2.0}}, {"epochs": 3}, {"backbone": "mini_clip"}, {"task": "count"}):
+        assert cell_of(spec(**same)) == one
+    for other in ({"hyper": {"rank": 4}}, {"batch_size": 8}, {"precision": "bf16"}, {"method": "ssf"}):
+        assert cell_of(spec(**other)) != one
+    assert cell_of(spec("linear")).head_only and not cell_of(spec("linear", drop_path=0.1)).head_only
+    assert cell_of(spec("full", l2_sp=1.0)) != cell_of(spec("full")) != cell_of(spec("full", layer_decay=0.5))
+    assert cell_of(spec(task="vtab1k/dtd", backbone=SECOND)).image_size == 224
+
+
+def test_seconds_of_a_run():
+    rate = Rate(build=1.0, train=0.01, evaluate=0.001)
+    assert seconds(spec(epochs=2), rate) == pytest.approx(1 + 2 * 1000 * 0.01 + 1000 * 0.001)
+    assert seconds(spec(epochs=2, track=True), rate) == pytest.approx(1 + 20 + 3)
+    assert seconds(spec("linear", epochs=2), rate) == pytest.approx(1 + 20 + 2)  # each image passes the backbone once
+    assert seconds(spec(epochs=2, measure=("displacement",)), rate) == pytest.approx(1 + 20 + 1 + 1)
+    assert seconds(spec(task="world", epochs=2, measure=("interpolation",)), rate) == pytest.approx(22 + 6 * 5)
+    found = estimate.estimate([spec(epochs=2), spec("ssf")], {cell_of(spec()): rate})
+    assert (found.work, found.longest, found.unknown) == (pytest.approx(22), pytest.approx(22), 1)
+    assert estimate.Estimate(100.0, 22.0, 0).wall(8) == 22.0 and estimate.Estimate(100.0, 22.0, 0).wall(2) == 50.0
+
+
+@pytest.mark.slow
+def test_rates_are_measured_kept_and_found_again(backbone, tmp_path, monkeypatch):
+    monkeypatch.setattr(estimate, "RESULTS", tmp_path / "nothing shipped")
+    cells = [cell_of(spec("lora", backbone=backbone)), cell_of(spec("linear", backbone=backbone, task="count"))]
+    rates = estimate.measure(cells, "cpu", 2, progress=False)
+    assert set(rates) == set(cells)
+    assert all(0 < value < 60 for rate in rates.values() for value in dataclasses.astuple(rate))
+    path = estimate.save_rates(tmp_path / "runs", "cpu", 2, rates)
+    other = {dataclasses.replace(cells[0], batch_size=1): rates[cells[0]]}
+    estimate.save_rates(tmp_path / "runs", "cpu", 2, other)
+    assert estimate.find_rates(tmp_path / "runs", "cpu") == rates | other
+    assert estimate.find_rates(tmp_path / "runs", "cuda:99") == {}
+    text = json.loads(path.read_text())
+    path.write_text(json.dumps({**text, "device_name": "another machine"}))
+    assert estimate.find_rates(tmp_path / "runs", "cpu") == {}
+    path.write_text("not JSON")
+    assert estimate.find_rates(tmp_path / "runs", "cpu") == {}
+
+
+def test_a_cell_that_cannot_be_built_ends_the_timing(backbone, capfd):
+    broken = Cell("", 32, "no such method", "{}", 8, "auto", False, "", backbone)
+    with pytest.raises(UserError, match="the timing on cpu failed"):
+        estimate.measure([broken], "cpu", 1, progress=False)
+    assert "no such method" in capfd.readouterr().err
+
+
+# The question before a start
+
+
+@pytest.fixture
+def small(backbone, tmp_path) -> list[str]:
+    """The command of a study of a few runs."""
+    command = ["study", "--profile", "smoke", "--part", "default", "--backbone", backbone, "--workers", "1"]
+    return [*command, "--results", str(tmp_path / "runs")]
+
+
+def test_the_plan_counts_and_after_measuring_says_how_long(small, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(estimate, "RESULTS", tmp_path / "nothing shipped")
+    assert cli.main([*small, "--plan"]) == 0
+    text = capsys.readouterr().out
+    assert "12 runs in all; 0 are there already" in text and "no rates are measured" in text
+    assert cli.main([*small, "--plan", "--measure"]) == 0
+    assert "with 1 at a time" in capsys.readouterr().out
+    assert cli.main([*small, "--plan"]) == 0  # they are kept
+    assert "with 1 at a time" in capsys.readouterr().out
+    assert not Records(tmp_path / "runs").digests()
+
+
+def test_more_than_a_day_is_not_started_without_being_asked(small, capsys, tmp_path, monkeypatch):
+    plan = forecast(dataclasses.replace(profile("smoke"), backbone=small[6]), Records(tmp_path / "runs"), ["default"])
+    slow = {cell_of(spec): Rate(estimate.DAY / 6, 0.0, 0.0) for spec in plan.todo}
+    estimate.save_rates(tmp_path / "runs", "cpu", 1, slow)
+    assert cli.main(small) == 2
+    assert "12 runs are to be done; time: 48h" in (error := capsys.readouterr().err) and "Add --yes" in error
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda question: "n")
+    assert cli.main(small) == 0
+    assert not Records(tmp_path / "runs").digests()
+    assert cli.main([*small, "--yes"]) == 0
+    assert "12 runs done" in capsys.readouterr().out
+
+
+def test_a_large_profile_is_not_started_while_nobody_knows_how_long_it_takes(no_data, capsys, tmp_path):
+    gpu = ["study", "--profile", "gpu", "--results", str(tmp_path / "runs")]
+    assert cli.main(gpu) == 2
+    assert "add --measure. Add --yes to start them" in capsys.readouterr().err
+    assert cli.main([*gpu, "--yes", "--device", "cpu", "--workers", "0"]) == 2
+    assert "part 'tuned' of profile 'gpu' cannot be planned" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_profile_for_a_gpu_says_where_there_is_none(capsys, tmp_path):
+    assert cli.main(["study", "--profile", "gpu", "--results", str(tmp_path / "runs"), "--yes"]) == 2
+    assert "device 'cuda' is not available here; available: cpu" in capsys.readouterr().err
