@@ -13,7 +13,7 @@ PY   := $(VENV)/bin/python
 FRESH := runs/results-$(PROFILE)
 SMOKE := runs/results-smoke
 WORKERS_FLAG := $(if $(WORKERS),--workers $(WORKERS))
-LOCKED := --extra notebooks --extra clip --extra dev
+LOCKED := --extra notebooks --extra clip --extra ray --extra dev
 DATA_PY := .venv-data/bin/python
 DATA_NEEDS := import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 	some = [r for r in p["dependencies"] if r.startswith(("numpy", "pillow", "scipy"))]; \

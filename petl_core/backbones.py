@@ -81,7 +81,7 @@ def weights_of(name: str, source: bool | str | Path = True) -> Weights:
 
 def is_here(name: str) -> bool:
     """Are a backbone's own weights on this machine, so that they need not be downloaded?"""
-    if _own_file(name) is not None:
+    if (_own_file(name) or _local_file(name)) is not None:
         return True
     from petl_core.timm_names import timm_weights_cached
 

@@ -133,7 +133,7 @@ def test_the_project_states_the_pythons_it_locks_for(project: dict) -> None:
 def test_the_lock_leaves_out_what_has_an_environment_of_its_own(
     lock: list[Requirement], project: dict, repository: Path
 ) -> None:
-    assert locked_extras(repository) == EXTRAS - {"data", "ray"}
+    assert locked_extras(repository) == EXTRAS - {"data"}
     names = {pin.name for pin in lock}
     assert not {"tensorflow", "tensorflow-cpu", "tensorflow-datasets"} & names
     assert "tensorflow-datasets" in {Requirement(text).name for text in project["optional-dependencies"]["data"]}
