@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from petl_core import backbones, methods, study
 from petl_core.budget import BATCH, Plan, Speed, clock, make_plan, measure, seconds_of
 from petl_core.data import Task, embedded_names
+from petl_core.data.places import as_given_or_below
 from petl_core.errors import UserError
 from petl_core.files import write_atomic
 from petl_core.profiles import Profile
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
 # scale and shift, low rank, adapter. Prompts are left out: they lengthen the sequence, so that each step costs more.
 METHODS = ("linear", "bitfit", "ssf", "lora", "adaptformer", "full")
 TRIAL, FINAL = "trial", "compare"  # variants of the records
-PREFIXES = ("folder:", "vtab:", "vtab1k/")
+PREFIXES = ("folder:", "vtab:", "shift:")  # what follows is a path
+NAMED = ("vtab1k/", "real/", "imagenet/")  # tasks below PETL_DATA
 
 
 def compare(
@@ -352,9 +354,11 @@ def _has(method: str, count: int) -> bool:
 def _task_name(images: str | Path) -> str:
     """The name under which any process finds the task: that of an embedded one, or one with an absolute path."""
     text = str(images)
+    if isinstance(images, str) and text.startswith(NAMED):
+        return text
     if isinstance(images, str) and text.startswith(PREFIXES):
         prefix, _, place = text.partition(":")
-        return f"{prefix}:{Path(place).expanduser().resolve()}" if place and place.strip() else text
+        return f"{prefix}:{as_given_or_below(place).resolve()}" if place.strip() else text
     if isinstance(images, str) and text.partition("@")[0] in embedded_names():
         if Path(text).is_dir():
             raise UserError(f"'{text}' is an embedded task and a folder here; write './{text}' for the folder")

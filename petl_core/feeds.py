@@ -117,11 +117,11 @@ def _memory(device: torch.device) -> float:
 
 def take(task: Task, split: str, count: int | None = None) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     """``count`` evenly spaced images of a split (None: all), uint8 (n, 3, S, S), their labels (n,) and ids."""
-    images, labels, ids = task.split(split)
-    if count is None or count >= len(images):
-        return images, labels, ids
-    keep = _spaced(len(images), count)
-    return images[keep], labels[keep], tuple(ids[i] for i in keep.tolist())
+    if count is None or split not in task.splits or count >= len(task.splits[split]):
+        return task.split(split)
+    index = task.splits[split]
+    kept = index[_spaced(len(index), count)]  # before any image is read
+    return task.images[kept], task.labels[kept], tuple(task.ids[i] for i in kept.tolist())
 
 
 def _spaced(total: int, count: int) -> Tensor:

@@ -264,14 +264,14 @@ def test_labels_that_mean_nothing_give_no_recommendation(short: dict, tmp_path: 
 
 def test_when_time_runs_out_trials_stay_equal(images: Path, short: dict, monkeypatch, tmp_path: Path):
     """Every run takes ten times as long as timed: fewer trials for all, and one seed at least."""
-    real, clock = workers._attempt, [0.0]
+    real, clock = workers.attempt, [0.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
 
     def slow(spec, *rest):
         clock[0] += 40.0
         return real(spec, *rest)
 
-    monkeypatch.setattr(workers, "_attempt", slow)
+    monkeypatch.setattr(workers, "attempt", slow)
     found = pc.compare(images, results=tmp_path, **{**short, "trials": 5, "seeds": 3, "budget": "8m"})
     assert found.trials == 1 and found.seeds < 3 and not found.left_out
     trials = Records(tmp_path).table().query("stage == 'trial'").groupby("method").size()
@@ -281,33 +281,33 @@ def test_when_time_runs_out_trials_stay_equal(images: Path, short: dict, monkeyp
 
 
 def test_a_stop_between_seeds_says_who_was_left_out(images: Path, short: dict, monkeypatch, tmp_path: Path):
-    real, clock = workers._attempt, [0.0]
+    real, clock = workers.attempt, [0.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
 
     def slow(spec, *rest):
         clock[0] += 50.0 if spec.stage == "final" else 1.0
         return real(spec, *rest)
 
-    monkeypatch.setattr(workers, "_attempt", slow)
+    monkeypatch.setattr(workers, "attempt", slow)
     four = {**short, "methods": ["linear", "bitfit", "ssf", "lora"], "budget": "2m", "seeds": 1}
     found = pc.compare(images, results=tmp_path, **four)
     assert len(found.table) == 3 and len(found.left_out) == 1
     assert "no time was left" in str(found)
     assert clock[0] <= 120 + 50
-    monkeypatch.setattr(workers, "_attempt", real)
+    monkeypatch.setattr(workers, "attempt", real)
     clock[0] = 0.0
     assert not pc.compare(images, results=tmp_path, **four).left_out  # the same call goes on and has all of them
 
 
 def test_a_method_that_fails_is_left_out_and_named(images: Path, short: dict, monkeypatch):
-    real = workers._attempt
+    real = workers.attempt
 
     def broken(spec, *rest):
         if spec.method == "lora":
             return {"ok": False, "storage": False, "error": "Traceback ...\nMemoryError: too large"}
         return real(spec, *rest)
 
-    monkeypatch.setattr(workers, "_attempt", broken)
+    monkeypatch.setattr(workers, "attempt", broken)
     found = pc.compare(images, **short)
     assert set(found.table["method"]) == {"linear", "bitfit"}
     assert found.left_out == {"lora": "a run failed: MemoryError: too large"}
@@ -359,7 +359,7 @@ def test_names_under_which_workers_find_the_task(tmp_path: Path, monkeypatch):
     there = tmp_path.resolve()
     assert _task_name("pictures") == _task_name("folder:pictures") == f"folder:{there / 'pictures'}"
     assert _task_name("vtab:x/cifar") == f"vtab:{there / 'x' / 'cifar'}"
-    assert _task_name("vtab1k/cifar") == "vtab1k/cifar"
+    assert _task_name("vtab1k/cifar") == "vtab1k/cifar" and _task_name("real/cifar100@500") == "real/cifar100@500"
     assert _task_name("digits") == "digits" and _task_name("orientation@5000") == "orientation@5000"
     with pytest.raises(UserError, match="no folder is named"):
         _task_name(" ")
