@@ -73,7 +73,8 @@ Markdown(
 # says how many, and the test images stay those of the thousand.
 
 # %%
-small, large = (load_many(f"{next(iter(tasks))}@{n}") for n in (100, 200))
+drawn = next(iter(tasks)) if results.embedded else "textures"
+small, large = (load_many(f"{drawn}@{n}") for n in (100, 200))
 shared = set(small.split("train1000")[2]) <= set(large.split("train1000")[2]) | set(large.split("val200")[2])
 same_test = small.split("test")[2] == large.split("test")[2]
 Markdown(

@@ -66,7 +66,7 @@ COMMON: dict[str, Any] = {
 
 def gpu() -> Profile:
     """ViT-B/16 on VTAB-1K, many-shot sets and shifts of ImageNet, with a reduced, equal grid."""
-    few = ("linear", "full", "lora")
+    few, closer = ("linear", "full", "lora"), ("full", "bitfit", "lora")
     return Profile(
         "gpu",
         "ViT-B/16 and CLIP on VTAB-1K, many-shot sets and ImageNet's shifts, reduced grid (about a day on a fast GPU)",
@@ -75,14 +75,16 @@ def gpu() -> Profile:
         methods=GPU_METHODS,
         parts=(
             Part("tuned"),
-            Part("full_low_lr", tasks=ONE_OF_EACH),
-            Part("drop_path", ("bitfit", "lora"), ONE_OF_EACH),
+            *(Part(name, closer, ONE_OF_EACH) for name in ("default", "trials", "best_on_test")),
+            *(Part(name, tasks=ONE_OF_EACH) for name in ("full_low_lr", "bitfit")),
+            Part("drop_path", closer[1:], ONE_OF_EACH),
             Part("many_shot", few, (*TWINS, *MANY)),
             Part("mechanism", few, TWINS),
             Part("robustness", few, IMAGENET, tune=CLIP_TUNE, final=CLIP_FINAL),
             Part("second_backbone", ("linear", "full", "bitfit", "lora"), ONE_OF_EACH, backbone=SECOND),
         ),
         sizes=(8, 64),
+        shipped="gpu",
         robust=Robustness(CLIP, lrs=CLIP_LRS[:2], full_lrs=CLIP_FULL_LRS[:2]),
         **COMMON,
     )
@@ -113,6 +115,7 @@ def full() -> Profile:
             Part("second_backbone", tasks=VTAB, backbone=SECOND),
         ),
         sizes=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+        shipped="full",
         robust=Robustness(CLIP, lrs=CLIP_LRS, full_lrs=CLIP_FULL_LRS),
         published_seeds=SEEDS_OF_THE_CODE,
         **COMMON,
