@@ -65,11 +65,11 @@ def content(cell: Any) -> tuple[str, str, list[str]]:
     return cell.cell_type, cell.source, sorted(cell.metadata.get("tags", []))
 
 
-def digest_files(folder: Path) -> str:
-    """A digest of the names and the contents of all files below ``folder``."""
+def digest_files(*folders: Path) -> str:
+    """A digest of the names and the contents of the files in these folders, those of sub-folders left out."""
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    for path in (path for folder in folders for path in sorted(folder.iterdir()) if path.is_file()):
+        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
 
 

@@ -160,19 +160,16 @@ def records_on_photographs() -> str:
     """The same of the profile "real", with the images and weights that were used, which are not shipped."""
     results = open_real()
     records = results.records
-    found: dict[str, tuple[str, dict[str, Any], int]] = {}
+    found: dict[str, tuple[dict[str, Any], int]] = {}
     for digest in records.digests():
         record = records.get(digest)
-        if record["predictions"]:
-            spec = record["spec"]
-            found.setdefault(short(spec["task"]), (digest, spec, record["classes"]))
+        found.setdefault(short(record["spec"]["task"]), (record["spec"], record["classes"]))
     lines = []
-    for name, about in PHOTOGRAPHS.items():
-        digest, spec, classes = found[name]
-        count = len(records.predictions(digest)[1])
+    for name, (spec, classes) in found.items():
+        about = PHOTOGRAPHS[name]
         lines.append(
-            f"- **{escaped(name)}**: {about}; {classes} classes, {count:,} test images used, at {spec['image_size']} "
-            f"pixels; digest `{spec['task_digest']}`"
+            f"- **{escaped(name)}**: {about}; {classes} classes, at {spec['image_size']} pixels; "
+            f"digest `{spec['task_digest']}`"
         )
     lines.append(f"- **{results.profile.backbone}**: {WEIGHTS}; digest `{spec['weights']}`")
     return "\n".join([_records(results), "", "What they were run on:", "", *lines])
