@@ -23,9 +23,11 @@ import os
 import re
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ from petl_core.paths import DATA, RESULTS
 ROOT = DATA.parent
 FOLDER = ROOT / "notebooks"
 PARAMETERS = ("PROFILE", "RESULTS", "RUNS")
+STUCK, IDLE = 300.0, 1.0  # seconds after which a kernel that used less processor time than that is taken to be stuck
 ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 
 
@@ -179,11 +182,59 @@ def _quiet_environment() -> None:
 def _timed(work: Callable[..., Any], source: Path, *args: Any) -> tuple[str, float, str]:
     _quiet_environment()
     start = time.perf_counter()
-    try:
-        work(source, *args)
-    except (RuntimeError, ValueError, OSError) as error:
-        return source.stem, time.perf_counter() - start, str(error)
+    for attempt in ("first", "second"):
+        with _watched(STUCK) as stuck:
+            try:
+                work(source, *args)
+            except (RuntimeError, ValueError, OSError) as error:
+                if stuck.is_set() and attempt == "first":
+                    print(f"{source.stem}: its kernel did nothing for {STUCK:.0f} s; once more", flush=True)
+                    continue
+                return source.stem, time.perf_counter() - start, str(error)
+        break
     return source.stem, time.perf_counter() - start, ""
+
+
+@contextmanager
+def _watched(seconds: float) -> Iterator[threading.Event]:
+    """Inside, kill the processes that this one started once they have used no processor for so long, and set the event.
+
+    On a busy machine a kernel's answer is lost about once in a hundred notebooks, and then client and kernel wait for
+    each other for ever.
+    """
+    import psutil  # comes with ipykernel
+
+    stuck, over = threading.Event(), threading.Event()
+
+    def used(processes: list[Any]) -> float:
+        total = 0.0
+        for process in processes:
+            with suppress(psutil.Error):
+                total += sum(process.cpu_times()[:2])
+        return total
+
+    def watch() -> None:
+        me = psutil.Process()
+        last, since = 0.0, time.monotonic()
+        while not over.wait(min(5.0, seconds / 4)):
+            children = me.children(recursive=True)
+            now = used(children)
+            if not children or abs(now - last) > IDLE:
+                last, since = now, time.monotonic()
+            elif time.monotonic() - since > seconds:
+                stuck.set()
+                for process in children:
+                    with suppress(psutil.Error):
+                        process.kill()
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield stuck
+    finally:
+        over.set()
+        thread.join()
 
 
 def _all(work: Callable[..., Any], jobs: list[tuple[Any, ...]], workers: int) -> int:

@@ -206,3 +206,21 @@ def test_every_notebook_has_a_source() -> None:
     stems = {path.stem for path in notebooks.FOLDER.glob("*.ipynb")}
     assert stems <= {path.stem for path in notebooks.sources()}
     assert "PETL_PROFILE" not in os.environ
+
+
+def test_a_kernel_that_does_nothing_is_ended_and_the_notebook_run_once_more(source, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(notebooks, "STUCK", 6.0)
+    marker = tmp_path / "been here"
+    wait = f"""import time
+from pathlib import Path
+
+if not Path({str(marker)!r}).exists():
+    Path({str(marker)!r}).touch()
+    time.sleep(600)
+"""
+    source.write_text(SOURCE + "\n# %%\n" + wait, encoding="utf-8")
+    stem, seconds, error = notebooks._timed(notebooks.refresh, source)
+    assert (stem, error) == ("07_small", "") and seconds < 120
+    assert "did nothing for 6 s; once more" in capsys.readouterr().out
+    source.write_text(SOURCE + "\n# %%\nimport time\n\ntime.sleep(600)\n", encoding="utf-8")
+    assert "died" in notebooks._timed(notebooks.refresh, source)[2]  # ended twice
