@@ -165,8 +165,8 @@ def records_on_photographs() -> str:
         record = records.get(digest)
         found.setdefault(short(record["spec"]["task"]), (record["spec"], record["classes"]))
     lines = []
-    for name, (spec, classes) in found.items():
-        about = PHOTOGRAPHS[name]
+    for name, about in PHOTOGRAPHS.items():
+        spec, classes = found[name]
         lines.append(
             f"- **{escaped(name)}**: {about}; {classes} classes, at {spec['image_size']} pixels; "
             f"digest `{spec['task_digest']}`"

@@ -50,7 +50,7 @@ def balance(
             _draw_curve(ax, curves[curves["method"] == method], method)
         _draw_start(ax, start, start_name)
         ax.set(xlabel=axes_text[0], ylabel=axes_text[1])
-        ax.margins(x=0.08)  # the star has its name below it
+        ax.margins(x=0.08, y=0.12)  # the star has its name below it
         ax.grid(color="#e3e6e8", lw=0.7)
         ax.set_axisbelow(True)
         fig.legend(handles=[*_handles(methods), _halfway()], loc="outside lower center", ncols=5)
