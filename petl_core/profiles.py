@@ -194,7 +194,7 @@ def profile(name: str) -> Profile:
         many = tuple(f"{task}@10000" for task in MANY_SHOT_TASKS)
         return Profile(
             name,
-            "all methods on the whole embedded suite; its records are shipped (about two hours on 2 cores)",
+            "all methods on the whole embedded suite; its records are shipped (about two and a half hours on 2 cores)",
             backbone="mini",
             tasks=everything,
             methods=tuple(methods.names()),
