@@ -214,7 +214,7 @@ def profile(name: str) -> Profile:
         tasks = tuple(f"vtab:vtab_processed/{task}" for task in REAL_TASKS)
         return Profile(
             name,
-            "ViT-Ti on six sets of photographs and on PACS at 64 px, below PETL_DATA (about two hours on 2 cores)",
+            "ViT-Ti on six sets of photographs at 64 px and PACS at 128 px, below PETL_DATA (two hours on 2 cores)",
             backbone="vit_tiny_patch16_224",
             tasks=tasks,
             methods=QUICK_METHODS,
