@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from petl_core import backbones, methods, study
 from petl_core.budget import BATCH, Plan, Speed, clock, make_plan, measure, seconds_of
-from petl_core.data import Task, embedded_names
+from petl_core.data import LOADERS, Task, embedded_names
 from petl_core.data.places import as_given_or_below
 from petl_core.errors import UserError
 from petl_core.files import write_atomic
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 # scale and shift, low rank, adapter. Prompts are left out: they lengthen the sequence, so that each step costs more.
 METHODS = ("linear", "bitfit", "ssf", "lora", "adaptformer", "full")
 TRIAL, FINAL = "trial", "compare"  # variants of the records
-PREFIXES = ("folder:", "vtab:", "shift:")  # what follows is a path
-NAMED = ("vtab1k/", "real/", "imagenet/")  # tasks below PETL_DATA
+PATHS = tuple(start for start in LOADERS if start.endswith(":"))  # what follows is a path
+NAMED = tuple(start for start in LOADERS if start.endswith("/"))  # tasks below PETL_DATA
 
 
 def compare(
@@ -356,7 +356,7 @@ def _task_name(images: str | Path) -> str:
     text = str(images)
     if isinstance(images, str) and text.startswith(NAMED):
         return text
-    if isinstance(images, str) and text.startswith(PREFIXES):
+    if isinstance(images, str) and text.startswith(PATHS):
         prefix, _, place = text.partition(":")
         return f"{prefix}:{as_given_or_below(place).resolve()}" if place.strip() else text
     if isinstance(images, str) and text.partition("@")[0] in embedded_names():

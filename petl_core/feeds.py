@@ -89,8 +89,7 @@ def feed(
     if resident:
         images, labels, ids = take(task, split, count)
         return Resident(images.to(device)), labels.to(device), ids
-    index = task.splits[split]
-    index = index if count is None else index[_spaced(len(index), count)]
+    index = rows_of(task, split, count)
     ids = tuple(task.ids[i] for i in index.tolist())
     return Streamed(task.images, index, device), task.labels[index].to(device), ids
 
@@ -115,15 +114,17 @@ def _memory(device: torch.device) -> float:
         return float("inf")
 
 
+def rows_of(task: Task, split: str, count: int | None = None) -> Tensor:
+    """The samples (n,) of a split, or ``count`` of them, evenly spaced, if it has more."""
+    index = task.splits[split]
+    if count is None or count >= len(index):
+        return index
+    return index[torch.linspace(0, len(index) - 1, count).round().long()]
+
+
 def take(task: Task, split: str, count: int | None = None) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     """``count`` evenly spaced images of a split (None: all), uint8 (n, 3, S, S), their labels (n,) and ids."""
-    if count is None or split not in task.splits or count >= len(task.splits[split]):
-        return task.split(split)
-    index = task.splits[split]
-    kept = index[_spaced(len(index), count)]  # before any image is read
-    return task.images[kept], task.labels[kept], tuple(task.ids[i] for i in kept.tolist())
-
-
-def _spaced(total: int, count: int) -> Tensor:
-    """Indices of ``count`` of ``total`` things, evenly spaced; all of them if there are no more."""
-    return torch.arange(total) if count >= total else torch.linspace(0, total - 1, count).round().long()
+    if count is None or split not in task.splits:
+        return task.split(split)  # which says what splits there are
+    index = rows_of(task, split, count)  # before any image is read
+    return task.images[index], task.labels[index], tuple(task.ids[i] for i in index.tolist())

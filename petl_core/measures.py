@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from petl_core.errors import UserError
+from petl_core.feeds import rows_of
 from petl_core.model import Model, interpolate, merge
 from petl_core.train import Recipe, forward, predict, take
 
@@ -78,7 +79,7 @@ def interpolation(model: Model, task: Task, recipe: Recipe, most: int | None = N
     ``alphas``; ``both``: for each split the accuracies (percent) at those alphas, backbone and head interpolated;
     ``head``: the same of ensembles of the heads alone, on the tuned backbone, at ``HALFWAY``.
     """
-    rows = {name: _rows(task, name, most) for name in task.splits if name not in ("train800", "val200", "train1000")}
+    rows = {name: rows_of(task, name, most) for name in task.splits if name not in ("train800", "val200", "train1000")}
 
     def scores(network: Model) -> dict[str, float]:
         found = {}
@@ -97,14 +98,6 @@ def interpolation(model: Model, task: Task, recipe: Recipe, most: int | None = N
             parameter.lerp_(model.initial[f"head.{name}"].to(parameter), 1.0 - HALFWAY)
     both = {name: [point[name] for point in curve] for name in rows}
     return {"alphas": list(ALPHAS), "both": both, "head": scores(head_only)}
-
-
-def _rows(task: Task, split: str, most: int | None) -> Tensor:
-    """The samples of a split, or ``most`` of them, evenly spaced, as ``train.take`` has them."""
-    index = task.splits[split]
-    if most is None or most >= len(index):
-        return index
-    return index[torch.linspace(0, len(index) - 1, most).round().long()]
 
 
 MEASURES: dict[str, Measure] = {"displacement": displacement, "interpolation": interpolation}

@@ -199,8 +199,7 @@ def _timed(work: Callable[..., Any], source: Path, *args: Any) -> tuple[str, flo
 def _watched(seconds: float) -> Iterator[threading.Event]:
     """Inside, kill the processes that this one started once they have used no processor for so long, and set the event.
 
-    On a busy machine a kernel's answer is lost about once in a hundred notebooks, and then client and kernel wait for
-    each other for ever.
+    On a busy machine a kernel's answer is lost now and then, and then client and kernel wait for each other for ever.
     """
     import psutil  # comes with ipykernel
 

@@ -37,6 +37,21 @@ def repository() -> Path:
 
 
 @pytest.fixture(scope="session")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A random ViT of two blocks, 32 px, as a backbone file."""
+    import torch
+
+    from petl_core.backbones import save_backbone
+    from petl_core.vit import ViT, ViTConfig
+
+    path = tmp_path_factory.mktemp("backbone") / "tiny.safetensors"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        save_backbone(ViT(ViTConfig(32, 8, 16, 2, 2), 3), path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
 def petl_data() -> Path:
     """The folder of real images and weights that the variable PETL_DATA names; skips where there is none."""
     folder = os.environ.get("PETL_DATA", "")

@@ -4,23 +4,11 @@ import re
 import shlex
 
 import pytest
-import torch
 
 from petl_core import cli, methods
 from petl_core.adapters import load_adapter
-from petl_core.backbones import save_backbone
 from petl_core.data import embedded_names
 from petl_core.records import Records
-from petl_core.vit import ViT, ViTConfig
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory) -> str:
-    """A random ViT of two blocks as a backbone file."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("backbone") / "tiny.safetensors"
-    save_backbone(ViT(ViTConfig(32, 8, 16, 2, 2), 3), path)
-    return str(path)
 
 
 def call(capsys, *arguments: str) -> tuple[int, str, str]:

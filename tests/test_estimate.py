@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from petl_core import cli, estimate, methods, study
-from petl_core.backbones import save_backbone
 from petl_core.counts import counts, images
 from petl_core.data import load_task
 from petl_core.data.vtab1k import STANDARD
@@ -18,16 +17,6 @@ from petl_core.profiles_large import BACKBONE, CLIP, IMAGENET, MANY, NOT_PUBLISH
 from petl_core.protocol import absent_allowed
 from petl_core.records import Records, RunSpec
 from petl_core.train import Recipe
-from petl_core.vit import ViT, ViTConfig
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory) -> str:
-    """A random ViT of two blocks as a backbone file."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("backbone") / "tiny.safetensors"
-    save_backbone(ViT(ViTConfig(32, 8, 16, 2, 2), 3), path)
-    return str(path)
 
 
 @pytest.fixture

@@ -15,27 +15,16 @@ import pytest
 import torch
 
 from petl_core import cli, methods, study, workers
-from petl_core.backbones import save_backbone
 from petl_core.errors import UserError
 from petl_core.profiles import Part, profile
 from petl_core.ray_executor import RayExecutor, _Kept, _Worker
 from petl_core.records import Records
-from petl_core.vit import ViT, ViTConfig
 from petl_core.workers import Planned
 
 ROOT = Path(study.__file__).resolve().parent.parent
 STORE = 80 * 2**20  # bytes of each node's object store, about the least that Ray takes
 HERE = {"object_store_memory": STORE, "include_dashboard": False, "num_cpus": 1}
 CONNECT = socket.socket.connect  # before a test may only reach 127.0.0.1: Ray's processes meet at the machine's address
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory) -> str:
-    """A random ViT of two blocks as a backbone file."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("backbone") / "tiny.safetensors"
-    save_backbone(ViT(ViTConfig(32, 8, 16, 2, 2), 3), path)
-    return str(path)
 
 
 @pytest.fixture

@@ -19,6 +19,14 @@ _HOME = {"embedded_names": "embedded", "WORLD": "world"}
 _HOME |= dict.fromkeys(("GROUPS", "SPLITS", "Task", "make_task"), "task")
 
 DEFAULT_SIZE = 224
+LOADERS = {  # how a task's name begins: the module of this package and its function that loads the rest, at a size
+    "folder:": ("folders", "load_folder"),
+    "vtab:": ("folders", "load_vtab"),
+    "vtab1k/": ("folders", "load_vtab1k"),
+    "shift:": ("domains", "load_shift"),
+    "real/": ("many_real", "load_real"),
+    "imagenet/": ("imagenet", "load_imagenet"),
+}
 
 
 def load_task(name: str, *, size: int | None = None) -> Task:
@@ -34,7 +42,6 @@ def load_task(name: str, *, size: int | None = None) -> Task:
     "imagenet/100shot-seed0" (``data.imagenet``). Images of folders are resized to ``size`` pixels (224 unless told).
     Raises UserError where the name, the folder or an image is wrong.
     """
-    from petl_core.data import domains, folders, imagenet, many_real
     from petl_core.data.embedded import find_embedded, load_embedded
     from petl_core.data.many import load_many
     from petl_core.data.suite import SIZE
@@ -44,18 +51,10 @@ def load_task(name: str, *, size: int | None = None) -> Task:
         raise UserError(f"a task name is a string such as 'digits' or 'folder:my_images', not {name!r}")
     if size is not None and (isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 4096):
         raise UserError(f"size is {size!r}; it must be a whole number of pixels from 1 to 4096")
-    if name.startswith("folder:"):
-        return folders.load_folder(name.removeprefix("folder:"), size or DEFAULT_SIZE)
-    if name.startswith("vtab:"):
-        return folders.load_vtab(name.removeprefix("vtab:"), size or DEFAULT_SIZE)
-    if name.startswith("vtab1k/"):
-        return folders.load_vtab1k(name.removeprefix("vtab1k/"), size or DEFAULT_SIZE)
-    if name.startswith("real/"):
-        return many_real.load_real(name.removeprefix("real/"), size or DEFAULT_SIZE)
-    if name.startswith("imagenet/"):
-        return imagenet.load_imagenet(name.removeprefix("imagenet/"), size or DEFAULT_SIZE)
-    if name.startswith("shift:"):
-        return domains.load_shift(name.removeprefix("shift:"), size or DEFAULT_SIZE)
+    for start, (module, function) in LOADERS.items():
+        if name.startswith(start):
+            load = getattr(importlib.import_module(f"{__name__}.{module}"), function)
+            return load(name.removeprefix(start), size or DEFAULT_SIZE)
     base, _, count = name.partition("@")
     if base == WORLD and count:
         raise UserError(f"{name!r}: the rendered world exists with 1,000 training images only; write {WORLD!r}")

@@ -6,7 +6,6 @@ Nothing is cached on disk; a task of 3,000 images is decoded in seconds by a few
 from __future__ import annotations
 
 import difflib
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -268,8 +267,8 @@ def load_vtab(place: str, size: int) -> Task:
 def load_vtab1k(name: str, size: int) -> Task:
     """``name`` under the folder that PETL_DATA names, or under its sub-folder vtab1k/ or vtab_processed/: a pack where
     there is one (see ``vtab_packs``), else a folder in the study's format."""
-    root = os.environ.get("PETL_DATA", "")
-    if not root:
+    root = petl_data()
+    if root is None:
         raise UserError(
             f"vtab1k/{name} is looked for in the folder named by the environment variable PETL_DATA, which is not set. "
             "Make lossless packs of VTAB-1K (python -m petl_core data prepare-vtab --help), or get the processed "
@@ -277,7 +276,7 @@ def load_vtab1k(name: str, size: int) -> Task:
             "huggingface.co/datasets/XiN0919/VTAB-1k have or link to it; one folder a task with "
             f"{', '.join(LISTS.values())}) and unpack it; then set PETL_DATA to the folder that holds {name}/"
         )
-    places = [Path(root, inside, name) for inside in ("", "vtab1k", "vtab_processed")]
+    places = [root / inside / name for inside in ("", "vtab1k", "vtab_processed")]
     packs = [place for place in places if is_pack(place)]
     if packs:
         from petl_core.data.vtab_packs import load_pack

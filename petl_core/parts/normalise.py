@@ -6,17 +6,12 @@ pre-trained with a mean and deviation of 0.5: which of these is used is a choice
 
 from __future__ import annotations
 
-from petl_core.parts.plan import Cells, PartPlan
+from petl_core.parts.plan import Cells, PartPlan, our_trials_of
 from petl_core.profiles import Profile
-from petl_core.protocol import choose, final_specs, trial_specs, trials
-from petl_core.records import Records, RunSpec
+from petl_core.protocol import choose, final_specs
+from petl_core.records import Records
 from petl_core.train import CHOICES
 from petl_core.workers import Planned
-
-
-def normalised_trials(study: Profile, task: str, method: str, normalise: str) -> list[RunSpec]:
-    """The tuning runs of a cell with one normalisation."""
-    return trial_specs(study, task, method, trials(method, study.trials, study.drop_paths), normalise=normalise)
 
 
 def _trials(study: Profile, cells: Cells) -> list[Planned]:
@@ -24,7 +19,7 @@ def _trials(study: Profile, cells: Cells) -> list[Planned]:
         Planned(spec, f"normalise_{normalise}_trial")
         for cell in cells
         for normalise in CHOICES["normalise"]
-        for spec in normalised_trials(study, *cell, normalise)
+        for spec in our_trials_of(study, *cell, normalise=normalise)
     ]
 
 
@@ -32,7 +27,7 @@ def _finals(study: Profile, cells: Cells, records: Records) -> list[Planned]:
     plan = []
     for cell in cells:
         for normalise in CHOICES["normalise"]:
-            chosen = choose(normalised_trials(study, *cell, normalise), records)
+            chosen = choose(our_trials_of(study, *cell, normalise=normalise), records)
             if chosen is not None:
                 plan += [Planned(spec, f"normalise_{normalise}") for spec in final_specs(study, chosen)]
     return plan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from petl_core.profiles import Profile
 from petl_core.protocol import choose, trial_specs, trials
@@ -13,10 +14,10 @@ from petl_core.workers import Planned
 Cells = list[tuple[str, str]]  # (task, method)
 
 
-def our_trials_of(study: Profile, task: str, method: str) -> list[RunSpec]:
-    """The tuning runs of one method on one task by our protocol."""
+def our_trials_of(study: Profile, task: str, method: str, **recipe: Any) -> list[RunSpec]:
+    """The tuning runs of one method on one task by our protocol; ``recipe`` replaces fields of their recipe."""
     points = trials(method, study.trials, study.drop_paths, study.lrs_of(method), published=study.published_sizes)
-    return trial_specs(study, task, method, points)
+    return trial_specs(study, task, method, points, **recipe)
 
 
 def our_trials(study: Profile, cells: Cells) -> list[Planned]:

@@ -46,8 +46,7 @@ def studies_beside(studies: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def _quantities(runs: pd.DataFrame) -> dict[str, str]:
-    table = by_group(runs)
-    overall = table[table["group"] == MEAN].set_index("method")["mean"]
+    overall = _overall(runs)
     peft = select.peft(overall.index)
     near = sum(overall[peft].max() - overall[m] <= CLOSE for m in peft)
     part = variance.components(runs[runs["method"].isin(peft)])
@@ -66,6 +65,12 @@ def _quantities(runs: pd.DataFrame) -> dict[str, str]:
     }
 
 
+def _overall(runs: pd.DataFrame) -> pd.Series:
+    """The mean of groups of each method."""
+    table = by_group(runs)
+    return table[table["group"] == MEAN].set_index("method")["mean"]
+
+
 def ahead(runs: pd.DataFrame, baseline: str) -> Interval:
     """The mean of the PEFT methods minus a baseline, points, with an interval over tasks."""
     matrix = scores(runs)
@@ -75,9 +80,5 @@ def ahead(runs: pd.DataFrame, baseline: str) -> Interval:
 
 def order_agreement(studies: Sequence[pd.DataFrame]) -> float:
     """Spearman's correlation of the mean accuracies (of groups) of the PEFT methods in two studies."""
-    means = []
-    for runs in studies:
-        table = by_group(runs)
-        means.append(table[table["group"] == MEAN].set_index("method")["mean"])
-    both = pd.concat(means, axis=1).dropna()
+    both = pd.concat([_overall(runs) for runs in studies], axis=1).dropna()
     return float(both.loc[select.peft(both.index)].corr(method="spearman").iloc[0, 1])
