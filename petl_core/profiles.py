@@ -29,8 +29,6 @@ MORE_SEEDS = (0, 1, 2, 3, 4)  # in the part "more_seeds"
 SIZES = (1, 8, 32, 128)  # ranks and bottlenecks of the sweep in the part "many_shot"
 SWEPT = ("lora", "houlsby_adapter", "fact_tk")
 MANY_SHOT_TASKS = ("orientation", "textures")  # features must move; features are good already
-MANY_SHOT_EPOCHS = ((200, 20), (2000, 6), (20_000, 2))  # up to so many images, so many epochs
-MANY_SHOT_LOW_LR = 1e-3  # tried beside each method's own rates
 HELD_BACK = {"l2_sp": (3.0, 30.0), "layer_decay": (0.8, 0.5)}  # strengths tried in the part "mechanism"
 ROBUST_BACKBONE, ROBUST_TASKS = "mini_clip", ("world",)
 REAL_TASKS = ("caltech101", "cifar10", "eurosat", "pneumoniamnist", "coil20_azimuth", "sign_digits")  # two a group
@@ -77,6 +75,22 @@ class Robustness:
         return self.full_lrs if method == "full" else self.lrs
 
 
+@dataclass(frozen=True)
+class Amount:
+    """How the part "many_shot" trains with up to ``most`` images: the epochs, and the learning rates, a trial each."""
+
+    most: int
+    epochs: int
+    lrs: tuple[float, ...] = (1e-2, 3e-3, 3e-2, 1e-3)
+    full_lrs: tuple[float, ...] = (1e-3, 3e-4, 1e-4, 1e-5)  # of full fine-tuning
+
+    def rates(self, method: str) -> tuple[float, ...]:
+        """The learning rates of a method."""
+        return self.full_lrs if method == "full" else self.lrs
+
+
+# A trial with 10,000 images is long, so there are three, without the rates that no method chose when there were four.
+AMOUNTS = (Amount(200, 20), Amount(2000, 6), Amount(20_000, 2, (1e-2, 3e-3, 3e-2), (1e-3, 3e-4, 1e-5)))
 ONE_RATE = Robustness(lrs=(1e-2,), full_lrs=(1e-3,))
 
 
@@ -111,8 +125,7 @@ class Profile:
     lrs: Mapping[str, tuple[float, ...]] | None = None
     published_sizes: bool = False
     published_seeds: tuple[int, ...] = (PUBLISHED_SEED,)
-    many_epochs: tuple[tuple[int, int], ...] = MANY_SHOT_EPOCHS
-    many_low_lr: float = MANY_SHOT_LOW_LR
+    amounts: tuple[Amount, ...] = AMOUNTS
 
     def lrs_of(self, method: str) -> tuple[float, ...]:
         """The learning rates to tune a method over, in the order of trial."""
@@ -194,7 +207,7 @@ def profile(name: str) -> Profile:
         many = tuple(f"{task}@10000" for task in MANY_SHOT_TASKS)
         return Profile(
             name,
-            "all methods on the whole embedded suite; its records are shipped (about two and a half hours on 2 cores)",
+            "all methods on the whole embedded suite; its records are shipped (2 to 2.5 hours on 2 cores)",
             backbone="mini",
             tasks=everything,
             methods=tuple(methods.names()),

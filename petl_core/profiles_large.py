@@ -17,7 +17,7 @@ from typing import Any
 
 from petl_core import methods
 from petl_core.data.vtab1k import STANDARD
-from petl_core.profiles import Part, Profile, Robustness
+from petl_core.profiles import Amount, Part, Profile, Robustness
 from petl_core.train import Recipe
 
 BACKBONE = "vit_base_patch16_224.orig_in21k"  # ImageNet-21k as in the ViT paper, not AugReg's later weights
@@ -47,7 +47,8 @@ LRS = {
     "others": (1e-3, 1e-2, 3e-3),  # the two published ones first; the first won 173 of 304 published searches
 }
 CLIP_LRS, CLIP_FULL_LRS = (3e-4, 3e-5, 1e-3), (3e-5, 1e-5, 1e-4)  # 3e-5 is the published one; gpu has the first two
-EPOCHS = ((1000, 100), (20_000, 20), (100_000, 40))  # up to so many images, so many epochs
+MANY_LRS = (*LRS["others"], 5e-4), LRS["full"]  # with the study's lower rate there
+AMOUNTS = (Amount(1000, 100, *MANY_LRS), Amount(20_000, 20, *MANY_LRS), Amount(100_000, 40, *MANY_LRS))
 SEEDS_OF_THE_CODE = (42, 210, 420)  # the released code runs the first and names the others in a comment
 GPU_METHODS = ("linear", "full", "bitfit", "ssf", "lora", "adaptformer", "convpass", "repadapter", "vpt_deep")
 NOT_PUBLISHED = ("selective", "vqt")  # no results of these were released
@@ -59,8 +60,7 @@ COMMON: dict[str, Any] = {
     "device": "cuda",
     "lrs": LRS,
     "published_sizes": True,
-    "many_epochs": EPOCHS,
-    "many_low_lr": 5e-4,  # the study's lower rate there
+    "amounts": AMOUNTS,
 }
 
 

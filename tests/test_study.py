@@ -232,6 +232,15 @@ def test_the_sweep_over_sizes_and_amounts(records):
     assert epochs == {"orientation@100": 20, "orientation": 6}
 
 
+def test_all_methods_have_as_many_trials_with_an_amount_of_images():
+    for name in ("laptop", "gpu", "full"):
+        for amount in profile(name).amounts:
+            most = min(profile(name).trials, len(amount.lrs))
+            assert most >= 3
+            assert len(amount.full_lrs) >= most
+            assert min(amount.full_lrs[:most]) == 1e-5
+
+
 def test_a_trial_with_many_images_is_as_long_as_the_final_run():
     chosen = tiny(trials=2, max_train=None)
     for task, epochs in (("orientation@100", 20), ("orientation", chosen.tune.epochs), ("orientation@10000", 2)):

@@ -1,9 +1,8 @@
 """The part of chapter 06: methods at fixed sizes, from a hundred to ten thousand training images.
 
 The tasks of this part are named with their number of images ("orientation@10000"; without one, the suite's thousand).
-Each cell is tuned as everywhere, with equal trials, but over learning rates alone, because the size is what is swept,
-and down to a lower one than in the suite, because large sizes and long runs want it. Larger sets are trained for fewer
-epochs and more steps (``budget``).
+Each cell is tuned as everywhere, with as many trials as the others with as many images, but over learning rates alone,
+because the size is what is swept. Larger sets are trained for fewer epochs and more steps (``profiles.Amount``).
 """
 
 from __future__ import annotations
@@ -14,10 +13,15 @@ from typing import Any
 from petl_core import methods
 from petl_core.data.many import parts_of_name
 from petl_core.parts.plan import Cells, PartPlan
-from petl_core.profiles import Profile
+from petl_core.profiles import Amount, Profile
 from petl_core.protocol import choose, final_specs, trial_specs, trials
 from petl_core.records import Records, RunSpec
 from petl_core.workers import Planned
+
+
+def amount(study: Profile, task: str) -> Amount:
+    """How the profile trains with as many images as the task has."""
+    return next(amount for amount in study.amounts if parts_of_name(task)[1] <= amount.most)
 
 
 def budget(study: Profile, task: str) -> Profile:
@@ -26,7 +30,7 @@ def budget(study: Profile, task: str) -> Profile:
     good for a few hundred steps can be too high for a few thousand."""
     if study.max_train is not None:
         return study
-    epochs = next(epochs for most, epochs in study.many_epochs if parts_of_name(task)[1] <= most)
+    epochs = amount(study, task).epochs
     tune = study.tune if parts_of_name(task)[1] == 1000 else dataclasses.replace(study.tune, epochs=epochs)
     return dataclasses.replace(study, tune=tune, final=dataclasses.replace(study.final, epochs=epochs))
 
@@ -39,10 +43,9 @@ def sizes_of(study: Profile, method: str) -> list[dict[str, Any]]:
 
 def sweep_trials(study: Profile, task: str, method: str, fixed: dict[str, Any]) -> list[RunSpec]:
     """The tuning runs of one cell of the sweep."""
-    study = budget(study, task)
-    rates = dict.fromkeys((*study.lrs_of(method), study.many_low_lr))
-    points = trials(method, study.trials, study.drop_paths[:1], rates, fixed)
-    return trial_specs(study, task, method, points)
+    rates = amount(study, task).rates(method)
+    points = trials(method, min(study.trials, len(rates)), study.drop_paths[:1], rates, fixed)
+    return trial_specs(budget(study, task), task, method, points)
 
 
 def _trials(study: Profile, cells: Cells) -> list[Planned]:
