@@ -328,7 +328,7 @@ print("equal seeds: equal logits; another seed: largest difference", float(np.ab
 shown_methods = [m for m in ("linear", "full", "lora", "bitfit") if m in plan.methods]
 trial_rows = []
 for method in shown_methods:
-    for number, point in enumerate(study.trials(method, plan.trials, plan.drop_paths), start=1):
+    for number, point in enumerate(study.trials_of(plan, method), start=1):
         hyper = ", ".join(f"{k} {v}" for k, v in point.hyper.items()) or "–"
         trial_rows.append(
             {"method": method, "trial": number, "learning rate": point.lr, "drop path": point.drop_path, "sizes": hyper}

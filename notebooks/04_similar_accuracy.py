@@ -299,14 +299,14 @@ show(
 # The study says that leaving drop path out hurts when data are few. The tuned setting, with drop path switched and nothing else:
 
 # %%
-without, with_ = (f"drop_path_{rate:g}" for rate in (plan.drop_paths[0], plan.drop_paths[-1]))
+without, with_ = (f"drop_path_{rate:g}" for rate in (min(plan.drop_paths), max(plan.drop_paths)))
 drop = tuning.paired(every, with_, without)
 dd, fit = tuning.mean_difference(drop), tuning.mean_difference(tuning.paired(every, with_, without, "train_accuracy"))
 show(
     figures.paired_differences(
         drop,
         tuning.by_method(drop),
-        f"Drop path {plan.drop_paths[-1]:g}: {points(dd.mean)} on average",
+        f"Drop path {max(plan.drop_paths):g}: {points(dd.mean)} on average",
         "with minus without drop path (points)",
     ),
     "For each method the effect of drop path on every task and its mean with an interval.",

@@ -59,11 +59,12 @@ results.note()
 found = sweep.runs(results.table)
 cells = sweep.cells(found)
 tasks = {task: f"{task} ({group})" for task, group in zip(found["task"], found["group"], strict=True)}
-amounts = sorted(set(found["images"]))
-most = amounts[-1]
+parts = sweep.by_amount(found)
+amounts, most = list(parts), list(parts)[-1]
+top = parts[most]
 Markdown(
     f"This chapter reads {len(found)} final runs: {len(cells)} cells of task, number of images, method and size, with {cells['n'].min()} seeds each, on "
-    f"{' and '.join(tasks)}, with {', '.join(f'{n:,}' for n in amounts)} training images."
+    f"{' and '.join(tasks)}, with {', '.join(amounts)} training images."
 )
 
 # %% [markdown]
@@ -98,17 +99,17 @@ table(ends.reset_index(), "{:.1f}", "Test accuracy (%), mean over seeds")
 # method and size gets as many trials as the others with as many images. With more images fewer epochs are enough:
 
 # %%
-budgets = [many_shot.budget(plan, f"{next(iter(tasks))}@{n}" if n != 1000 else next(iter(tasks))) for n in amounts]
 tried = results.table[results.table["variant"] == "many_shot_trial"]
 tried = tried.assign(images=[parts_of_name(task)[1] for task in tried["task"]])
 steps = pd.DataFrame({"trial": tried.groupby("images")["steps"].max(), "final": found.groupby("images")["steps"].max()})
+budgets = [many_shot.budget(plan, f"{next(iter(tasks))}@{n}" if n != 1000 else next(iter(tasks))) for n in steps.index]
 length = 100 * steps["trial"] / steps["final"]
 per_cell = tried.groupby(["images", "task", "method", "hyper"]).size().groupby("images").unique()
 table(
     pd.DataFrame(
         {
-            "training images": amounts,
-            "trials for a cell": [", ".join(map(str, sorted(per_cell[n]))) for n in amounts],
+            "training images": steps.index,
+            "trials for a cell": [", ".join(map(str, sorted(per_cell[n]))) for n in steps.index],
             "epochs of a trial": [b.tune.epochs for b in budgets],
             "epochs of a final run": [b.final.epochs for b in budgets],
             "steps of a trial": steps["trial"].to_numpy(),
@@ -122,20 +123,18 @@ knobs = {"lr": "learning rates", "drop_path": "drop path"}
 varied = [text for key, text in knobs.items() if tried.groupby(["task", "method", "hyper"])[key].nunique().max() > 1]
 Markdown(
     f"The trials of a cell go over {' and '.join(varied) or 'nothing'}. A trial learns from fewer images than the final run, because some are kept to "
-    f"choose by, and may be shorter: it has {length.min():.0f} to {length.max():.0f} % of the steps, {length[most]:.0f} % with {most:,} images."
+    f"choose by, and may be shorter: it has {length.min():.0f} to {length.max():.0f} % of the steps, {length[max(top['images'])]:.0f} % with {max(top['images']):,} images."
 )
 
 # %%
-rates = (
-    found[found["images"] == most].groupby("method")["lr"].agg(lambda s: ", ".join(f"{x:g}" for x in sorted(set(s))))
-)
+rates = top.groupby("method")["lr"].agg(lambda s: ", ".join(f"{x:g}" for x in sorted(set(s))))
 of_full = sorted(set(tried.loc[tried["method"] == "full", "lr"]))
-picked = found.loc[(found["images"] == most) & (found["method"] == "full"), "lr"]
+picked = top.loc[top["method"] == "full", "lr"]
 edge = {of_full[0]: "the smallest", of_full[-1]: "the largest"}.get(picked.min(), "inside")
-display(table(rates.rename("chosen rates").reset_index(), caption=f"Learning rates chosen with {most:,} images"))
+display(table(rates.rename("chosen rates").reset_index(), caption=f"Learning rates chosen with {most} images"))
 Markdown(
     f"Full fine-tuning was tried from {of_full[-1]:g} down to {of_full[0]:g}. In [the study](https://arxiv.org/abs/2409.16434) it had 5e-4 and 1e-3 only; here the "
-    f"smallest rate chosen for it with {most:,} images is {picked.min():g}, {edge} of its grid."
+    f"smallest rate chosen for it with {most} images is {picked.min():g}, {edge} of its grid."
 )
 
 # %% [markdown]
@@ -149,7 +148,7 @@ Code(inspect.getsource(many_shot.sweep_trials), language="python")
 
 # %% tags=["signature"]
 picks = sweep.chosen(found)
-gaps = {n: sweep.gap(found, n) for n in amounts}
+gaps = {n: sweep.gap(part) for n, part in parts.items()}
 ahead = direction(
     gaps[most].low,
     gaps[most].high,
@@ -159,9 +158,9 @@ ahead = direction(
 )
 few = f"methods that train at most {sweep.SMALL:g} %"
 message = {
-    "small methods are ahead of": f"With {most:,} images, {few} are ahead of full fine-tuning",
-    "full fine-tuning is ahead of": f"With {most:,} images, full fine-tuning is {-gaps[most].mean:.1f} points ahead of {few}",
-    "no clear difference to": f"With {most:,} images, full fine-tuning and {few} are not clearly apart",
+    "small methods are ahead of": f"With {most} images, {few} are ahead of full fine-tuning",
+    "full fine-tuning is ahead of": f"With {most} images, full fine-tuning is {-gaps[most].mean:.1f} points ahead of {few}",
+    "no clear difference to": f"With {most} images, full fine-tuning and {few} are not clearly apart",
 }[ahead]
 show(
     sweep_figures.size_curves(cells, message, tasks),
@@ -180,7 +179,7 @@ display(
 )
 Markdown(
     "Chosen small method minus full fine-tuning, mean of the tasks, with intervals over seeds: "
-    + "; ".join(f"{n:,} images: **{points(g.mean, g.low, g.high)}**" for n, g in gaps.items())
+    + "; ".join(f"{n} images: **{points(g.mean, g.low, g.high)}**" for n, g in gaps.items())
     + "."
 )
 
@@ -189,11 +188,11 @@ Markdown(
 # (a stratified bootstrap; [Agarwal et al., 2021](https://arxiv.org/abs/2108.13264)). With three seeds it is too narrow, so the truth lies between both.
 
 # %%
-both = {n: sweep.against_full(found[found["images"] == n], picks[picks["images"] == n]) for n in amounts}
+both = {n: sweep.against_full(part, picks) for n, part in parts.items()}
 kinds = {"t interval over seeds": sweep.over_seeds, "stratified bootstrap": sweep.over_tasks_and_seeds}
 table(
     pd.DataFrame(
-        [(f"{n:,}", *(str(kind(part)) for kind in kinds.values())) for n, part in both.items()],
+        [(n, *(str(kind(part)) for kind in kinds.values())) for n, part in both.items()],
         columns=["images", *kinds],
     ),
     caption="Chosen small method minus full fine-tuning (points), mean of the tasks",
@@ -210,7 +209,7 @@ first, last = gaps[amounts[0]], gaps[most]
 show(
     sweep_figures.gap_by_images(
         lines,
-        f"Chosen small methods are {first.mean:+.1f} points from full fine-tuning with {amounts[0]:,} images, {last.mean:+.1f} with {most:,}",
+        f"Chosen small methods are {first.mean:+.1f} points from full fine-tuning with {amounts[0]} images, {last.mean:+.1f} with {most}",
         tasks,
     ),
     "Difference between small methods and full fine-tuning against the number of training images, a line for each task and way to choose.",
@@ -233,7 +232,10 @@ display(
     if len(collapsed)
     else Markdown("None at this profile.")
 )
-hit, could = collapsed[collapsed["percent"] <= sweep.SMALL], int((cells["images"] > amounts[0]).sum())
+hit, could = (
+    collapsed[collapsed["percent"] <= sweep.SMALL],
+    int((cells["images"] > cells.groupby("task")["images"].transform("min")).sum()),
+)
 lesson = (
     f"Their trials had {length[collapsed['images']].min():.0f} % of the steps of the final run, or more: a rate belongs to a length of training, so tune at the length "
     "at which you train. What it means for the verdict is looked at below."
@@ -251,7 +253,7 @@ Markdown(
 
 # %%
 whole_cells = sweep.without(found, collapsed)
-slopes = [sweep.slope(whole_cells, n).assign(images=n) for n in amounts]
+slopes = [sweep.slope(part).assign(images=n) for n, part in sweep.by_amount(whole_cells).items()]
 slopes = pd.concat([part for part in slopes if len(part)], ignore_index=True) if any(map(len, slopes)) else None
 if slopes is not None:
     display(
@@ -261,11 +263,9 @@ if slopes is not None:
             "Points for a tenfold size",
         )
     )
-    means = slopes.groupby("images")["slope"].mean()
+    means = slopes.groupby("images", sort=False)["slope"].mean()
     text = (
-        "Mean over methods and tasks: "
-        + ", ".join(f"{value:+.1f} with {n:,} images" for n, value in means.items())
-        + "."
+        "Mean over methods and tasks: " + ", ".join(f"{value:+.1f} with {n} images" for n, value in means.items()) + "."
     )
 else:
     text = f"The profile {plan.name} has one size only; the profile laptop has more."
@@ -278,13 +278,13 @@ Markdown(text)
 # has to lose, and to lose more with more images. If it did not, the check would be worth nothing.
 
 # %%
-control = {n: sweep.gap(found, n, methods=["linear"]) for n in amounts}
+control = {n: sweep.gap(part, methods=["linear"]) for n, part in parts.items()}
 fails = control[most].high < 0
 Markdown(
     "**The claim fails for linear probing, as it must.** " * fails
     + "**The control does not behave: linear probing is not clearly behind.** " * (not fails)
     + "Linear minus full: "
-    + "; ".join(f"{n:,} images {points(g.mean, g.low, g.high)}" for n, g in control.items())
+    + "; ".join(f"{n} images {points(g.mean, g.low, g.high)}" for n, g in control.items())
     + "."
 )
 
@@ -295,10 +295,10 @@ Markdown(
 
 # %%
 optimism = best.set_index(["task", "images"])["mean"] - picks.set_index(["task", "images"])["mean"]
-at_best = sweep.best_on_test(found, most)
+at_best = sweep.best_on_test(top)
 Markdown(
     f"Best of {small_cells.groupby(['task', 'images']).size().max()} small cells on test minus the one that validation chooses: {optimism.mean():+.1f} points on average, at most {optimism.max():+.1f} "
-    f"({optimism.idxmax()[0]} with {optimism.idxmax()[1]:,} images); exercise 2 says how much of that luck alone would give. So the verdict is looked at both ways: with {most:,} images the cells that "
+    f"({optimism.idxmax()[0]} with {optimism.idxmax()[1]:,} images); exercise 2 says how much of that luck alone would give. So the verdict is looked at both ways: with {most} images the cells that "
     f"are *best on the test images* are {points(at_best.mean, at_best.low, at_best.high)} from full fine-tuning."
 )
 
@@ -386,7 +386,8 @@ answer_3 = None  # per cent
 
 # %%
 def smallest_share(frame: pd.DataFrame) -> float:
-    part = frame[(frame["task"] == next(iter(tasks))) & (frame["images"] == most)]
+    part = frame[frame["task"] == next(iter(tasks))]
+    part = part[part["images"] == part["images"].max()]
     level = part.loc[part["method"] == "full", "mean"].iloc[0] - 1
     near = part[~part["method"].isin(["full", "linear"]) & (part["mean"] >= level)]
     return float(near["percent"].min()) if len(near) else float("inf")
@@ -429,9 +430,9 @@ wide = slopes is not None
 Markdown(
     f"""## Summary in five lines
 
-1. With {most:,} images, the small method that validation chooses is {points(last.mean, last.low, last.high)} from full fine-tuning.
-2. With {amounts[0]:,} images it is {points(first.mean, first.low, first.high)}.
+1. With {most} images, the small method that validation chooses is {points(last.mean, last.low, last.high)} from full fine-tuning.
+2. With {amounts[0]} images it is {points(first.mean, first.low, first.high)}.
 3. Linear probing, put through the same check, is {points(control[most].mean, control[most].low, control[most].high)}: the check can fail.
-4. {"A tenfold size is worth " + ", ".join(f"{v:+.1f} points with {n:,} images" for n, v in means.items()) if wide else "Sizes are compared at the profile laptop"}.
+4. {"A tenfold size is worth " + ", ".join(f"{v:+.1f} points with {n} images" for n, v in means.items()) if wide else "Sizes are compared at the profile laptop"}.
 5. The small cells that are best on the test images are {points(at_best.mean)} from full; {len(collapsed)} of {could} cells get worse with more images. The claim on ours: {verdict.verdict}."""
 )

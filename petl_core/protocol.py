@@ -68,6 +68,11 @@ def trials(
     return [trial for _, trial in points[:k]]
 
 
+def trials_of(study: Profile, method: str) -> list[Trial]:
+    """What the profile tries of a method."""
+    return trials(method, study.trials, study.drop_paths, study.lrs_of(method), published=study.published_sizes)
+
+
 def _default_first(default: Any, values: Iterable[Any]) -> list[Any]:
     return [default, *(value for value in values if value != default)]
 

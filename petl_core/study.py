@@ -15,12 +15,12 @@ from petl_core.errors import UserError
 from petl_core.parts import PARTS
 from petl_core.parts.plan import Cells, PartPlan
 from petl_core.profiles import Part, Profile, profile
-from petl_core.protocol import Trial, choose, final_specs, published_trials, trial_specs, trials
+from petl_core.protocol import Trial, choose, final_specs, published_trials, trial_specs, trials, trials_of
 from petl_core.records import Records, unpack
 from petl_core.workers import Executor, Outcome, Planned, Runner
 
 __all__ = ["PARTS", "Profile", "Trial", "choose", "final_specs", "plan_finals", "plan_trials", "profile"]
-__all__ += ["published_trials", "run_plan", "run_study", "trial_specs", "trials"]
+__all__ += ["published_trials", "run_plan", "run_study", "trial_specs", "trials", "trials_of"]
 
 
 def _cells(study: Profile, part: Part) -> Cells:

@@ -315,7 +315,7 @@ def small():
 def trial_table(plan, value=lambda task, method, number: float(number)) -> pd.DataFrame:
     rows = []
     for task, method in itertools.product(plan.tasks, plan.methods):
-        for number, point in enumerate(study.trials(method, plan.trials, plan.drop_paths), start=1):
+        for number, point in enumerate(study.trials_of(plan, method), start=1):
             row = synthetic(tasks=(task,), methods=(method,), seeds=(0,), stage="trial", variant="trial").iloc[0]
             hyper = json.dumps(registry.get(method, **point.hyper).hyper(), sort_keys=True)
             rows.append(

@@ -66,13 +66,26 @@ def test_the_small_method_is_chosen_on_validation_and_compared_by_seed():
     assert set(sweep.chosen(found, most=10)["size"]) == {8}
     differences = sweep.against_full(found, picks)
     assert len(differences) == 2 * 3 * 3 and set(differences["difference"]) == {-8.0}
-    gap = sweep.gap(found, 1000)
+    parts = sweep.by_amount(found)
+    gap = sweep.gap(parts["1,000"])
     assert (gap.mean, gap.low, gap.high, gap.n) == (-8.0, -8.0, -8.0, 3)
-    assert sweep.gap(found, 100, methods=["linear"]).mean == -20
-    with pytest.raises(UserError, match="no runs with 50 images; there are: "):
-        sweep.gap(found, 50)
+    assert sweep.gap(parts["100"], methods=["linear"]).mean == -20
     with pytest.raises(UserError, match=r"at most 0\.1 %"):
         sweep.chosen(found, most=0.1)
+
+
+def test_the_largest_numbers_of_images_of_the_tasks_are_compared_together():
+    found = sweep.runs(sweep_table(plain))
+    assert {n: set(part["images"]) for n, part in sweep.by_amount(found).items()} == {
+        "100": {100},
+        "1,000": {1000},
+        "10,000": {10_000},
+    }
+    other = found["task"] == "textures"
+    parts = sweep.by_amount(found[~other | (found["images"] == 1000)])
+    assert list(parts) == ["100", "1,000", "1,000 or 10,000"]
+    assert set(parts["1,000"]["task"]) == {"orientation"}
+    assert set(parts["1,000 or 10,000"]["task"]) == {"orientation", "textures"}
 
 
 def test_a_cell_that_wins_on_test_alone_is_not_chosen():
@@ -86,7 +99,7 @@ def test_the_cells_that_are_best_on_test():
     table = sweep_table(plain)
     lucky = (table["method"] == "bitfit") & (table["stage"] == "final")
     table.loc[lucky, "accuracy"] += 30
-    assert sweep.best_on_test(sweep.runs(table), 1000).mean == 20
+    assert sweep.best_on_test(sweep.by_amount(sweep.runs(table))["1,000"]).mean == 20
 
 
 def test_a_cell_that_is_worse_with_more_images_has_collapsed():
@@ -102,7 +115,7 @@ def test_a_cell_that_is_worse_with_more_images_has_collapsed():
 
 
 def test_points_for_a_tenfold_size():
-    slopes = sweep.slope(sweep.runs(sweep_table(plain)), 1000)
+    slopes = sweep.slope(sweep.by_amount(sweep.runs(sweep_table(plain)))["1,000"])
     assert set(slopes["method"]) == {"lora"}
     assert slopes["slope"].tolist() == pytest.approx([6 / np.log10(8)] * 2)
     assert slopes["low"].tolist() == pytest.approx(slopes["high"].tolist())

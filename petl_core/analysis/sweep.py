@@ -118,18 +118,22 @@ def over_tasks_and_seeds(differences: pd.DataFrame) -> Interval:
     return stratified_bootstrap([part.to_numpy() for _, part in differences.groupby("task")["difference"]])
 
 
-def gap(found: pd.DataFrame, images: int, methods: list[str] | None = None, most: float = SMALL) -> Interval:
-    """Chosen small method minus full fine-tuning with that many images, mean of the tasks."""
-    part = found[found["images"] == images]
-    if part.empty:
-        raise UserError(f"there are no runs with {images} images; there are: {sorted(set(found['images']))}")
-    return over_seeds(against_full(part, chosen(part, most, methods)))
+def by_amount(found: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The runs by amount of data, from the fewest images to the most: the last part has each task's largest number of
+    images, the one before its next smaller, and so on. The key says how many: "1,000", or "9,000 or 10,000"."""
+    rank = found.groupby("task")["images"].rank("dense", ascending=False)
+    parts = [found[rank == place] for place in sorted(set(rank), reverse=True)]
+    return {" or ".join(f"{n:,}" for n in sorted(set(part["images"]))): part for part in parts}
 
 
-def best_on_test(found: pd.DataFrame, images: int, most: float = SMALL) -> Interval:
+def gap(found: pd.DataFrame, methods: list[str] | None = None, most: float = SMALL) -> Interval:
+    """Chosen small method minus full fine-tuning in these runs (a part of ``by_amount``), mean of the tasks."""
+    return over_seeds(against_full(found, chosen(found, most, methods)))
+
+
+def best_on_test(found: pd.DataFrame, most: float = SMALL) -> Interval:
     """``gap`` of the cells that are best on the test images: too good, so an upper end of what a choice could give."""
-    part = found[found["images"] == images]
-    return over_seeds(against_full(part, best_cells(small_cells(cells(part), most))))
+    return over_seeds(against_full(found, best_cells(small_cells(cells(found), most))))
 
 
 def collapsed(table: pd.DataFrame, drop: float = 5.0) -> pd.DataFrame:
@@ -147,12 +151,11 @@ def without(found: pd.DataFrame, left_out: pd.DataFrame) -> pd.DataFrame:
     return found[[key not in keys for key in found[CELL].itertuples(index=False, name=None)]].reset_index(drop=True)
 
 
-def most_images(found: pd.DataFrame) -> int:
-    """The largest number of images in the sweep. ``UserError`` if it is not more than ``MANY``."""
+def check_many(found: pd.DataFrame) -> None:
+    """``UserError`` if no run of the sweep has more than ``MANY`` images."""
     most = int(found["images"].max())
     if most <= MANY:
         raise UserError(f"the claim is about more than {MANY:,} images; these runs have at most {most:,}")
-    return most
 
 
 def published_gaps() -> pd.DataFrame:
@@ -171,11 +174,11 @@ def published_gaps() -> pd.DataFrame:
     return table.assign(gap_best=table["best"] - table["full"], gap_chosen=table["chosen"] - table["full"])
 
 
-def slope(found: pd.DataFrame, images: int) -> pd.DataFrame:
-    """For each task and sized method: points of accuracy gained by a tenfold larger size (least squares, by seed)."""
-    part = found[(found["images"] == images) & (found["size"] > 0)]
+def slope(found: pd.DataFrame) -> pd.DataFrame:
+    """For each task and sized method of a part of ``by_amount``: points of accuracy gained by a tenfold larger size
+    (least squares, by seed)."""
     rows = []
-    for (task, method), cell in part.groupby(["task", "method"]):
+    for (task, method), cell in found[found["size"] > 0].groupby(["task", "method"]):
         if cell["size"].nunique() < 2:
             continue
         slopes = [

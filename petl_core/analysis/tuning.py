@@ -28,7 +28,7 @@ def trials(table: pd.DataFrame, profile: Profile) -> pd.DataFrame:
 
     A diverged trial counts at chance. Raises ``UserError`` naming the first trial that has no record.
     """
-    from petl_core import study
+    from petl_core.protocol import trials_of
 
     found = table[(table["variant"] == "trial") & (table["stage"] == "trial")]
     found = found[found["task"].isin(profile.tasks) & found["method"].isin(profile.methods)]
@@ -36,7 +36,7 @@ def trials(table: pd.DataFrame, profile: Profile) -> pd.DataFrame:
         raise UserError("there are no tuning runs (variant 'trial') in the table; run the study's part 'tuned'")
     numbers = {}
     for method in profile.methods:
-        for number, point in enumerate(study.trials(method, profile.trials, profile.drop_paths), start=1):
+        for number, point in enumerate(trials_of(profile, method), start=1):
             hyper = json.dumps(registry.get(method, **point.hyper).hyper(), sort_keys=True)
             numbers[method, hyper, point.lr, point.drop_path] = number
     keys = zip(found["method"], found["hyper"], found["lr"], found["drop_path"], strict=True)

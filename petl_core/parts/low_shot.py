@@ -76,7 +76,7 @@ def _high_lr_finals(study: Profile, cells: Cells, records: Records) -> list[Plan
 def _bitfit(study: Profile, cells: Cells, records: Records) -> list[Planned]:
     plan = []
     for chosen in our_choices(study, cells, records):
-        ours = {"lr": chosen.recipe.lr, "drop_path": study.drop_paths[-1], "normalise": "backbone"}
+        ours = {"lr": chosen.recipe.lr, "drop_path": max(study.drop_paths), "normalise": "backbone"}
         recipes: dict[str, dict[str, Any]] = {"base": BITFIT_BASE, "all": ours}
         recipes |= {name: {**BITFIT_BASE, name: value} for name, value in ours.items()}
         for name, recipe in recipes.items():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from petl_core.profiles import Profile
-from petl_core.protocol import choose, trial_specs, trials
+from petl_core.protocol import choose, trial_specs, trials_of
 from petl_core.records import Records, RunSpec
 from petl_core.workers import Planned
 
@@ -16,8 +16,7 @@ Cells = list[tuple[str, str]]  # (task, method)
 
 def our_trials_of(study: Profile, task: str, method: str, **recipe: Any) -> list[RunSpec]:
     """The tuning runs of one method on one task by our protocol; ``recipe`` replaces fields of their recipe."""
-    points = trials(method, study.trials, study.drop_paths, study.lrs_of(method), published=study.published_sizes)
-    return trial_specs(study, task, method, points, **recipe)
+    return trial_specs(study, task, method, trials_of(study, method), **recipe)
 
 
 def our_trials(study: Profile, cells: Cells) -> list[Planned]:

@@ -20,7 +20,7 @@ from petl_core.analysis import accuracy, select
 from petl_core.report import guide
 from petl_core.report.facts import Facts
 from petl_core.report.guide import FAR, LOSS, NEAR
-from petl_core.report.style import FAMILIES, GREY, INK, Shown, applied, look, show, title
+from petl_core.report.style import FAMILIES, GREY, INK, Shown, applied, headline, look, show, title
 from petl_core.report.verdict import NOT_RUN
 
 PICTURE = "book/images/which_method.png"
@@ -113,7 +113,7 @@ def _figure(tables: dict[str, pd.DataFrame], names: dict[str, str], counts: dict
         handles = [Line2D([], [], marker=MARKERS[f], ls="", color=FAMILIES[f], ms=5, label=f) for f in families]
         handles.append(Line2D([], [], marker="|", ls="", color=GREY, ms=9, mew=1.5, label="95 % over seeds"))
         fig.legend(handles=handles, loc="outside lower center", ncols=3, handletextpad=0.1, columnspacing=1.2)
-        fig.suptitle(text, fontsize=10, ha="left", x=0.01)
+        headline(fig, text)
         return fig
 
 

@@ -86,7 +86,7 @@ def beats_baselines(results: Results) -> Verdict:
 
 def drop_path(results: Results) -> Verdict:
     """C4: the tuned setting with drop path switched on and off."""
-    low, high = results.profile.drop_paths[0], results.profile.drop_paths[-1]
+    low, high = min(results.profile.drop_paths), max(results.profile.drop_paths)
     effect = tuning.mean_difference(tuning.paired(results.table, f"drop_path_{high:g}", f"drop_path_{low:g}"))
     return judged(effect, "points", "the same settings and seeds, drop path switched")
 
@@ -143,14 +143,13 @@ LEVEL = 1.0  # points below full fine-tuning that still count as matching it, fo
 def many_shot(results: Results) -> Verdict:
     """C9: with the most images, the small method that validation chooses minus full fine-tuning."""
     found = sweep.runs(results.table)
-    most = sweep.most_images(found)
-    linear = sweep.gap(found, most, methods=["linear"])
-    effect = sweep.gap(found, most)
-    few = sweep.gap(found, int(found["images"].min()))
+    sweep.check_many(found)
+    parts = sweep.by_amount(found)
+    few, most = next(iter(parts)), list(parts)[-1]
+    linear = sweep.gap(parts[most], methods=["linear"])
+    effect = sweep.gap(parts[most])
     control = f"linear probing in their place {linear.mean:+.1f}; {EQUAL}"
-    note = (
-        f"with {most:,} images, mean of {found['task'].nunique()} tasks; with {found['images'].min():,} {few.mean:+.1f}"
-    )
+    note = f"with {most} images, mean of {found['task'].nunique()} tasks; with {few} {sweep.gap(parts[few]).mean:+.1f}"
     unit = "points above full"
     return judged(effect, unit, control, linear.high < -LEVEL, margin=-LEVEL, note=note, sample="seeds")
 

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from petl_core.analysis.costs import pareto
-from petl_core.report.style import GREY, INK, WIDTH, applied, look
+from petl_core.report.style import GREY, INK, WIDTH, applied, headline, look
 
 PARTS = {  # of training memory: label, colour
     "weights": ("weights", "#b8bec4"),
@@ -124,7 +124,7 @@ def accuracy_against(table: pd.DataFrame, panels: Mapping[str, tuple[str, bool]]
             for m in sorted(table["method"], key=lambda m: (look(m).family, look(m).title))
         ]
         fig.legend(handles=handles, loc="outside lower center", ncols=6, handletextpad=0.1, columnspacing=1.0)
-        fig.suptitle(title, fontsize=10, ha="left", x=0.01)
+        headline(fig, title)
         return fig
 
 

@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from petl_core.analysis import ranks
 from petl_core.analysis.select import group_order
 from petl_core.analysis.tuning import sample
-from petl_core.report.style import FAMILIES, GREY, GROUP_MARKERS, GROUPS, INK, WIDTH, applied, look
+from petl_core.report.style import FAMILIES, GREY, GROUP_MARKERS, GROUPS, INK, WIDTH, applied, headline, look
 
 
 def accuracy_by_group(table: pd.DataFrame, title: str, order: Sequence[str] | None = None) -> Figure:
@@ -40,7 +40,7 @@ def accuracy_by_group(table: pd.DataFrame, title: str, order: Sequence[str] | No
             ax.tick_params(axis="y", length=0)
         _method_labels(axes[0][0], names)
         fig.supxlabel("test accuracy (%)", fontsize=9)
-        fig.suptitle(title, fontsize=10, ha="left", x=0.01)
+        headline(fig, title)
         return fig
 
 
@@ -84,7 +84,7 @@ def task_strip(table: pd.DataFrame, title: str, order: Sequence[str]) -> Figure:
         bar = fig.colorbar(image, ax=ax, extend="max", shrink=0.7, pad=0.01, aspect=30)
         bar.set_label("points below the best on the task", fontsize=8)
         bar.outline.set_visible(False)
-        fig.suptitle(title, fontsize=10, ha="left", x=0.01)
+        headline(fig, title)
         return fig
 
 
@@ -130,7 +130,7 @@ def critical_difference(scores: pd.DataFrame, title: str, alpha: float = 0.05) -
             ax.plot(ends, [y, y], color=INK, lw=3.2, solid_capstyle="round", alpha=0.85)
         ax.set(xlim=(1 - 0.32 * k, k + 0.32 * k), ylim=(-height, 1.5))
         ax.axis("off")
-        fig.suptitle(title, fontsize=10, ha="left", x=0.01)
+        headline(fig, title)
         return fig
 
 
@@ -207,7 +207,7 @@ def published_and_ours(both: pd.DataFrame, title: str) -> Figure:
             Line2D([], [], marker=look(m).marker, color=look(m).colour, ls="", label=look(m).title) for m in names
         ]
         fig.legend(handles=handles, loc="outside lower center", ncols=6, handletextpad=0.1, columnspacing=1.0)
-        fig.suptitle(title, fontsize=10, ha="left", x=0.01)
+        headline(fig, title)
         return fig
 
 
@@ -255,7 +255,7 @@ def trial_curves(val: pd.DataFrame, test: pd.DataFrame, title: str) -> Figure:
         axes[0].set_ylabel("accuracy, mean over tasks (%)")
         handles, labels = axes[0].get_legend_handles_labels()
         fig.legend(handles, labels, loc="outside lower center", ncols=6)
-        fig.suptitle(title, fontsize=10, ha="left", x=0.01)
+        headline(fig, title)
         return fig
 
 

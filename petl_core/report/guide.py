@@ -28,7 +28,7 @@ from petl_core.profiles import Profile
 from petl_core.report import charts, claims
 from petl_core.report.explorer import Answer, Explorer
 from petl_core.report.results import Results
-from petl_core.report.style import INK, WIDTH, applied, look, title
+from petl_core.report.style import INK, WIDTH, applied, headline, look, title
 from petl_core.report.tables import points
 from petl_core.report.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, Verdict, judged
 
@@ -437,7 +437,7 @@ def agreement_figure(found: Mapping[str, Finding], message: str) -> Figure:
         ax.tick_params(length=0)
         ax.set(xlim=(-0.03, 1.0), ylim=(-0.5, len(SITUATIONS) + 0.1))
         ax.spines[:].set_visible(False)
-        fig.suptitle(message, fontsize=10, ha="left", x=0.01)
+        headline(fig, message)
         return fig
 
 

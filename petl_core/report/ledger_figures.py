@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from petl_core.report.style import INK, WIDTH, applied
+from petl_core.report.style import INK, WIDTH, applied, headline
 from petl_core.report.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, UNDECIDED, Verdict
 
 MARKS = {  # shape, colour: either alone tells the words apart
@@ -60,7 +60,7 @@ def verdicts(table: pd.DataFrame, short: dict[str, str], title: str) -> Figure:
             for word, (m, c) in MARKS.items()
         ]
         fig.legend(handles=handles, loc="outside lower center", ncols=5, handletextpad=0.1)
-        fig.suptitle(title, fontsize=10, ha="left", x=0.01)
+        headline(fig, title)
         return fig
 
 

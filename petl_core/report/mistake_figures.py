@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from petl_core.analysis.select import group_order
-from petl_core.report.style import GREY, GROUPS, INK, WIDTH, applied, look
+from petl_core.report.style import GREY, GROUPS, INK, WIDTH, applied, headline, look
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def task_panels(
             marks_of_tasks(ax, table, marks, groups)
             ax.set_title(name, fontsize=9, loc="center")
             ax.set_xlabel(axis)
-        fig.suptitle(title, fontsize=10, ha="left", x=0.01)
+        headline(fig, title)
         _legend(fig, marks, groups)
         return fig
 

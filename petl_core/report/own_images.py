@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from petl_core.data import Task
-from petl_core.report.style import INK, WIDTH, applied
+from petl_core.report.style import INK, WIDTH, applied, headline
 
 
 def write_folder(task: Task, folder: Path, each: int, classes: int | None = None, shuffle: bool = False) -> int:
@@ -42,5 +42,5 @@ def answers(images: torch.Tensor, said: Sequence[str], truth: Sequence[str], tit
             right = one == other
             text = one.replace("_", " ") if right else f"{one.replace('_', ' ')}\n(is {other.replace('_', ' ')})"
             ax.set_title(text, fontsize=7.5, loc="center", color=INK if right else "#b00020")
-        fig.suptitle(title, fontsize=10, ha="left", x=0.01)
+        headline(fig, title)
         return fig

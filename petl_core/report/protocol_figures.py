@@ -16,7 +16,7 @@ from petl_core.analysis.select import group_order
 from petl_core.analysis.tuning import noise_maximum, select_on_noise
 from petl_core.data import Task
 from petl_core.errors import UserError
-from petl_core.report.style import GREY, GROUPS, INK, WIDTH, applied
+from petl_core.report.style import GREY, GROUPS, INK, WIDTH, applied, headline
 from petl_core.train import Recipe, learning_rate
 
 
@@ -44,7 +44,7 @@ def suite(tasks: Sequence[Task], title: str, per_task: int = 10) -> Figure:
             )
         handles = [Patch(color=GROUPS[group], label=group) for group in group_order(task.group for task in tasks)]
         fig.legend(handles=handles, loc="outside lower center", ncols=len(handles), handlelength=0.8)
-        fig.suptitle(title, fontsize=10, ha="left", x=0.01)
+        headline(fig, title)
         return fig
 
 
@@ -73,7 +73,7 @@ def pretraining(epochs: Sequence[Mapping[str, float]], title: str) -> Figure:
             ax.set(xlabel="epoch", ylabel=name)
             ax.grid(axis="y", color="#e3e6e8", lw=0.7)
         axes[1].set_ylim(bottom=0)
-        fig.suptitle(title, fontsize=10, ha="left", x=0.01)
+        headline(fig, title)
         return fig
 
 

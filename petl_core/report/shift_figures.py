@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from petl_core.measures import HALFWAY
-from petl_core.report.style import GREY, INK, WIDTH, applied, look
+from petl_core.report.style import GREY, INK, WIDTH, applied, headline, look
 
 
 def _draw_curve(ax: Axes, curve: pd.DataFrame, method: str, column: str = "shift") -> None:
@@ -78,7 +78,7 @@ def each_shift(curves: pd.DataFrame, title: str, methods: Sequence[str], shifts:
         for line in axes:
             line[0].set_ylabel("accuracy under it (%)")
         fig.legend(handles=[*_handles(methods), _halfway()], loc="outside lower center", ncols=5)
-        fig.suptitle(title, fontsize=10, ha="left", x=0.01)
+        headline(fig, title)
         return fig
 
 

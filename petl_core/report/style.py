@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ GROUP_MARKERS = {"natural": "o", "specialised": "s", "structured": "^", "other":
 MARKERS = "osD^vPXph<>*8d"
 GREY, INK = "#8a8f94", "#202124"
 WIDTH = 7.2  # inches: 720 px at 100 dots per inch, the width of the book's column
+LETTERS = 98  # of a title, that fit in a line of that width
 DPI = 100
 LOOK: dict[Any, Any] = {
     "figure.dpi": DPI,
@@ -92,6 +94,16 @@ def applied() -> Iterator[None]:
         yield
 
 
+def wrapped(text: str) -> str:
+    """A title in as many lines as a figure of the page's width needs."""
+    return textwrap.fill(text, LETTERS)
+
+
+def headline(figure: Figure, text: str) -> None:
+    """The title of a figure of several panels, which says what it shows."""
+    figure.suptitle(wrapped(text), fontsize=10, ha="left", x=0.01)
+
+
 class Shown:
     """A figure with a description for those who cannot see it, ``alt``, and with the words on it, for the tests."""
 
@@ -116,7 +128,7 @@ def words(figure: Figure) -> dict[str, Any]:
             if ax.axison and any(re.search(r"\d", tick) and not re.search("[A-Za-z]", tick) for tick in ticks):
                 numbered.add(side)
     found = {side: list(dict.fromkeys(filter(None, texts))) for side, texts in names.items()}
-    title = next(filter(None, titles), "")
+    title = " ".join(next(filter(None, titles), "").split())
     return {"title": title, **found, "unnamed": sorted(side for side in numbered if not found[side])}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,10 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
 
 from petl_core.analysis.sweep import CELL, collapsed
-from petl_core.report.style import INK, WIDTH, applied, look
+from petl_core.report.style import INK, WIDTH, applied, headline, look, wrapped
 
 
 def size_curves(cells: pd.DataFrame, title: str, rows: Mapping[str, str]) -> Figure:
@@ -22,22 +23,41 @@ def size_curves(cells: pd.DataFrame, title: str, rows: Mapping[str, str]) -> Fig
     fine-tuning is a dashed line with its interval, linear probing a dotted one, because neither has a size; an arrow
     with a number is a cell that collapsed."""
     with applied():
-        amounts = sorted(set(cells["images"]))
-        shape = (len(rows), len(amounts))
+        grid = _amounts(cells, rows)
+        shape = (len(rows), len(grid[0]))
         fig, axes = plt.subplots(*shape, figsize=(WIDTH, 1.2 + 2.1 * shape[0]), sharex=True, squeeze=False)
         gone = set(collapsed(cells)[CELL].itertuples(index=False, name=None))
-        for ax, images in zip(axes[0], amounts, strict=True):
-            ax.set_title(f"{images:,} images", fontsize=9, loc="center")
-        for line, (task, label) in zip(axes, rows.items(), strict=True):
-            for ax, images in zip(line, amounts, strict=True):
+        alike = all(line == grid[0] for line in grid)
+        for i, (line, (task, label)) in enumerate(zip(axes, rows.items(), strict=True)):
+            for ax, images in _panels(line, grid[i]):
                 part = cells[(cells["task"] == task) & (cells["images"] == images)]
                 fell = np.array([key in gone for key in part[CELL].itertuples(index=False, name=None)], dtype=bool)
                 _size_panel(ax, part, fell)
-            line[0].set_ylabel(f"{label}\ntest accuracy (%)", fontsize=8.5)
-        axes[-1][shape[1] // 2].set_xlabel("trained parameters, head apart (% of full fine-tuning)")
+                if i == 0 or not alike:
+                    ax.set_title(f"{images:,} images", fontsize=9, loc="center")
+            _panels(line, grid[i])[0][0].set_ylabel(f"{label}\ntest accuracy (%)", fontsize=8.5)
+        axes[-1][shape[1] // 2].set_xlabel("trained parameters, head apart\n(% of full fine-tuning)")
         fig.legend(handles=_handles(list(dict.fromkeys(cells["method"]))), loc="outside lower center", ncols=4)
-        fig.suptitle(title, fontsize=10, ha="left", x=0.01)
+        headline(fig, title)
         return fig
+
+
+def _amounts(table: pd.DataFrame, tasks: Iterable[str]) -> list[list[int | None]]:
+    """For each task its numbers of images, the most of each in the last column, None where it has fewer numbers."""
+    own = [sorted(set(table.loc[table["task"] == task, "images"])) for task in tasks]
+    columns = max(map(len, own))
+    return [[*[None] * (columns - len(line)), *line] for line in own]
+
+
+def _panels(line: Iterable[Axes], amounts: Iterable[int | None]) -> list[tuple[Axes, int]]:
+    """The panels of a row that have a number of images, with it; the others are taken off the figure."""
+    kept = []
+    for ax, images in zip(line, amounts, strict=True):
+        if images is None:
+            ax.axis("off")
+        else:
+            kept.append((ax, images))
+    return kept
 
 
 def _size_panel(ax: Axes, part: pd.DataFrame, fell: np.ndarray) -> None:
@@ -46,6 +66,10 @@ def _size_panel(ax: Axes, part: pd.DataFrame, fell: np.ndarray) -> None:
     pad = 0.12 * (rest["mean"].max() - rest["mean"].min()) + 1
     low, high = rest["mean"].min() - pad, min(100.0, rest["mean"].max() + pad)
     ax.set(xscale="log", ylim=(low, high))
+    percent = part.loc[~part["method"].isin(("full", "linear")), "percent"]
+    subs = (1,) if percent.max() > 100 * percent.min() else (1, 3)
+    ax.xaxis.set(major_locator=LogLocator(subs=subs), minor_locator=NullLocator())
+    ax.xaxis.set_major_formatter("{x:g}")
     ax.grid(axis="y", color="#e3e6e8", lw=0.7)
     ax.set_axisbelow(True)
     for method, cell in rest.groupby("method"):
@@ -88,7 +112,7 @@ def gap_by_images(gaps: Mapping[str, pd.DataFrame], title: str, labels: Mapping[
     with applied():
         fig, ax = plt.subplots(figsize=(WIDTH, 3.2))
         ax.axhline(0, color=INK, lw=0.8)
-        amounts = sorted(set(next(iter(gaps.values()))["images"]))
+        grid = _amounts(next(iter(gaps.values())), labels)
         for k, (how, table) in enumerate(gaps.items()):
             for i, (task, label) in enumerate(labels.items()):
                 part = table[table["task"] == task].sort_values("images")
@@ -103,11 +127,13 @@ def gap_by_images(gaps: Mapping[str, pd.DataFrame], title: str, labels: Mapping[
                 x = part["images"] * (1 + 0.06 * (2 * k - 1))
                 ax.errorbar(x, part["mean"], errors, color=colour, lw=1.3, capsize=3, label=f"{label}, {how}", **mark)
         ax.set_xscale("log")
-        ax.set_xticks(amounts, [f"{n:,}" for n in amounts])
+        if all(line == grid[0] for line in grid):
+            ax.set_xticks([n for n in grid[0] if n is not None])
+        ax.xaxis.set_major_formatter("{x:,.0f}")
         ax.minorticks_off()
         ax.set(xlabel="training images", ylabel="points above full fine-tuning")
         fig.legend(loc="outside lower center", ncols=2)
-        ax.set_title(title)
+        ax.set_title(wrapped(title))
         return fig
 
 
@@ -129,11 +155,11 @@ def setting_panels(
     """A panel for each setting (rows: tasks, columns: numbers of images), a mark for each kind, with intervals of the
     test accuracy where that is drawn upwards. ``across`` and ``up``: a column of ``mechanism.means`` and its label."""
     with applied():
-        amounts = sorted(set(means["images"]))
-        shape = (len(rows), len(amounts))
+        grid = _amounts(means, rows)
+        shape = (len(rows), len(grid[0]))
         fig, axes = plt.subplots(*shape, figsize=(WIDTH, 1.1 + 2.3 * shape[0]), squeeze=False)
-        for line, (task, label) in zip(axes, rows.items(), strict=True):
-            for ax, images in zip(line, amounts, strict=True):
+        for line, amounts, (task, label) in zip(axes, grid, rows.items(), strict=True):
+            for ax, images in _panels(line, amounts):
                 part = means[(means["task"] == task) & (means["images"] == images)]
                 for row in part.dropna(subset=[across[0]]).to_dict("records"):
                     marker, colour, _ = kind_look(row["kind"])
@@ -145,8 +171,7 @@ def setting_panels(
                 ax.set_title(f"{label}, {images:,} images", fontsize=9, loc="center")
                 ax.grid(color="#e3e6e8", lw=0.7)
                 ax.set_axisbelow(True)
-        for line in axes:
-            line[0].set_ylabel(up[1])
+            _panels(line, amounts)[0][0].set_ylabel(up[1])
         for ax in axes[-1]:
             ax.set_xlabel(across[1])
         kinds = list(dict.fromkeys(means["kind"]))
@@ -156,18 +181,19 @@ def setting_panels(
             face = "white" if kind in KIND_LOOK else colour
             handles.append(Line2D([], [], ls="", marker=marker, color=face, mec=colour, mew=1.2, ms=6, label=text))
         fig.legend(handles=handles, loc="outside lower center", ncols=4)
-        fig.suptitle(title, fontsize=10, ha="left", x=0.01)
+        headline(fig, title)
         return fig
 
 
 def block_profile(found: pd.DataFrame, title: str, rows: Mapping[str, str]) -> Figure:
     """How far the class token has moved after each block and at the head, a panel for each task, mean over runs with
-    the most images. ``found``: ``mechanism.runs``."""
+    each task's most images. ``found``: ``mechanism.runs``."""
     with applied():
-        most = found["images"].max()
         fig, axes = plt.subplots(1, len(rows), figsize=(WIDTH, 3.0), sharey=True, squeeze=False)
         for ax, (task, label) in zip(axes[0], rows.items(), strict=True):
-            part = found[(found["task"] == task) & (found["images"] == most)]
+            part = found[found["task"] == task]
+            most = part["images"].max()
+            part = part[part["images"] == most]
             for kind, cell in part.groupby("kind", sort=False):
                 marker, colour, text = kind_look(str(kind))
                 curve = [sum(values) / len(values) for values in zip(*cell["by_block"], strict=True)]
@@ -182,5 +208,5 @@ def block_profile(found: pd.DataFrame, title: str, rows: Mapping[str, str]) -> F
         axes[0][0].set_ylabel("class token moved by (relative)")
         handles, labels = axes[0][0].get_legend_handles_labels()
         fig.legend(handles, labels, loc="outside lower center", ncols=4)
-        fig.suptitle(title, fontsize=10, ha="left", x=0.01)
+        headline(fig, title)
         return fig
