@@ -337,7 +337,7 @@ PETL_PROFILE=quick jupyter lab        # or by environment variable
 make reproduce                        # everything anew, at quick, compared with the shipped records at the end
 ```
 
-`RESULTS="shipped"` shows the records in `data/results`; `"fresh"` shows those that you computed, in the folder `RUNS`.
+`RESULTS="shipped"` shows the records in `data/results`; `"fresh"` shows those that you computed. `RUNS` names another folder of records.
 Chapters 0 to 2 compute everything live and need neither."""
 )
 

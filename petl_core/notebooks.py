@@ -7,7 +7,8 @@
 
 The source of a chapter is ``notebooks/NN_topic.py`` (jupytext's percent format); ``NN_topic.ipynb`` beside it is made
 from it, here and nowhere else. A source has one cell tagged ``parameters``, whose names may be overridden: ``PROFILE``,
-``RESULTS`` ("shipped" or "fresh") and ``RUNS`` (where fresh records are; "" for ``runs/results-<PROFILE>``). Their
+``RESULTS`` ("shipped" or "fresh") and ``RUNS`` (where the records are; "" for ``data/results`` or, fresh, for
+``runs/results-<PROFILE>``). Their
 defaults come from the environment variables ``PETL_PROFILE``, ``PETL_RESULTS`` and ``PETL_RUNS``.
 
 The same source, package and records give the same bytes: cell ids are digests of the cells, timings are removed,
@@ -44,14 +45,17 @@ ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 
 
 def records_folder(profile: str, results: str, runs: str | Path = "") -> Path:
-    """Where a notebook finds its records: the shipped ones, or ``runs`` for those computed anew."""
+    """Where a notebook finds its records: in ``runs`` if that is given, else the shipped ones, or the place of those
+    computed anew."""
     if results not in ("shipped", "fresh"):
-        raise UserError(f"RESULTS is {results!r}; use 'shipped' (those in data/results) or 'fresh' (computed here)")
+        raise UserError(f"RESULTS is {results!r}; use 'shipped' (those there are) or 'fresh' (what lacks is computed)")
+    if runs:
+        return Path(runs)
     if results == "shipped":
         from petl_core.profiles import profile as find
 
         return RESULTS / find(profile).shipped
-    return Path(runs) if runs else ROOT / "runs" / f"results-{profile}"
+    return ROOT / "runs" / f"results-{profile}"
 
 
 def sources(only: Sequence[str] = (), folder: Path = FOLDER) -> list[Path]:
@@ -267,8 +271,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.add_argument("--timeout", type=int, help="seconds that one cell may take (no limit)")
         if name == "execute":
             command.add_argument("--profile", default="smoke", help="smoke, quick, laptop, gpu or full (smoke)")
-            command.add_argument("--results", choices=("shipped", "fresh"), default="fresh", help="records (fresh)")
-            command.add_argument("--runs", default="", metavar="DIR", help="with the fresh ones (runs/results-PROFILE)")
+            command.add_argument(
+                "--results", choices=("shipped", "fresh"), default="fresh", help="read, or computed if lacking (fresh)"
+            )
+            command.add_argument("--runs", default="", metavar="DIR", help="where they are (data/results or runs/...)")
             command.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the executed notebooks")
     options = parser.parse_args(arguments)
     try:

@@ -62,8 +62,12 @@ class Results:
         """Where the numbers of this notebook come from; at smoke, in bold, that they mean nothing."""
         from IPython.display import Markdown
 
+        from petl_core.notebooks import records_folder
+
         p = self.profile
-        origin = "computed by this notebook's own study" if self.fresh else "the runs shipped with the repository"
+        shipped = self.records.root.resolve() == records_folder(p.name, "shipped").resolve()
+        read = "the runs shipped with the repository" if shipped else f"the runs in {self.records.root}"
+        origin = "computed by this notebook's own study" if self.fresh else read
         runs = self.table["digest"].nunique()
         text = (
             f"Profile **{p.name}**: backbone `{p.backbone}`, {len(p.tasks)} tasks, {len(p.methods)} methods, "
@@ -84,8 +88,9 @@ def open_results(
 ) -> Results:
     """The records behind a notebook.
 
-    ``results="shipped"`` reads ``data/results``; "fresh" first runs what the profile's study still lacks in ``runs``
-    (default ``runs/results-<profile>``), with ``workers`` processes (default: one per core), and may be interrupted;
+    ``results="shipped"`` reads ``data/results`` or, if given, ``runs``, for instance a study made on another machine;
+    "fresh" first runs what the profile's study still lacks in ``runs`` (default ``runs/results-<profile>``), with
+    ``workers`` processes (default: one per core), and may be interrupted;
     ``parts`` are those that the notebook needs (default: all that the profile has; what it has not is left out).
     Raises ``UserError`` for an unknown profile, source or part, or if nothing is shipped for this profile.
     """
@@ -108,6 +113,6 @@ def open_results(
     if found.table.empty:
         raise UserError(
             f"{folder} holds no records of the profile '{profile_name}'; set RESULTS = 'fresh', or run "
-            f"python -m petl_core study --profile {profile_name}"
+            f"python -m petl_core study --profile {profile_name} and say with RUNS where its records are"
         )
     return found
