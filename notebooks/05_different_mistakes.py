@@ -577,7 +577,7 @@ Markdown("It is −1: they never agree, where unrelated ones would on half of th
 #
 # ## Limits
 #
-# - One backbone, small pictures; ensembles of models that start from the *same* pre-trained weights.
+# - One backbone, small pictures (section 12.7 makes the same checks with a larger one on photographs); ensembles of models that start from the *same* pre-trained weights.
 # - With three seeds, disagreement within a method rests on three pairs a method; section 5.3 looks at more for a few methods.
 # - The best single method is chosen on the test images, which makes the comparison with it a little too hard for the ensemble.
 # - Predictions only: whether methods *know* different things would need inputs made to tell them apart.

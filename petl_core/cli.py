@@ -167,7 +167,9 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument(
         "--pack", metavar="DIR", help="afterwards write the records compactly to DIR (with the logits of tuned runs)"
     )
-    study.add_argument("--no-logits", action="store_true", help="with --pack: leave the logits out, for a small pack")
+    study.add_argument(
+        "--no-logits", nargs="*", metavar="TASK", help="with --pack: leave out the logits of these tasks, or of all"
+    )
     study.add_argument("--compare", metavar="DIR", help="afterwards compare the records with those in DIR")
     study.set_defaults(function=_study)
 
@@ -365,8 +367,12 @@ def _study(options: argparse.Namespace, _: list[str]) -> int:
     if options.pack:
         plan = study.plan_trials(profile, options.part) + study.plan_finals(profile, records, options.part)
         digests = {p.spec.digest for p in plan if records.has(p.spec)}
-        kept = () if options.no_logits else LOGITS_OF
-        print(f"packed {len(digests)} records into {pack(records, options.pack, digests, predictions_of=kept)}")
+        without = options.no_logits or ()
+        if unknown := set(without) - {p.spec.task for p in plan}:
+            raise UserError(f"--no-logits: the study has no task '{min(unknown)}'")
+        kept = () if options.no_logits == [] else LOGITS_OF
+        place = pack(records, options.pack, digests, predictions_of=kept, without=without)
+        print(f"packed {len(digests)} records into {place}")
     different = 0
     if options.compare:
         comparison = compare(records, Records(options.compare))

@@ -130,9 +130,10 @@ def pair(source: Path) -> Path:
 
 def provenance(notebook: Any, name: str) -> dict[str, str]:
     """What the outputs came from: digests of the code cells and, for a notebook that reads records, of the records;
-    those on photographs count where a notebook opens them (``report.real``)."""
+    those on photographs count where a notebook reads them (``report.real``)."""
     code = json.dumps([cell.source for cell in notebook.cells if cell.cell_type == "code"])
-    folders = [RESULTS, RESULTS / "real"] if "open_real(" in code else [RESULTS]
+    photographs = any(name in code for name in ("open_real(", "claims.ledger(", "claims_ours."))
+    folders = [RESULTS, RESULTS / "real"] if photographs else [RESULTS]
     records = digest_files(*folders) if "RESULTS" in parameters(notebook, name) else ""
     return {"code": hashlib.sha256(code.encode()).hexdigest()[:16], "records": records}
 

@@ -77,16 +77,18 @@ def pack(
     out: str | Path,
     digests: Iterable[str] | None = None,
     predictions_of: Iterable[str] | None = None,
+    without: Iterable[str] = (),
 ) -> Path:
     """Write the records (all, or those of ``digests``) to the folder ``out`` in the packed form; returns ``out``.
 
-    ``predictions_of`` lists the variants whose logits are kept (default: all). Files appear whole or not at all.
+    ``predictions_of`` lists the variants whose logits are kept (default: all), ``without`` tasks whose are not. Files
+    appear whole or not at all.
     """
     out = Path(out)
     wanted = sorted(set(digests)) if digests is not None else records.digests()
     if not wanted:
         raise UserError(f"there are no records to pack in {records.root}; run a study first")
-    kept = None if predictions_of is None else set(predictions_of)
+    kept, left_out = None if predictions_of is None else set(predictions_of), set(without)
     environments: list[dict[str, Any]] = []
     lines: list[str] = []
     tasks: dict[str, list[str]] = {}
@@ -96,7 +98,8 @@ def pack(
         if environment not in environments:
             environments.append(environment)
         record["environment"] = environments.index(environment)
-        record["predictions"] = record["predictions"] and (kept is None or bool(kept & set(record["variants"])))
+        wanted_here = record["spec"]["task"] not in left_out and (kept is None or kept & set(record["variants"]))
+        record["predictions"] = bool(record["predictions"] and wanted_here)
         if record["stage"] == "trial":
             record["history"] = []
         if record["predictions"]:

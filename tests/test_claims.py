@@ -6,6 +6,7 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from petl_core import cli
@@ -14,7 +15,7 @@ from petl_core.analysis.accuracy import Interval
 from petl_core.errors import UserError
 from petl_core.profiles import profile
 from petl_core.records import Records
-from petl_core.report import claims, claims_published
+from petl_core.report import claims, claims_ours, claims_published
 from petl_core.report.results import Results, open_results
 from petl_core.report.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, UNDECIDED, Verdict, judged
 
@@ -88,7 +89,31 @@ def test_our_records_judged(shipped: Results) -> None:
         assert verdict.verdict in {SUPPORTED, CONTRADICTED, UNDECIDED}, verdict
         assert verdict.low <= verdict.effect <= verdict.high and verdict.control and verdict.profile == "laptop"
     assert table["C10"].control and table["C10"].verdict in {SUPPORTED, CONTRADICTED, UNDECIDED}
-    assert table["C14"].verdict == NOT_RUN and table["C15"].verdict == NOT_TESTABLE
+    assert table["C14"].verdict in {SUPPORTED, CONTRADICTED, UNDECIDED} and "C1 is" in table["C14"].control
+    assert table["C15"].verdict == NOT_TESTABLE
+
+
+def test_another_backbone_has_its_own_part_or_is_that_of_the_photographs(shipped: Results) -> None:
+    there = claims_ours.elsewhere(shipped).table
+    assert set(there["backbone"]) == {"vit_tiny_patch16_224"} and set(there["variant"]) == {"tuned"}
+    twin = shipped.table[shipped.table["variant"] == "tuned"].assign(variant="second_backbone", backbone="other")
+    both = shipped.of(pd.concat([shipped.table, twin]))
+    assert set(claims_ours.elsewhere(both).table["backbone"]) == {"other"}
+    assert all(here == there for here, there in claims_ours.beside(both, ("C1", "C6")).values())
+    large = Results(profile("gpu"), shipped.records, fresh=False)
+    assert claims.on_ours(claims.get("C14"), large).verdict == NOT_RUN
+
+
+def test_the_findings_hold_elsewhere_only_if_each_check_says_so(shipped: Results, monkeypatch) -> None:
+    supported, contradicted, undecided = (Verdict(word) for word in (SUPPORTED, CONTRADICTED, UNDECIDED))
+    for first, second, word in (
+        (supported, supported, SUPPORTED),
+        (supported, undecided, UNDECIDED),
+        (supported, contradicted, CONTRADICTED),
+    ):
+        pairs = {"C1": (supported, first), "C6": (supported, second)}
+        monkeypatch.setattr(claims_ours, "beside", lambda results, numbers, pairs=pairs: pairs)
+        assert claims_ours.other_backbone(shipped).verdict == word
 
 
 def test_missing_runs_make_not_run_and_name_the_command(tmp_path) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -189,9 +189,8 @@ CLAIMS: tuple[Claim, ...] = (
         "the checks of C1 and C6 on a second backbone",
         "they come out otherwise there",
         None,
-        None,
+        ours.other_backbone,
         why_published="no numbers were released",
-        why_ours="needs a second backbone at the profile gpu",
     ),
     Claim(
         "C15",
@@ -226,10 +225,9 @@ def on_ours(claim: Claim, results: Results) -> Verdict:
     if claim.on_ours is None:
         measured = claim.number != "C15"
         return Verdict(NOT_RUN if measured else NOT_TESTABLE, note=claim.why_ours, profile=results.profile.name)
-    try:
-        found = claim.on_ours(results)
-    except UserError as error:
-        found = Verdict(NOT_RUN, note=f"{error}: python -m petl_core study --profile {results.profile.name}")
+    found = ours.checked(claim.on_ours, results)
+    if found.verdict == NOT_RUN:
+        found = replace(found, note=f"{found.note}: python -m petl_core study --profile {results.profile.name}")
     return found.of(results.profile.name)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
@@ -14,8 +15,9 @@ from petl_core.analysis.predictions import Predictions
 from petl_core.errors import UserError
 from petl_core.profiles import LONGER
 from petl_core.report.claims_published import MARGIN, baseline_gap, bitfit_gap, trend_of_size, trend_verdict
+from petl_core.report.real import open_real
 from petl_core.report.results import Results
-from petl_core.report.verdict import UNDECIDED, Verdict, judged
+from petl_core.report.verdict import CONTRADICTED, NOT_RUN, SUPPORTED, UNDECIDED, Verdict, judged
 
 FEWEST_TASKS = 2  # for an interval over tasks
 EQUAL = "every method has the same number of trials"
@@ -100,7 +102,10 @@ def affinity(results: Results) -> Verdict:
 
 
 def _found(results: Results) -> Mapping[str, Predictions]:
-    return mistakes.load(results.records, _peft(results))
+    runs = _peft(results)
+    kept = [results.records.get(digest)["predictions"] for digest in runs["digest"]]
+    shown = runs[runs["task"].isin(runs.loc[kept, "task"])]  # a pack may leave the logits of a task out
+    return mistakes.load(results.records, shown if len(shown) else runs)
 
 
 def disagreement(results: Results) -> Verdict:
@@ -224,3 +229,53 @@ def balance(results: Results) -> Verdict:
     note = f"highest target accuracy: full {tops['full']:.1f}, PEFT {small.max():.1f}"
     control = f"matched at {len(robust.SHARES)} levels from zero-shot to the top; best PEFT method at each level"
     return judged(robust.by_seed(table, "difference"), "points under shift", control, note=note, sample="seeds")
+
+
+ELSEWHERE = {  # what tuned runs alone can decide
+    "C1": similar,
+    "C2": bitfit,
+    "C3": beats_baselines,
+    "C6": disagreement,
+    "C7": overlap,
+    "C8": ensembles,
+}
+
+
+def beside(results: Results, numbers: Sequence[str] = tuple(ELSEWHERE)) -> dict[str, tuple[Verdict, Verdict]]:
+    """The verdicts of these checks here and on another backbone (``elsewhere``), with the methods that both have."""
+    there = elsewhere(results)
+    shared = set(_tuned(results)["method"]) & set(_tuned(there)["method"])
+    here, there = (one.of(one.table[one.table["method"].isin(shared)]) for one in (results, there))
+    return {number: (checked(ELSEWHERE[number], here), checked(ELSEWHERE[number], there)) for number in numbers}
+
+
+def checked(check: Callable[[Results], Verdict], results: Results) -> Verdict:
+    """The check's verdict; "not run" with the reason where the runs do not suffice."""
+    try:
+        return check(results)
+    except UserError as error:
+        return Verdict(NOT_RUN, note=str(error))
+
+
+def other_backbone(results: Results) -> Verdict:
+    """C14: the checks of C1 and C6 on another backbone; the effect is that of C6 there."""
+    found = beside(results, ("C1", "C6"))
+    words = {there.verdict for _, there in found.values()}
+    if NOT_RUN in words:
+        raise UserError(next(there.note for _, there in found.values() if there.verdict == NOT_RUN))
+    word = CONTRADICTED if CONTRADICTED in words else SUPPORTED if words == {SUPPORTED} else UNDECIDED
+    told = [f"{n} is {there.verdict} there ({there.size}), {here.verdict} here" for n, (here, there) in found.items()]
+    note = f"there: {', '.join(sorted(set(elsewhere(results).table['backbone'])))}"
+    return dataclasses.replace(found["C6"][1], verdict=word, control="; ".join(told), note=note)
+
+
+def elsewhere(results: Results) -> Results:
+    """Tuned runs on another backbone: of the part "second_backbone" or, for an embedded profile, the shipped ones of
+    ViT-Ti on photographs, so on other tasks too. ``UserError`` if there are none."""
+    if not results.has("second_backbone"):
+        if not results.embedded:
+            raise UserError(f"there are no runs of a second backbone at profile '{results.profile.name}'")
+        photographs = open_real()
+        return photographs.of(photographs.table[photographs.table["variant"] == "tuned"])
+    part = results.table[results.table["variant"] == "second_backbone"]
+    return results.of(part.assign(variant="tuned"))

@@ -20,8 +20,7 @@ CLOSE = 2.0  # points from the best mean
 def open_real() -> Results:
     """The shipped records of the profile "real", its tasks named without their folder."""
     results = open_results("real")
-    results.table["task"] = results.table["task"].map(short)
-    return results
+    return results.of(results.table.assign(task=results.table["task"].map(short)))
 
 
 def short(task: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,6 +54,12 @@ class Results:
     def embedded(self) -> bool:
         """Is this a profile of the embedded backbone and tasks?"""
         return self.profile.backbone in EMBEDDED_NAMES
+
+    def of(self, table: pd.DataFrame) -> Results:
+        """The same records with another table, for instance of some of the runs."""
+        other = dataclasses.replace(self)
+        other.__dict__["table"] = table.reset_index(drop=True)  # where functools.cached_property keeps it
+        return other
 
     def on_suite(self) -> Results:
         """These results or, if their tasks are not embedded, the shipped ones of laptop: for what is run live."""

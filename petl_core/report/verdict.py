@@ -58,6 +58,11 @@ class Verdict:
             return math.nan, math.nan, math.nan
         return effect / half, low / half, high / half
 
+    @property
+    def summary(self) -> str:
+        """The word and the effect."""
+        return f"{self.verdict}: {self.size}" if self.size else self.verdict
+
     def __str__(self) -> str:
         parts = [part for part in (self.size, self.control, self.note) if part]
         return f"{self.verdict}" + (f": {'; '.join(parts)}" if parts else "")
