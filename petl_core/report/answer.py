@@ -7,7 +7,6 @@ apart, because which method to take depends on that. The figure is narrow, so th
 from __future__ import annotations
 
 import functools
-import textwrap
 
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -59,7 +58,7 @@ def message(facts: Facts) -> str:
     text = (
         f"Near the pre-training take {near}, the smallest within {LOSS:g} points; far from it {far}, the most accurate"
     )
-    return textwrap.fill(f"{text} PEFT method", 52)
+    return f"{text} PEFT method"
 
 
 @functools.lru_cache(maxsize=1)

@@ -34,7 +34,7 @@ GROUP_MARKERS = {"natural": "o", "specialised": "s", "structured": "^", "other":
 MARKERS = "osD^vPXph<>*8d"
 GREY, INK = "#8a8f94", "#202124"
 WIDTH = 7.2  # inches: 720 px at 100 dots per inch, the width of the book's column
-LETTERS = 98  # of a title, that fit in a line of that width
+LETTERS = 13.4  # of a title that fit in an inch
 DPI = 100
 LOOK: dict[Any, Any] = {
     "figure.dpi": DPI,
@@ -94,14 +94,14 @@ def applied() -> Iterator[None]:
         yield
 
 
-def wrapped(text: str) -> str:
-    """A title in as many lines as a figure of the page's width needs."""
-    return textwrap.fill(text, LETTERS)
+def wrapped(text: str, width: float = WIDTH) -> str:
+    """A title in as many lines as a figure of that width (inches) needs."""
+    return textwrap.fill(text, round(LETTERS * width))
 
 
 def headline(figure: Figure, text: str) -> None:
     """The title of a figure of several panels, which says what it shows."""
-    figure.suptitle(wrapped(text), fontsize=10, ha="left", x=0.01)
+    figure.suptitle(wrapped(text, figure.get_figwidth()), fontsize=10, ha="left", x=0.01)
 
 
 class Shown:
