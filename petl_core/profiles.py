@@ -126,6 +126,7 @@ class Profile:
     published_sizes: bool = False
     published_seeds: tuple[int, ...] = (PUBLISHED_SEED,)
     amounts: tuple[Amount, ...] = AMOUNTS
+    augments: tuple[tuple[str, str], ...] = ()  # many-shot tasks, without their number, and Recipe.augment
 
     def lrs_of(self, method: str) -> tuple[float, ...]:
         """The learning rates to tune a method over, in the order of trial."""

@@ -61,6 +61,7 @@ COMMON: dict[str, Any] = {
     "lrs": LRS,
     "published_sizes": True,
     "amounts": AMOUNTS,
+    "augments": (("real/cifar100", "crop_flip"), ("real/resisc45", "crop_flip_vertical")),  # the study's
 }
 
 

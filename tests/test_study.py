@@ -241,6 +241,18 @@ def test_all_methods_have_as_many_trials_with_an_amount_of_images():
             assert min(amount.full_lrs[:most]) == 1e-5
 
 
+def test_the_photographs_of_the_large_profiles_are_augmented_as_in_the_study():
+    study = profile("gpu")
+    for task, how in (
+        ("cifar100@500", "crop_flip"),
+        ("resisc45@9000", "crop_flip_vertical"),
+        ("clevr_dist@10000", "none"),
+    ):
+        recipes = many_shot.budget(study, f"real/{task}")
+        assert recipes.tune.augment == recipes.final.augment == how
+    assert many_shot.budget(profile("laptop"), "textures@10000").final.augment == "none"
+
+
 def test_a_trial_with_many_images_is_as_long_as_the_final_run():
     chosen = tiny(trials=2, max_train=None)
     for task, epochs in (("orientation@100", 20), ("orientation", chosen.tune.epochs), ("orientation@10000", 2)):

@@ -27,12 +27,14 @@ def amount(study: Profile, task: str) -> Amount:
 def budget(study: Profile, task: str) -> Profile:
     """The profile with the recipes of this part for that many images. A profile that takes few images of everything
     (smoke) keeps its own recipes. With more than a thousand images a trial is as long as a final run: a rate that is
-    good for a few hundred steps can be too high for a few thousand."""
+    good for a few hundred steps can be too high for a few thousand. Trials augment as final runs do."""
     if study.max_train is not None:
         return study
-    epochs = amount(study, task).epochs
-    tune = study.tune if parts_of_name(task)[1] == 1000 else dataclasses.replace(study.tune, epochs=epochs)
-    return dataclasses.replace(study, tune=tune, final=dataclasses.replace(study.final, epochs=epochs))
+    name, images = parts_of_name(task)
+    epochs, augment = amount(study, task).epochs, dict(study.augments).get(name, study.final.augment)
+    tune = dataclasses.replace(study.tune, epochs=study.tune.epochs if images == 1000 else epochs, augment=augment)
+    final = dataclasses.replace(study.final, epochs=epochs, augment=augment)
+    return dataclasses.replace(study, tune=tune, final=final)
 
 
 def sizes_of(study: Profile, method: str) -> list[dict[str, Any]]:
