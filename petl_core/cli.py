@@ -340,6 +340,11 @@ def _study(options: argparse.Namespace, _: list[str]) -> int:
     profile = study.profile(options.profile)
     for name in options.part or ():
         profile.part(name)  # an error before anything is begun
+    tasks = {*profile.tasks, *(task for part in profile.parts for task in part.tasks or ())}
+    if unknown := set(options.no_logits or ()) - tasks:
+        raise UserError(
+            f"--no-logits {min(unknown)}: profile '{profile.name}' has the tasks {', '.join(sorted(tasks))}"
+        )
     if options.backbone:
         profile = dataclasses.replace(profile, backbone=options.backbone)
     records = Records(options.results)
@@ -367,11 +372,8 @@ def _study(options: argparse.Namespace, _: list[str]) -> int:
     if options.pack:
         plan = study.plan_trials(profile, options.part) + study.plan_finals(profile, records, options.part)
         digests = {p.spec.digest for p in plan if records.has(p.spec)}
-        without = options.no_logits or ()
-        if unknown := set(without) - {p.spec.task for p in plan}:
-            raise UserError(f"--no-logits: the study has no task '{min(unknown)}'")
         kept = () if options.no_logits == [] else LOGITS_OF
-        place = pack(records, options.pack, digests, predictions_of=kept, without=without)
+        place = pack(records, options.pack, digests, predictions_of=kept, without=options.no_logits or ())
         print(f"packed {len(digests)} records into {place}")
     different = 0
     if options.compare:

@@ -137,6 +137,14 @@ def test_a_study_is_run_packed_compared_and_resumed(capsys, backbone, tmp_path):
     assert f"{count} are there already" in text
 
 
+def test_a_task_whose_logits_cannot_be_left_out_is_refused_before_anything_runs(capsys, tmp_path):
+    study = ["study", "--profile", "smoke", "--results", str(tmp_path / "runs"), "--pack", str(tmp_path / "packed")]
+    code, _, error = call(capsys, *study, "--no-logits", "nosuch")
+    assert code == 2
+    assert "--no-logits nosuch: profile 'smoke' has the tasks land_cover, " in error
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_check_method_tells_a_right_file_from_a_wrong_one(capsys, tmp_path, repository):
     source = (repository / "notebooks" / "ia3.py").read_text(encoding="utf-8")
     mine = tmp_path / "mine.py"

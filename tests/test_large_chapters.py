@@ -43,7 +43,7 @@ def made_up(spec: RunSpec) -> Run:
         np.random.default_rng(zlib.crc32(name.encode())).normal(size=(IMAGES, classes))
         for name in (spec.task, spec.digest)
     ]
-    logits = (0.7 * noise[0] + 0.8 * noise[1]).astype(np.float16)
+    logits = 0.7 * noise[0] + 0.8 * noise[1]
     logits[np.arange(IMAGES), labels] += 2.2 - BEHIND.get(spec.method, 0)
     logits = logits.astype(np.float16)
     accuracy = 100 * float((logits.argmax(1) == labels).mean())
@@ -83,7 +83,7 @@ def gpu_records(tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 def test_the_chapters_run_at_the_profile_gpu(gpu_records, tmp_path, capfd):
-    chapters = ["03", "04", "05", "06", "07", "08", "09", "10", "12"]
+    chapters = ["04", "06", "07", "08", "12"]  # those that read parts of the study beside "tuned"
     where = ["--profile", "gpu", "--results", "shipped", "--runs", str(gpu_records), "--out", str(tmp_path)]
     assert notebooks.main(["execute", "--only", *chapters, *where]) == 0, capfd.readouterr().err
     for path in sorted(tmp_path.glob("*.ipynb")):

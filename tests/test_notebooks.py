@@ -80,7 +80,9 @@ def test_sources_come_in_order_and_only_selects(tmp_path: Path) -> None:
 
 
 def test_records_folder() -> None:
-    assert notebooks.records_folder("quick", "shipped", "elsewhere").parts[-2:] == ("data", "results")
+    assert notebooks.records_folder("quick", "shipped").parts[-2:] == ("data", "results")
+    assert notebooks.records_folder("real", "shipped").parts[-2:] == ("results", "real")
+    assert notebooks.records_folder("quick", "shipped", "elsewhere") == Path("elsewhere")
     assert notebooks.records_folder("quick", "fresh").parts[-2:] == ("runs", "results-quick")
     assert notebooks.records_folder("quick", "fresh", "elsewhere") == Path("elsewhere")
     with pytest.raises(UserError, match="'shipped'"):

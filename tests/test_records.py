@@ -274,6 +274,15 @@ def test_a_pack_keeps_only_the_predictions_and_records_asked_for(records, tmp_pa
         shipped.get(make_spec(seed=1))
 
 
+def test_a_pack_leaves_out_the_logits_of_a_task(records, tmp_path):
+    fill(records)
+    shipped = packed(records, tmp_path, predictions_of=["tuned"], without=["digits"])
+    assert shipped.digests() == records.digests()
+    with pytest.raises(UserError, match="holds no predictions"):
+        shipped.predictions(make_spec())
+    assert len(shipped.predictions(make_spec(task="vtab:some/where"))[0]) == 50
+
+
 def test_packs_are_small(records, tmp_path):
     for seed in range(30):  # logits as a trained head gives them: 1,000 images, 10 classes
         random = np.random.default_rng(seed)
