@@ -351,7 +351,7 @@ def main() -> None:
     found: dict[str, Any] = {"environment": environment, "precision": options.precision, "quick": options.quick}
     found["date"] = datetime.datetime.now(datetime.UTC).date().isoformat()
     if options.accuracy:
-        found["accuracy"] = accuracies(options)
+        found |= {"backbone": options.backbones[-1], "accuracy": accuracies(options)}
     else:
         dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
         peak = matmul_peak(options.device, dtype)
