@@ -268,8 +268,8 @@ Markdown(
 # embedded profiles the ViT-Ti on photographs that section 4.11 describes. Both columns have the same methods.
 
 # %%
-beside = claims_ours.beside(results)
-other = claims_ours.elsewhere(results).table
+there = claims_ours.elsewhere(results)
+beside, other = claims_ours.beside(results, there), there.table
 table(
     pd.DataFrame(
         [{"claim": f"{n}, {SHORT[n]}", "here": pair[0].summary, "there": pair[1].summary} for n, pair in beside.items()]

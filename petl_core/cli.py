@@ -340,11 +340,9 @@ def _study(options: argparse.Namespace, _: list[str]) -> int:
     profile = study.profile(options.profile)
     for name in options.part or ():
         profile.part(name)  # an error before anything is begun
-    tasks = {*profile.tasks, *(task for part in profile.parts for task in part.tasks or ())}
-    if unknown := set(options.no_logits or ()) - tasks:
-        raise UserError(
-            f"--no-logits {min(unknown)}: profile '{profile.name}' has the tasks {', '.join(sorted(tasks))}"
-        )
+    if unknown := set(options.no_logits or ()) - profile.all_tasks():
+        known = ", ".join(sorted(profile.all_tasks()))
+        raise UserError(f"--no-logits {min(unknown)}: profile '{profile.name}' has the tasks {known}")
     if options.backbone:
         profile = dataclasses.replace(profile, backbone=options.backbone)
     records = Records(options.results)

@@ -8,8 +8,8 @@
 The source of a chapter is ``notebooks/NN_topic.py`` (jupytext's percent format); ``NN_topic.ipynb`` beside it is made
 from it, here and nowhere else. A source has one cell tagged ``parameters``, whose names may be overridden: ``PROFILE``,
 ``RESULTS`` ("shipped" or "fresh") and ``RUNS`` (where the records are; "" for ``data/results`` or, fresh, for
-``runs/results-<PROFILE>``). Their
-defaults come from the environment variables ``PETL_PROFILE``, ``PETL_RESULTS`` and ``PETL_RUNS``.
+``runs/results-<PROFILE>``). Their defaults come from the environment variables ``PETL_PROFILE``, ``PETL_RESULTS`` and
+``PETL_RUNS``.
 
 The same source, package and records give the same bytes: cell ids are digests of the cells, timings are removed,
 widgets are numbered. The notebook's metadata hold digests of the code and of the records that the outputs came from.

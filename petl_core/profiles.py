@@ -58,8 +58,19 @@ class Part:
     final: Recipe | None = None
 
 
+class Rates:
+    """Learning rates of full fine-tuning and of the other methods."""
+
+    lrs: tuple[float, ...]
+    full_lrs: tuple[float, ...]
+
+    def rates(self, method: str) -> tuple[float, ...]:
+        """The learning rates of a method."""
+        return self.full_lrs if method == "full" else self.lrs
+
+
 @dataclass(frozen=True)
-class Robustness:
+class Robustness(Rates):
     """The settings of the part "robustness": what every method starts from, and the learning rates, of which each has
     final runs. ``max_evaluate``: of each test set."""
 
@@ -70,23 +81,15 @@ class Robustness:
     image_size: int | None = None
     max_evaluate: int | None = None
 
-    def rates(self, method: str) -> tuple[float, ...]:
-        """The learning rates of a method."""
-        return self.full_lrs if method == "full" else self.lrs
-
 
 @dataclass(frozen=True)
-class Amount:
+class Amount(Rates):
     """How the part "many_shot" trains with up to ``most`` images: the epochs, and the learning rates, a trial each."""
 
     most: int
     epochs: int
     lrs: tuple[float, ...] = (1e-2, 3e-3, 3e-2, 1e-3)
     full_lrs: tuple[float, ...] = (1e-3, 3e-4, 1e-4, 1e-5)  # of full fine-tuning
-
-    def rates(self, method: str) -> tuple[float, ...]:
-        """The learning rates of a method."""
-        return self.full_lrs if method == "full" else self.lrs
 
 
 # A trial with 10,000 images is long, so there are three, without the rates that no method chose when there were four.
@@ -132,6 +135,10 @@ class Profile:
         """The learning rates to tune a method over, in the order of trial."""
         own = type(methods.get(method)).lrs
         return own if self.lrs is None else self.lrs.get(method, self.lrs["others"])
+
+    def all_tasks(self) -> set[str]:
+        """The profile's tasks and those of its parts."""
+        return {*self.tasks, *(task for part in self.parts for task in part.tasks or ())}
 
     def part(self, name: str) -> Part:
         """The part of that name. ``UserError`` listing the profile's parts if it has none."""

@@ -98,8 +98,9 @@ def test_another_backbone_has_its_own_part_or_is_that_of_the_photographs(shipped
     assert set(there["backbone"]) == {"vit_tiny_patch16_224"} and set(there["variant"]) == {"tuned"}
     twin = shipped.table[shipped.table["variant"] == "tuned"].assign(variant="second_backbone", backbone="other")
     both = shipped.of(pd.concat([shipped.table, twin]))
-    assert set(claims_ours.elsewhere(both).table["backbone"]) == {"other"}
-    assert all(here == there for here, there in claims_ours.beside(both, ("C1", "C6")).values())
+    other = claims_ours.elsewhere(both)
+    assert set(other.table["backbone"]) == {"other"}
+    assert all(here == there for here, there in claims_ours.beside(both, other, ("C1", "C6")).values())
     large = Results(profile("gpu"), shipped.records, fresh=False)
     assert claims.on_ours(claims.get("C14"), large).verdict == NOT_RUN
 
@@ -112,7 +113,7 @@ def test_the_findings_hold_elsewhere_only_if_each_check_says_so(shipped: Results
         (supported, contradicted, CONTRADICTED),
     ):
         pairs = {"C1": (supported, first), "C6": (supported, second)}
-        monkeypatch.setattr(claims_ours, "beside", lambda results, numbers, pairs=pairs: pairs)
+        monkeypatch.setattr(claims_ours, "beside", lambda results, there, numbers, pairs=pairs: pairs)
         assert claims_ours.other_backbone(shipped).verdict == word
 
 

@@ -55,10 +55,10 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
 def message(facts: Facts) -> str:
     """The title of the figure."""
     near, far = (title(guide.recommended(runs, kind).method) for kind, runs in runs_of(facts).items())
-    text = (
-        f"Near the pre-training take {near}, the smallest within {LOSS:g} points; far from it {far}, the most accurate"
+    return (
+        f"Near the pre-training take {near}, the smallest within {LOSS:g} points; far from it {far}, the most accurate "
+        "PEFT method"
     )
-    return f"{text} PEFT method"
 
 
 @functools.lru_cache(maxsize=1)

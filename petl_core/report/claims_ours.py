@@ -241,9 +241,10 @@ ELSEWHERE = {  # what tuned runs alone can decide
 }
 
 
-def beside(results: Results, numbers: Sequence[str] = tuple(ELSEWHERE)) -> dict[str, tuple[Verdict, Verdict]]:
+def beside(
+    results: Results, there: Results, numbers: Sequence[str] = tuple(ELSEWHERE)
+) -> dict[str, tuple[Verdict, Verdict]]:
     """The verdicts of these checks here and on another backbone (``elsewhere``), with the methods that both have."""
-    there = elsewhere(results)
     shared = set(_tuned(results)["method"]) & set(_tuned(there)["method"])
     here, there = (one.of(one.table[one.table["method"].isin(shared)]) for one in (results, there))
     return {number: (checked(ELSEWHERE[number], here), checked(ELSEWHERE[number], there)) for number in numbers}
@@ -259,13 +260,14 @@ def checked(check: Callable[[Results], Verdict], results: Results) -> Verdict:
 
 def other_backbone(results: Results) -> Verdict:
     """C14: the checks of C1 and C6 on another backbone; the effect is that of C6 there."""
-    found = beside(results, ("C1", "C6"))
+    other = elsewhere(results)
+    found = beside(results, other, ("C1", "C6"))
     words = {there.verdict for _, there in found.values()}
     if NOT_RUN in words:
         raise UserError(next(there.note for _, there in found.values() if there.verdict == NOT_RUN))
     word = CONTRADICTED if CONTRADICTED in words else SUPPORTED if words == {SUPPORTED} else UNDECIDED
     told = [f"{n} is {there.verdict} there ({there.size}), {here.verdict} here" for n, (here, there) in found.items()]
-    note = f"there: {', '.join(sorted(set(elsewhere(results).table['backbone'])))}"
+    note = f"there: {', '.join(sorted(set(other.table['backbone'])))}"
     return dataclasses.replace(found["C6"][1], verdict=word, control="; ".join(told), note=note)
 
 

@@ -38,8 +38,7 @@ class Results:
         table = self.records.table()
         methods = set(self.profile.methods)
         methods = methods.union(*(part.methods or PARTS[part.name].only or () for part in self.profile.parts))
-        tasks = set(self.profile.tasks).union(*(part.tasks or () for part in self.profile.parts))
-        mine = table["task"].isin(tasks) & table["method"].isin(methods)
+        mine = table["task"].isin(self.profile.all_tasks()) & table["method"].isin(methods)
         return table[mine].reset_index(drop=True)
 
     def has(self, variant: str) -> bool:

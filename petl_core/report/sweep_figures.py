@@ -29,13 +29,14 @@ def size_curves(cells: pd.DataFrame, title: str, rows: Mapping[str, str]) -> Fig
         gone = set(collapsed(cells)[CELL].itertuples(index=False, name=None))
         alike = all(line == grid[0] for line in grid)
         for i, (line, (task, label)) in enumerate(zip(axes, rows.items(), strict=True)):
-            for ax, images in _panels(line, grid[i]):
+            panels = _panels(line, grid[i])
+            for ax, images in panels:
                 part = cells[(cells["task"] == task) & (cells["images"] == images)]
                 fell = np.array([key in gone for key in part[CELL].itertuples(index=False, name=None)], dtype=bool)
                 _size_panel(ax, part, fell)
                 if i == 0 or not alike:
                     ax.set_title(f"{images:,} images", fontsize=9, loc="center")
-            _panels(line, grid[i])[0][0].set_ylabel(f"{label}\ntest accuracy (%)", fontsize=8.5)
+            panels[0][0].set_ylabel(f"{label}\ntest accuracy (%)", fontsize=8.5)
         axes[-1][shape[1] // 2].set_xlabel("trained parameters, head apart\n(% of full fine-tuning)")
         fig.legend(handles=_handles(list(dict.fromkeys(cells["method"]))), loc="outside lower center", ncols=4)
         headline(fig, title)
@@ -159,7 +160,8 @@ def setting_panels(
         shape = (len(rows), len(grid[0]))
         fig, axes = plt.subplots(*shape, figsize=(WIDTH, 1.1 + 2.3 * shape[0]), squeeze=False)
         for line, amounts, (task, label) in zip(axes, grid, rows.items(), strict=True):
-            for ax, images in _panels(line, amounts):
+            panels = _panels(line, amounts)
+            for ax, images in panels:
                 part = means[(means["task"] == task) & (means["images"] == images)]
                 for row in part.dropna(subset=[across[0]]).to_dict("records"):
                     marker, colour, _ = kind_look(row["kind"])
@@ -171,7 +173,7 @@ def setting_panels(
                 ax.set_title(f"{label}, {images:,} images", fontsize=9, loc="center")
                 ax.grid(color="#e3e6e8", lw=0.7)
                 ax.set_axisbelow(True)
-            _panels(line, amounts)[0][0].set_ylabel(up[1])
+            panels[0][0].set_ylabel(up[1])
         for ax in axes[-1]:
             ax.set_xlabel(across[1])
         kinds = list(dict.fromkeys(means["kind"]))
