@@ -37,23 +37,23 @@ $(VENV)/.ready: requirements.txt pyproject.toml
 
 reproduce: $(VENV)/.ready ## recompute the study at PROFILE=quick and its notebooks, compare with the shipped records, build the book
 	$(PY) -m petl_core study --profile $(PROFILE) --results $(FRESH) $(WORKERS_FLAG)
-	$(PY) -m petl_core.notebooks execute --profile $(PROFILE) --results fresh --runs $(FRESH) --out runs/notebooks/$(PROFILE) $(WORKERS_FLAG)
-	$(PY) -m petl_core.book --chapters runs/notebooks/$(PROFILE) --out runs/book-$(PROFILE)
+	$(PY) -m petl_guide notebooks execute --profile $(PROFILE) --results fresh --runs $(FRESH) --out runs/notebooks/$(PROFILE) $(WORKERS_FLAG)
+	$(PY) -m book.build --chapters runs/notebooks/$(PROFILE) --out runs/book-$(PROFILE)
 	@echo "notebooks: runs/notebooks/$(PROFILE)   book: runs/book-$(PROFILE)/index.html   records: $(FRESH)"
 	$(PY) -m petl_core study --profile $(PROFILE) --results $(FRESH) --compare data/results
 
 notebooks: $(VENV)/.ready ## execute the notebooks at the laptop profile on the shipped records and write them back, with the front pages (authors)
-	$(PY) -m petl_core.notebooks refresh $(WORKERS_FLAG)
-	$(PY) -m petl_core.report.front
+	$(PY) -m petl_guide notebooks refresh $(WORKERS_FLAG)
+	$(PY) -m book.front
 
 test: $(VENV)/.ready ## all tests, then every notebook cell by cell at PROFILE=smoke
-	$(PY) -m petl_core.notebooks check
+	$(PY) -m petl_guide notebooks check
 	$(PY) -m pytest
 	rm -rf $(SMOKE)
 	PETL_PROFILE=smoke PETL_RESULTS=fresh PETL_RUNS=$(CURDIR)/$(SMOKE) OMP_NUM_THREADS=1 \
 		$(PY) -m pytest -q --durations=5 -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout 600 notebooks/*.ipynb
 
-data-env: .venv-data/.ready ## make .venv-data, in which `python -m petl_core data prepare-vtab` runs, with TensorFlow and without torch
+data-env: .venv-data/.ready ## make .venv-data, in which `python -m petl_make vtab` runs, with TensorFlow and without torch
 
 test-data: .venv-data/.ready ## test the preparation of VTAB-1K in .venv-data, about two minutes
 	$(DATA_PY) -m pytest -q tests/data_extra tests/test_vtab_prepare.py tests/test_array_pack.py
@@ -71,7 +71,7 @@ lint: $(VENV)/.ready ## ruff (rules and layout) and mypy
 	$(PY) -m mypy
 
 book: $(VENV)/.ready ## build the book from the committed notebooks into runs/book, for reading without a network; a warning is an error
-	$(PY) -m petl_core.book --out runs/book
+	$(PY) -m book.build --out runs/book
 	@echo "open runs/book/index.html, or: make book-serve"
 
 book-serve: $(VENV)/.ready ## show the book in runs/book on this machine alone, at http://127.0.0.1:PORT (8000); build it if it is missing
@@ -80,7 +80,7 @@ book-serve: $(VENV)/.ready ## show the book in runs/book on this machine alone, 
 	@$(PY) -m http.server $(PORT) --bind 127.0.0.1 --directory runs/book
 
 book-print: $(VENV)/.ready ## the book as one page and, with a Chromium, as a PDF, in runs/book-print
-	$(PY) -m petl_core.book --print --out runs/book-print
+	$(PY) -m book.build --print --out runs/book-print
 
 bench: $(VENV)/.ready ## speed and size, ours beside HF peft and a bare timm loop
 	$(PY) tests/benchmarks/bench_steps.py

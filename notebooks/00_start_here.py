@@ -51,14 +51,14 @@ from IPython.display import Code, Markdown, display
 from torch import nn
 
 import petl_core as pc
-from petl_core import profiles
 from petl_core.data import embedded_names
-from petl_core.paths import DATA
-from petl_core.report import style
-from petl_core.report.exercises import check, is_right
-from petl_core.report.idea import idea_figure
-from petl_core.report.tables import table
+from petl_core.study import profiles
+from petl_core.utils import DATA
 from petl_core.vit import ViTConfig
+from petl_guide.exercises import check, is_right
+from petl_guide.figures import style
+from petl_guide.figures.idea import idea_figure
+from petl_guide.figures.tables import table
 
 style.apply()
 SMOKE = PROFILE == "smoke"

@@ -49,10 +49,13 @@ from IPython.display import Code, Markdown, display
 
 import petl_core as pc
 from petl_core import vit as vit_source
-from petl_core.report import anatomy, explorer, measure, style
-from petl_core.report.exercises import check, is_right
-from petl_core.report.tables import table
 from petl_core.vit import ViT, ViTConfig
+from petl_guide import anatomy
+from petl_guide import examine as measure
+from petl_guide.exercises import check, is_right
+from petl_guide.figures import style
+from petl_guide.figures.tables import table
+from petl_guide.interactive import explorer
 
 torch.set_grad_enabled(False)  # this chapter trains nothing
 style.apply()

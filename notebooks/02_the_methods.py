@@ -47,10 +47,13 @@ from IPython.display import Code, Markdown, display
 from matplotlib.lines import Line2D
 
 import petl_core as pc
-from petl_core.report import anatomy, explorer, measure, style
-from petl_core.report.exercises import check, is_right
-from petl_core.report.tables import table
 from petl_core.vit import ViTConfig
+from petl_guide import anatomy
+from petl_guide import examine as measure
+from petl_guide.exercises import check, is_right
+from petl_guide.figures import style
+from petl_guide.figures.tables import table
+from petl_guide.interactive import explorer
 
 style.apply()
 SMOKE = PROFILE == "smoke"

@@ -48,17 +48,22 @@ from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
 import petl_core as pc
-from petl_core import profiles, study
-from petl_core.analysis import accuracy, published, select, tuning, variance
 from petl_core.data import embedded_names
 from petl_core.data.embedded import find_embedded
-from petl_core.paths import EMBEDDED
-from petl_core.records import RunSpec
-from petl_core.report import open_results, protocol_figures, style
-from petl_core.report.exercises import check, is_right
-from petl_core.report.real import open_real
-from petl_core.report.tables import direction, points, table
-from petl_core.train import learning_rate
+from petl_core.study import plan as study
+from petl_core.study import profiles
+from petl_core.study.records import RunSpec
+from petl_core.training.train import learning_rate
+from petl_core.utils import EMBEDDED
+from petl_guide import accuracy, published
+from petl_guide import runs as select
+from petl_guide.exercises import check, is_right
+from petl_guide.figures import protocol as protocol_figures
+from petl_guide.figures import style
+from petl_guide.figures.tables import direction, points, table
+from petl_guide.low_shot import tuning, variance
+from petl_guide.photographs import open_real
+from petl_guide.results import open_results
 
 results = open_results(PROFILE, RESULTS, RUNS, parts=["tuned", "full_low_lr", "bitfit", "best_on_test", "scratch"])
 plan, live = results.profile, results.on_suite()  # what is run in this chapter is run on the embedded tasks
@@ -197,7 +202,7 @@ Markdown(
 # The study starts from a ViT-B/16 trained on ImageNet-21k, 86 million parameters. Ours is small enough that the whole
 # study fits on a laptop, and it was really pre-trained: on Tiny-ImageNet (photographs of 200 classes, 32 px).
 # The command, for whoever has that archive, is
-# `python -m petl_core data pretrain-mini --images tiny-imagenet-200 --out data/embedded/mini.safetensors`.
+# `python -m petl_make mini --images tiny-imagenet-200 --out data/embedded/mini.safetensors`.
 
 # %%
 recipe, epochs = protocol_figures.read_log(EMBEDDED / "mini_log.jsonl")

@@ -46,13 +46,16 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 import petl_core as pc
-from petl_core.analysis import accuracy, published, ranks, select, similar, tuning, variance
-from petl_core.profiles import DEFAULT_LR, HIGH_LRS, LONGER
-from petl_core.report import figures, open_results
-from petl_core.report.exercises import check, is_right
-from petl_core.report.real import ahead, open_real, order_agreement, same_methods, studies_beside
-from petl_core.report.style import show, title
-from petl_core.report.tables import direction, names, points, table
+from petl_core.study.profiles import DEFAULT_LR, HIGH_LRS, LONGER
+from petl_guide import accuracy, published
+from petl_guide import runs as select
+from petl_guide.exercises import check, is_right
+from petl_guide.figures import low_shot as figures
+from petl_guide.figures.style import show, title
+from petl_guide.figures.tables import direction, names, points, table
+from petl_guide.low_shot import ranks, similar, tuning, variance
+from petl_guide.photographs import ahead, open_real, order_agreement, same_methods, studies_beside
+from petl_guide.results import open_results
 
 needed = ["tuned", "default", "drop_path", "trials", "full_low_lr", "bitfit", "best_on_test", "published"]
 results = open_results(PROFILE, RESULTS, RUNS, needed)
@@ -504,7 +507,7 @@ Markdown(
 # %% [markdown]
 # ## 4.12 The claim, judged
 #
-# Each part of the claim against what was said above would refute it. The rules are code (`petl_core/analysis/similar.py`), fixed
+# Each part of the claim against what was said above would refute it. The rules are code (`notebooks/petl_guide/low_shot/similar.py`), fixed
 # before the numbers: a side is taken only where intervals allow it.
 
 # %%

@@ -45,12 +45,16 @@ import numpy as np
 import pandas as pd
 from IPython.display import Code, Markdown, display
 
-from petl_core.analysis import agreement, confidence, ensembles, mistakes, predictions, select
-from petl_core.report import explorer, mistake_figures, open_results
-from petl_core.report.exercises import check, is_right
-from petl_core.report.mistake_figures import Mark
-from petl_core.report.style import GREY, INK, show, title
-from petl_core.report.tables import direction, points, table
+from petl_core.study import predictions
+from petl_guide import runs as select
+from petl_guide.exercises import check, is_right
+from petl_guide.figures import mistakes as mistake_figures
+from petl_guide.figures.mistakes import Mark
+from petl_guide.figures.style import GREY, INK, show, title
+from petl_guide.figures.tables import direction, points, table
+from petl_guide.interactive import explorer
+from petl_guide.mistakes import agreement, confidence, ensembles, mistakes
+from petl_guide.results import open_results
 
 results = open_results(PROFILE, RESULTS, RUNS, parts=["tuned", "more_seeds"])
 plan, every = results.profile, results.table
@@ -455,7 +459,7 @@ picker.widget()
 # %% [markdown]
 # ## 5.7 The claim, judged
 #
-# The rules (`petl_core/analysis/mistakes.py`) were fixed before the numbers: an interval over tasks on one side of zero takes that side.
+# The rules (`notebooks/petl_guide/mistakes/mistakes.py`) were fixed before the numbers: an interval over tasks on one side of zero takes that side.
 
 # %%
 verdicts = mistakes.judge(found, size)

@@ -43,13 +43,15 @@ import pandas as pd
 from IPython.display import Code, Markdown, display
 
 import petl_core as pc
-from petl_core.analysis import published, sweep
-from petl_core.data.many import load_many, parts_of_name
-from petl_core.parts import many_shot
-from petl_core.report import claims, open_results, sweep_figures
-from petl_core.report.exercises import check, is_right
-from petl_core.report.style import show, title
-from petl_core.report.tables import direction, points, table
+from petl_core.data.embedded import load_many, parts_of_name
+from petl_core.study.parts import many_shot
+from petl_guide import published, sweep
+from petl_guide.claims import table as claims
+from petl_guide.exercises import check, is_right
+from petl_guide.figures import sweep as sweep_figures
+from petl_guide.figures.style import show, title
+from petl_guide.figures.tables import direction, points, table
+from petl_guide.results import open_results
 
 results = open_results(PROFILE, RESULTS, RUNS, parts=["many_shot"])
 plan = results.profile

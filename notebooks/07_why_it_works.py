@@ -44,13 +44,15 @@ import torch
 from IPython.display import Code, Markdown, display
 
 import petl_core as pc
-from petl_core import measures
-from petl_core.analysis import mechanism
-from petl_core.profiles import HELD_BACK
-from petl_core.report import claims, open_results, sweep_figures
-from petl_core.report.exercises import check, is_right
-from petl_core.report.style import show
-from petl_core.report.tables import direction, points, table
+from petl_core.study import measures
+from petl_core.study.profiles import HELD_BACK
+from petl_guide import mechanism
+from petl_guide.claims import table as claims
+from petl_guide.exercises import check, is_right
+from petl_guide.figures import sweep as sweep_figures
+from petl_guide.figures.style import show
+from petl_guide.figures.tables import direction, points, table
+from petl_guide.results import open_results
 
 results = open_results(PROFILE, RESULTS, RUNS, parts=["mechanism"])
 plan = results.profile
@@ -108,7 +110,7 @@ table(
 # decay:
 
 # %%
-source = inspect.getsource(import_module("petl_core.train")).splitlines()
+source = inspect.getsource(import_module("petl_core.training.train")).splitlines()
 first = next(i for i, line in enumerate(source) if "optimiser.step()" in line)
 Code("\n".join(line[16:] for line in source[first : first + 3]), language="python")
 

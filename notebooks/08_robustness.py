@@ -45,16 +45,22 @@ import torch
 from IPython.display import Code, Markdown, display
 
 import petl_core as pc
-from petl_core import clip, measures, methods
-from petl_core.analysis import published, robust, shift
-from petl_core.analysis.select import peft
-from petl_core.profiles import ROBUST_BACKBONE
-from petl_core.report import claims, explorer, open_results, shift_figures, world_figures
-from petl_core.report.exercises import check, is_right
-from petl_core.report.real import open_real
-from petl_core.report.style import show, title
-from petl_core.report.tables import direction, names, points, table
-from petl_core.train import predict
+from petl_core import methods
+from petl_core.models import text_tower as clip
+from petl_core.study import measures
+from petl_core.study.profiles import ROBUST_BACKBONE
+from petl_core.training.train import predict
+from petl_guide import published, robust, shift
+from petl_guide.claims import table as claims
+from petl_guide.exercises import check, is_right
+from petl_guide.figures import shift as shift_figures
+from petl_guide.figures import world as world_figures
+from petl_guide.figures.style import show, title
+from petl_guide.figures.tables import direction, names, points, table
+from petl_guide.interactive import explorer
+from petl_guide.photographs import open_real
+from petl_guide.results import open_results
+from petl_guide.runs import peft
 
 results = open_results(PROFILE, RESULTS, RUNS, parts=["robustness"])
 plan, live = results.profile, results.on_suite().profile  # what is run here is small
@@ -88,7 +94,7 @@ show(
 # %% [markdown]
 # `mini_clip` has an image tower and a text tower, trained to match pictures with captions in all styles, of which the target's style is rare.
 # Captions are as on the web: some name the wrong thing, some none. How it was made, with recipe and log, is in
-# `petl_core/pretrain_clip.py` and `data/embedded/README.md`.
+# `data/petl_make/mini_clip.py` and `data/embedded/README.md`.
 #
 # ### A classifier from words
 #
@@ -467,7 +473,7 @@ Markdown(
 # %% [markdown]
 # ## 8.7 The claims, judged
 #
-# The rules are in `petl_core/report/claims_ours.py`. That of C13 was fixed before the numbers. That of C11 first took an interval over seeds; pairs of runs differ
+# The rules are in `notebooks/petl_guide/claims/ours.py`. That of C13 was fixed before the numbers. That of C11 first took an interval over seeds; pairs of runs differ
 # far more than seeds, so it is over methods now, as on the published numbers. That of C12 first took the mean of all PEFT methods here; it
 # was then restricted to those of which the study shows curves, because prompts, which it leaves out, decided it alone. The earlier numbers are in the verdict's note and in section 8.3.
 

@@ -47,28 +47,30 @@ import torch
 from IPython.display import Code, Markdown, display
 
 import petl_core as pc
-from petl_core import costs
-from petl_core.analysis import accuracy, select
-from petl_core.analysis import costs as analysis
-from petl_core.backbones import config_of
-from petl_core.paths import DATA
-from petl_core.report import cost_figures, open_results
-from petl_core.report.exercises import check, is_right
-from petl_core.report.style import GREY, INK, WIDTH, applied, look, show, title
-from petl_core.report.tables import names, table
+from petl_core.models.weights import config_of
+from petl_core.utils import DATA
+from petl_guide import accuracy
+from petl_guide import costs as analysis
+from petl_guide import runs as select
+from petl_guide.exercises import check, is_right
+from petl_guide.figures import costs as cost_figures
+from petl_guide.figures.style import GREY, INK, WIDTH, applied, look, show, title
+from petl_guide.figures.tables import names, table
+from petl_guide.results import open_results
+from petl_make import costs
 
 results = open_results(PROFILE, RESULTS, RUNS, parts=["tuned"])
 plan = results.profile
 results.note()
 
 # %% [markdown]
-# The accuracies of this chapter (section 9.8) are those of that note. The costs come from elsewhere: measured with `petl_core.costs` on random weights, because no
+# The accuracies of this chapter (section 9.8) are those of that note. The costs come from elsewhere: measured with `petl_make.costs` on random weights, because no
 # cost depends on the values of weights, so that the shape of ViT-B/16 can be measured without having it.
 
 # %%
 SHIPPED, SHAPE = DATA / "costs", "vit_base_patch16_224"
 if RESULTS == "shipped":
-    found, origin = costs.read(SHIPPED / f"{SHAPE}-cpu.json"), analysis.digest(SHIPPED / f"{SHAPE}-cpu.json")
+    found, origin = analysis.read(SHIPPED / f"{SHAPE}-cpu.json"), analysis.digest(SHIPPED / f"{SHAPE}-cpu.json")
 else:
     settings = costs.Settings(plan.backbone, batch=32, classes=10, steps=3)
     found, origin = costs.measure_all(plan.methods, settings, separate=not results.smoke), "measured by this notebook"
@@ -399,7 +401,7 @@ panels = {
     "deployed": ("inference time, merged where possible (plain: 1)", False),
 }
 fronts = {c: both["method"].iloc[analysis.pareto(both["accuracy"].tolist(), both[c].tolist())].tolist() for c in panels}
-everywhere = [m for m in both["method"] if m != costs.REFERENCE and all(m in front for front in fronts.values())]
+everywhere = [m for m in both["method"] if m != analysis.REFERENCE and all(m in front for front in fronts.values())]
 show(
     cost_figures.accuracy_against(
         both, panels, f"Unbeaten by all four prices, besides full fine-tuning: {names(everywhere)}"
@@ -421,9 +423,9 @@ Markdown(
 
 # %%
 gpu = SHIPPED / f"{SHAPE}-cuda.json"
-command = f"python -m petl_core.costs --backbone {SHAPE} --device cuda --precision bf16 --batch {STUDY} --rounds 10 --steps 5 --out data/costs/{gpu.name}"
+command = f"python -m petl_make costs --backbone {SHAPE} --device cuda --precision bf16 --batch {STUDY} --rounds 10 --steps 5 --out data/costs/{gpu.name}"
 if gpu.exists():
-    there = costs.read(gpu)
+    there = analysis.read(gpu)
     columns = ["method", "memory", "peak", "step", "step_ratio", "unmerged_ratio", "merged_ratio"]
     display(
         table(

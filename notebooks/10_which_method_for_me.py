@@ -45,17 +45,21 @@ import torch
 from IPython.display import Code, Markdown, display
 
 import petl_core as pc
-from petl_core import budget
-from petl_core.analysis import paired, select
-from petl_core.analysis.predictions import Predictions
-from petl_core.compare import METHODS, compare
+from petl_core.compare import standing as paired
+from petl_core.compare.search import METHODS, compare
 from petl_core.data.decode import decode_images
-from petl_core.profiles import profile
-from petl_core.report import guide, open_results, own_images
-from petl_core.report.exercises import check, is_right
-from petl_core.report.style import show, title
-from petl_core.report.tables import names, points, table
-from petl_core.train import predict
+from petl_core.study import budget
+from petl_core.study.predictions import Predictions
+from petl_core.study.profiles import profile
+from petl_core.training.train import predict
+from petl_guide import guide
+from petl_guide import runs as select
+from petl_guide.exercises import check, is_right
+from petl_guide.figures import own_images
+from petl_guide.figures.own_images import comparison_table
+from petl_guide.figures.style import show, title
+from petl_guide.figures.tables import names, points, table
+from petl_guide.results import open_results
 
 plan = profile(PROFILE)
 results = open_results(PROFILE, RESULTS, RUNS, parts=guide.parts_of(plan))
@@ -188,7 +192,7 @@ Markdown(f"{written} images:\n\n```\n{tree}\n```")
 chosen = ["linear", "bitfit"] if smoke else ["linear", "bitfit", "ssf", "lora", "full"]
 size = {"trials": 2, "steps": 4, "seeds": 2} if smoke else {"trials": 3, "steps": 50, "seeds": 3}
 report = pc.compare(folder, methods=chosen, backbone="mini", budget="20m", progress=False, **size)
-report.shown(seconds=False)
+comparison_table(report)
 
 # %%
 Markdown("\n".join(f"- {line}" for line in report.notes) + f"\n\n**{report.recommendation}**")
@@ -344,7 +348,7 @@ nonsense = Path(place.name) / "shuffled"
 own_images.write_folder(source, nonsense, each=12 if smoke else 60, classes=3 if smoke else None, shuffle=True)
 few = {"trials": 2, "steps": 4 if smoke else 25, "seeds": 2}
 control = pc.compare(nonsense, methods=chosen[:3], backbone="mini", budget="20m", progress=False, **few)
-control.shown(seconds=False)
+comparison_table(control)
 
 # %%
 behaves = control.recommended is None
@@ -447,7 +451,7 @@ Markdown(
 answer_4 = None  # points
 
 # %%
-from petl_core.analysis.tuning import noise_maximum, select_on_noise
+from petl_guide.low_shot.tuning import noise_maximum, select_on_noise
 
 truth_4 = noise_maximum(70, 200, 6) - 70
 check(

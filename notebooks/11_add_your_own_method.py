@@ -44,15 +44,16 @@ import torch
 from IPython.display import Code, Markdown
 
 import petl_core as pc
-from petl_core import contract, methods, notebooks
-from petl_core.backbones import config_of
-from petl_core.errors import UserError
-from petl_core.profiles import profile
-from petl_core.report import measure
-from petl_core.report.exercises import check, is_right
-from petl_core.report.results import SMOKE
-from petl_core.report.style import GREY, INK, WIDTH, applied, look, show, title
-from petl_core.report.tables import points, table
+from petl_core import contract, methods
+from petl_core.models.weights import config_of
+from petl_core.study.profiles import profile
+from petl_core.utils import UserError
+from petl_guide import examine as measure
+from petl_guide import notebooks
+from petl_guide.exercises import check, is_right
+from petl_guide.figures.style import GREY, INK, WIDTH, applied, look, show, title
+from petl_guide.figures.tables import points, table
+from petl_guide.results import SMOKE
 
 plan, smoke = profile(PROFILE), PROFILE == "smoke"
 folder = Path(tempfile.mkdtemp())  # for files that this chapter writes; nothing else is touched
@@ -185,7 +186,7 @@ Markdown(
 # Every method of the registry keeps the same rules, and the test suite tries them on three small backbones. The same functions can be called on your file. On the command line:
 #
 # ```
-# python -m petl_core check-method notebooks/ia3.py
+# python -m petl_guide check-method notebooks/ia3.py
 # ```
 
 # %%
@@ -474,7 +475,7 @@ def right_4(path) -> bool:
 check(
     answer_4,
     right_4,
-    "a third Rescale(D); its factor goes into the rows of attn.proj and its bias; python -m petl_core check-method says what is wrong",
+    "a third Rescale(D); its factor goes into the rows of attn.proj and its bias; python -m petl_guide check-method says what is wrong",
 )
 
 # %% tags=["hide-cell", "solution"]

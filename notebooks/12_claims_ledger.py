@@ -43,13 +43,17 @@ import pandas as pd
 from IPython.display import Code, Markdown, display
 from scipy import stats
 
-from petl_core.analysis import published
-from petl_core.analysis.accuracy import Interval
-from petl_core.report import claims, claims_ours, ledger, ledger_figures, open_results, verdict
-from petl_core.report.exercises import check, is_right
-from petl_core.report.style import show
-from petl_core.report.tables import table
-from petl_core.report.verdict import CONTRADICTED, NOT_RUN, SUPPORTED, UNDECIDED, Verdict, judged
+from petl_core.study.statistics import Interval
+from petl_guide import ledger, published
+from petl_guide.claims import ours as claims_ours
+from petl_guide.claims import table as claims
+from petl_guide.claims import verdict
+from petl_guide.claims.verdict import CONTRADICTED, NOT_RUN, SUPPORTED, UNDECIDED, Verdict, judged
+from petl_guide.exercises import check, is_right
+from petl_guide.figures import ledger as ledger_figures
+from petl_guide.figures.style import show
+from petl_guide.figures.tables import table
+from petl_guide.results import open_results
 
 results = open_results(PROFILE, RESULTS, RUNS)
 plan = results.profile
@@ -326,8 +330,8 @@ Markdown(
 # The same from the command line, also as JSON for other programs:
 #
 # ```
-# python -m petl_core claims --profile laptop
-# python -m petl_core claims --profile quick --results runs/results-quick --json
+# python -m petl_guide claims --profile laptop
+# python -m petl_guide claims --profile quick --results runs/results-quick --json
 # ```
 #
 # ## Exercises

@@ -7,42 +7,60 @@ import is quick and timm is only needed for timm's backbones.
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from petl_core.compare import compare
+from petl_core.utils import UserError, __version__
 
 if TYPE_CHECKING:
     from petl_core import methods
-    from petl_core.adapters import load_adapter, save_adapter
-    from petl_core.backbones import config_of, save_backbone
-    from petl_core.compare import compare
     from petl_core.data import Task, load_task
-    from petl_core.errors import UserError
-    from petl_core.model import count_trainable, create_model, interpolate, merge
-    from petl_core.train import Recipe, Run, train
+    from petl_core.models.adapters import load_adapter, save_adapter
+    from petl_core.models.build import count_trainable, create_model, interpolate, merge
+    from petl_core.models.weights import config_of, save_backbone
+    from petl_core.training.recipe import Recipe
+    from petl_core.training.train import Run, train
     from petl_core.vit import ViT, ViTConfig
 
 _HOME = {
-    "methods": "petl_core.methods",
-    "compare": "petl_core.compare",
-    "config_of": "petl_core.backbones",
-    "save_backbone": "petl_core.backbones",
-    "Task": "petl_core.data",
-    "load_task": "petl_core.data",
-    "UserError": "petl_core.errors",
-    "count_trainable": "petl_core.model",
-    "create_model": "petl_core.model",
-    "interpolate": "petl_core.model",
-    "load_adapter": "petl_core.adapters",
-    "merge": "petl_core.model",
-    "save_adapter": "petl_core.adapters",
-    "Recipe": "petl_core.train",
-    "Run": "petl_core.train",
-    "train": "petl_core.train",
+    "methods": "petl_core",
+    "Task": "petl_core.data.task",
+    "load_task": "petl_core.data.load",
+    "load_adapter": "petl_core.models.adapters",
+    "save_adapter": "petl_core.models.adapters",
+    "count_trainable": "petl_core.models.build",
+    "create_model": "petl_core.models.build",
+    "interpolate": "petl_core.models.build",
+    "merge": "petl_core.models.build",
+    "config_of": "petl_core.models.weights",
+    "save_backbone": "petl_core.models.weights",
+    "Recipe": "petl_core.training.recipe",
+    "Run": "petl_core.training.train",
+    "train": "petl_core.training.train",
     "ViT": "petl_core.vit",
     "ViTConfig": "petl_core.vit",
+}
+MOVED = {  # modules that once were here
+    "adapters": "petl_core.models.adapters",
+    "analysis": "petl_guide",
+    "augment": "petl_core.training.augment",
+    "backbones": "petl_core.models.weights",
+    "book": "book",
+    "costs": "petl_make.costs",
+    "errors": "petl_core.utils",
+    "evaluation": "petl_core.training.evaluation",
+    "files": "petl_core.utils",
+    "measures": "petl_core.study.measures",
+    "model": "petl_core.models.build",
+    "notebooks": "petl_guide.notebooks",
+    "parts": "petl_core.study.parts",
+    "paths": "petl_core.utils",
+    "profiles": "petl_core.study.profiles",
+    "protocol": "petl_core.study.protocol",
+    "records": "petl_core.study.records",
+    "recipe": "petl_core.training.recipe",
+    "report": "petl_guide",
+    "workers": "petl_core.study.runner",
 }
 
 __all__ = [
@@ -52,6 +70,7 @@ __all__ = [
     "UserError",
     "ViT",
     "ViTConfig",
+    "__version__",
     "compare",
     "config_of",
     "count_trainable",
@@ -67,27 +86,14 @@ __all__ = [
 ]
 
 
-class _Package(ModuleType):
-    """A package whose public function ``train`` is not hidden by the module ``train``, whichever is asked for first.
-
-    Python sets ``petl_core.train`` to the module when the module is first imported; here the function takes its place,
-    as it would if this file imported it. ``from petl_core.train import ...`` still reaches the module.
-    """
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, ModuleType) and value.__name__ == _HOME.get(name) and hasattr(value, name):
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
-
-
 def __getattr__(name: str) -> Any:
+    if name in MOVED:
+        raise AttributeError(f"'petl_core.{name}' has moved: it is '{MOVED[name]}' now")
     if name not in _HOME:
         raise AttributeError(f"module 'petl_core' has no attribute '{name}'")
-    module = importlib.import_module(_HOME[name])
-    value = module if name == "methods" else getattr(module, name)
+    if name == "methods":
+        return importlib.import_module("petl_core.methods")
+    value = getattr(importlib.import_module(_HOME[name]), name)
     globals()[name] = value
     return value
 

@@ -1,4 +1,4 @@
-"""The command line, ``python -m petl_core``: list, run, study, compare, claims, check-method and data.
+"""The command line, ``python -m petl_core``: list, run, study and compare.
 
 Bad input ends with one message on stderr and exit code 2; runs that failed, or records that differ, with exit code 1.
 """
@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from petl_core.errors import UserError
-from petl_core.recipe import CHOICES
+from petl_core.training.recipe import CHOICES
+from petl_core.utils import UserError
 
 if TYPE_CHECKING:
-    from petl_core.profiles import Profile
-    from petl_core.records import Records
+    from petl_core.study.profiles import Profile
+    from petl_core.study.records import Records
 
 LOGITS_OF = ("tuned", "more_seeds")  # variants whose predictions are packed; analyses of predictions read these
 EXAMPLES = """examples:
@@ -44,10 +44,6 @@ STUDY_EXAMPLES = """examples:
 
 Stop it whenever you like (Ctrl-C, or by force): finished runs are kept and are not run again.
 """
-CLAIMS_EXAMPLES = """examples:
-  python -m petl_core claims                                            on the shipped records
-  python -m petl_core claims --profile quick --results runs/results-quick   on those of make reproduce
-"""
 COMPARE_EXAMPLES = """examples:
   python -m petl_core compare my_images --budget 10m --out my_comparison     report, figure and the model to ship
   python -m petl_core compare my_images --backbone vit_base_patch16_224 --methods linear lora ssf --budget 1h30m
@@ -56,30 +52,29 @@ COMPARE_EXAMPLES = """examples:
 my_images holds a folder for each class, or train/ and test/ with a folder for each class in both. The same command with
 the same --out goes on from where it was stopped.
 """
-CHECK_EXAMPLES = """examples:
-  python -m petl_core check-method notebooks/ia3.py                  is my method's file right? (runs the file)
-  python -m petl_core check-method my_method.py --set rank=4 --quick
-"""
-DATA_EXAMPLES = """examples:
-  python -m petl_core data check-vtab vtab1k           is this folder VTAB-1K? counts, classes, duplicates, JPEG
-  python -m petl_core data prepare-vtab --help         make lossless packs of VTAB-1K's nineteen tasks
-  python -m petl_core data build-suite --out suite     draw the embedded tasks anew, bit for bit
-  python -m petl_core data build-world --out data/embedded --check     draw the rendered world, compare digests
-  python -m petl_core data pretrain-mini --help        how the small backbone was trained
-  python -m petl_core data pretrain-mini-clip --help   how the small CLIP was trained
-  python -m petl_core data zero-shot-head --backbone vit_base_patch16_clip_quickgelu_224.openai     needs [clip]
-"""
+
+MOVED = {  # commands that once were here
+    "claims": "python -m petl_guide claims",
+    "check-method": "python -m petl_guide check-method",
+    "data check-vtab": "python -m petl_make check-vtab",
+    "data prepare-vtab": "python -m petl_make vtab",
+    "data build-suite": "python -m petl_make suite",
+    "data build-world": "python -m petl_make world",
+    "data pretrain-mini": "python -m petl_make mini",
+    "data pretrain-mini-clip": "python -m petl_make mini-clip",
+    "data zero-shot-head": "python -m petl_make zero-shot",
+    "data": "python -m petl_make",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, do, and return the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    parser = _parser()
-    options, rest = parser.parse_known_args(arguments)
-    if rest and options.command != "data":
-        parser.error(f"unrecognised: {' '.join(rest)}; see python -m petl_core {options.command} --help")
     try:
-        return options.function(options, rest)
+        if moved := MOVED.get(" ".join(arguments[:2])) or MOVED.get(" ".join(arguments[:1])):
+            raise UserError(f"'{' '.join(arguments[:2])}' has moved: {moved}")
+        options = _parser().parse_args(arguments)
+        return options.function(options)
     except UserError as error:
         print(f"petl_core: {error}", file=sys.stderr)
         return 2
@@ -196,61 +191,16 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     compare.set_defaults(function=_compare)
 
-    claims = commands.add_parser(
-        "claims",
-        help="what each claim of the study comes to",
-        description="Judge the study's claims on its published numbers and on the records of a profile.",
-        epilog=CLAIMS_EXAMPLES,
-        **style,
-    )
-    claims.add_argument("--profile", default="laptop", help="whose records (default: laptop)")
-    claims.add_argument("--results", metavar="DIR", help="records in another folder than the shipped ones")
-    claims.add_argument("--json", action="store_true", help="print JSON")
-    claims.set_defaults(function=_claims)
-
-    check = commands.add_parser(
-        "check-method",
-        help="try the contract of methods on a file of your own",
-        description="Register the method that a Python file defines and try every rule of the contract on it.",
-        epilog=CHECK_EXAMPLES,
-        **style,
-    )
-    check.add_argument("file", help="the .py file; it is run")
-    check.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="hyper-parameters, such as rank=4")
-    check.add_argument("--quick", action="store_true", help="leave out the slow rule, compiling")
-    check.set_defaults(function=_check_method)
-
-    data = commands.add_parser(
-        "data",
-        help="prepare and check VTAB-1K, make the embedded data anew",
-        description=_data.__doc__,
-        epilog=DATA_EXAMPLES,
-        **style,
-    )
-    data.add_argument(
-        "what",
-        choices=[
-            "check-vtab",
-            "prepare-vtab",
-            "build-suite",
-            "build-world",
-            "pretrain-mini",
-            "pretrain-mini-clip",
-            "zero-shot-head",
-        ],
-        help="see the examples",
-    )
-    data.add_argument("options", nargs=argparse.REMAINDER, help="options of that command; try --help")
-    data.set_defaults(function=_data)
     return parser
 
 
-def _list(options: argparse.Namespace, _: list[str]) -> int:
-    from petl_core import methods, study
+def _list(options: argparse.Namespace) -> int:
+    from petl_core import methods
     from petl_core.data import embedded_names
+    from petl_core.data.embedded import SHIFTS, WORLD
     from petl_core.data.task import GROUPS
-    from petl_core.data.world import SHIFTS, WORLD
-    from petl_core.profiles import profile, profile_names
+    from petl_core.study import plan as study
+    from petl_core.study.profiles import profile, profile_names
 
     if options.what in (None, "methods"):
         print("methods (name, size, paper)")
@@ -280,9 +230,9 @@ def _list(options: argparse.Namespace, _: list[str]) -> int:
     return 0
 
 
-def _run(options: argparse.Namespace, _: list[str]) -> int:
-    from petl_core.distributed import joined
-    from petl_core.workers import device_called
+def _run(options: argparse.Namespace) -> int:
+    from petl_core.study.runner import device_called
+    from petl_core.training.distributed import joined
 
     with joined(device_called(options.device)) as device:
         return _run_on(device, options)
@@ -290,12 +240,12 @@ def _run(options: argparse.Namespace, _: list[str]) -> int:
 
 def _run_on(device: str, options: argparse.Namespace) -> int:
     """Train on this device, as one of the processes that torchrun started or alone; the first of them reports."""
-    from petl_core.adapters import save_adapter
-    from petl_core.backbones import config_of
     from petl_core.data import WORLD, embedded_names, load_task
-    from petl_core.distributed import team
-    from petl_core.model import create_model
-    from petl_core.train import Recipe, train
+    from petl_core.models.adapters import save_adapter
+    from petl_core.models.build import create_model
+    from petl_core.models.weights import config_of
+    from petl_core.training.distributed import team
+    from petl_core.training.train import Recipe, train
 
     fields = ("lr", "epochs", "batch_size", "weight_decay", "drop_path", "normalise", "augment", "precision", "compile")
     given = {field: getattr(options, field) for field in fields if getattr(options, field) is not None}
@@ -306,7 +256,7 @@ def _run_on(device: str, options: argparse.Namespace) -> int:
     if size is None and options.task not in (*embedded_names(), WORLD):
         size = config_of(options.backbone).image_size
     task = load_task(options.task, size=size)
-    hyper = dict(_setting(text) for text in options.set)
+    hyper = dict(setting(text) for text in options.set)
     source = {None: True, "none": False}.get(options.weights, options.weights)
     made = {"num_classes": task.num_classes, "image_size": task.image_size, "seed": options.seed, "head": options.head}
     made |= hyper
@@ -332,10 +282,10 @@ def _run_on(device: str, options: argparse.Namespace) -> int:
     return 0
 
 
-def _study(options: argparse.Namespace, _: list[str]) -> int:
-    from petl_core import study
-    from petl_core.records import Records, compare, pack
-    from petl_core.workers import device_called
+def _study(options: argparse.Namespace) -> int:
+    from petl_core.study import plan as study
+    from petl_core.study.records import Records, compare, pack
+    from petl_core.study.runner import device_called
 
     profile = study.profile(options.profile)
     for name in options.part or ():
@@ -359,7 +309,7 @@ def _study(options: argparse.Namespace, _: list[str]) -> int:
         return 0
     executor, device = None, options.device or profile.device
     if options.executor == "ray":
-        from petl_core.ray_executor import RayExecutor
+        from petl_core.study.ray_executor import RayExecutor
 
         executor = RayExecutor(records, options.address or "auto", device, options.gpus_per_run, options.workers)
     else:
@@ -383,8 +333,8 @@ def _study(options: argparse.Namespace, _: list[str]) -> int:
 
 def _may_start(options: argparse.Namespace, profile: Profile, records: Records) -> bool:
     """Print the plan if asked; say no after --plan, and unless agreed to what takes more than a day or nobody knows."""
-    from petl_core import estimate
-    from petl_core.workers import default_workers, device_called
+    from petl_core.study import estimate
+    from petl_core.study.runner import default_workers, device_called
 
     device = options.device or profile.device
     workers = options.workers or (default_workers() if device == "cpu" else 1)
@@ -413,7 +363,7 @@ def _may_start(options: argparse.Namespace, profile: Profile, records: Records) 
     return input(f"{len(plan.todo):,} runs; {why}. Start? [y/N] ").strip().lower() in ("y", "yes")
 
 
-def _compare(options: argparse.Namespace, _: list[str]) -> int:
+def _compare(options: argparse.Namespace) -> int:
     from petl_core.compare import METHODS, compare
 
     out = Path(options.out) if options.out else None
@@ -433,81 +383,8 @@ def _compare(options: argparse.Namespace, _: list[str]) -> int:
     return 0
 
 
-def _claims(options: argparse.Namespace, _: list[str]) -> int:
-    from petl_core.profiles import profile
-    from petl_core.records import Records
-    from petl_core.report import claims
-    from petl_core.report.results import Results, open_results
-
-    if options.results:
-        results = Results(profile(options.profile), Records(options.results), fresh=True)
-    else:
-        results = open_results(options.profile)
-    print(claims.as_json(results) if options.json else claims.as_text(results))
-    return 0
-
-
-def _check_method(options: argparse.Namespace, _: list[str]) -> int:
-    from petl_core import contract, methods
-
-    with methods.loaded(options.file) as name:
-        try:
-            method = methods.get(name, **dict(_setting(text) for text in options.set))
-        except ValueError as error:  # a hyper-parameter that does not exist or cannot be
-            raise UserError(str(error)) from error
-        outcomes = contract.check(method, slow=not options.quick)
-    print(*outcomes, sep="\n")
-    broken = sum(not outcome.kept for outcome in outcomes)
-    print(f"{name}: {broken} of {len(outcomes)} rules broken" if broken else f"{name}: all {len(outcomes)} rules kept")
-    return 1 if broken else 0
-
-
-def _data(options: argparse.Namespace, rest: list[str]) -> int:
-    """Prepare or check VTAB-1K, write CLIP's zero-shot head, or make the shipped data again: embedded tasks, the world,
-    the small backbones."""
-    arguments = [*options.options, *rest]
-    if options.what == "check-vtab":
-        from petl_core.data import vtab1k
-
-        return vtab1k.main(arguments)
-    if options.what == "prepare-vtab":
-        from petl_core.data import vtab_prepare
-
-        return vtab_prepare.main(arguments)
-    if options.what == "zero-shot-head":
-        from petl_core import zero_shot
-
-        return zero_shot.main(arguments)
-    if options.what == "pretrain-mini-clip":
-        from petl_core import pretrain_clip
-
-        pretrain_clip.main(arguments)
-        return 0
-    if options.what == "pretrain-mini":
-        from petl_core import pretrain
-
-        pretrain.main(arguments)
-        return 0
-    from petl_core.data import embedded, world
-
-    if options.what == "build-world":
-        parser = argparse.ArgumentParser(prog="python -m petl_core data build-world", description=world.build.__doc__)
-        parser.add_argument("--out", type=Path, required=True, help="the folder of world.json")
-        parser.add_argument("--check", action="store_true", help="write nothing; draw and compare the digests")
-        chosen = parser.parse_args(arguments)
-        return 1 if world.build(chosen.out, check=chosen.check) else 0
-    build = embedded.build
-    parser = argparse.ArgumentParser(prog="python -m petl_core data build-suite", description=build.__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="the folder for the .npz files")
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing; compare the files in --out with what is drawn"
-    )
-    parser.add_argument("--tasks", nargs="+", help="only these tasks (all)")
-    chosen = parser.parse_args(arguments)
-    return 1 if build(chosen.out, check=chosen.check, names=chosen.tasks) else 0
-
-
-def _setting(text: str) -> tuple[str, Any]:
+def setting(text: str) -> tuple[str, Any]:
+    """A name and its value from "NAME=VALUE": a number, true or false, several of these with commas, or text."""
     name, equals, value = text.partition("=")
     if not equals or not name or not value:
         raise UserError(f"--set got '{text}'; write NAME=VALUE, for example rank=4")
@@ -517,7 +394,7 @@ def _setting(text: str) -> tuple[str, Any]:
         except ValueError:
             pass
     if "," in value:
-        return name, tuple(_setting(f"{name}={part}")[1] for part in value.split(",") if part)
+        return name, tuple(setting(f"{name}={part}")[1] for part in value.split(",") if part)
     return name, {"true": True, "false": False}.get(value.lower(), value)
 
 

@@ -2,7 +2,7 @@
 
 The rules are tried on three small backbones with random weights: a plain ViT, one built as CLIP's (LayerNorm first, no
 bias in the patch embedding, QuickGELU) and one built as DINOv2's (LayerScale). ``tests/test_methods.py`` runs them over
-the registry; ``python -m petl_core check-method my_method.py`` runs them on a file of your own:
+the registry; ``python -m petl_guide check-method my_method.py`` runs them on a file of your own:
 
     with methods.loaded("my_method.py") as name:
         for outcome in contract.check(methods.get(name)):
@@ -31,10 +31,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from petl_core import methods
-from petl_core.adapters import load_adapter, save_adapter
-from petl_core.backbones import save_backbone
 from petl_core.methods import Method
-from petl_core.model import Model, count_trainable, create_model, interpolate, merge
+from petl_core.models.adapters import load_adapter, save_adapter
+from petl_core.models.build import Model, count_trainable, create_model, interpolate, merge
+from petl_core.models.weights import save_backbone
 from petl_core.vit import ViT, ViTConfig
 
 VARIANTS = {

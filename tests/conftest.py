@@ -41,7 +41,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A random ViT of two blocks, 32 px, as a backbone file."""
     import torch
 
-    from petl_core.backbones import save_backbone
+    from petl_core.models.weights import save_backbone
     from petl_core.vit import ViT, ViTConfig
 
     path = tmp_path_factory.mktemp("backbone") / "tiny.safetensors"

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 import petl_core as pc
 from petl_core import create_model, interpolate, load_adapter, merge, save_adapter
-from petl_core.backbones import save_backbone
-from petl_core.errors import UserError
-from petl_core.model import Model
+from petl_core.models.build import Model
+from petl_core.models.weights import save_backbone
+from petl_core.utils import UserError
 from petl_core.vit import ViT, ViTConfig
 
 IMAGES = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(1))
@@ -88,8 +88,8 @@ def test_only_what_was_trained_is_in_the_file(backbone: str, tmp_path: Path) -> 
 
 
 def test_lora_8_on_vit_base_takes_1_25_megabytes_besides_the_head(tmp_path: Path) -> None:
-    from petl_core.adapters import _trained
-    from petl_core.model import ModelSpec, attach
+    from petl_core.models.adapters import _trained
+    from petl_core.models.build import ModelSpec, attach
 
     spec = ModelSpec("vit_base_patch16_224", "0" * 16, "default", (pc.methods.get("lora", rank=8),), 100, 224)
     with torch.device("meta"):  # the file does not hold the other 86 million numbers
@@ -166,7 +166,7 @@ def test_one_changed_bit_is_noticed(backbone: str, tmp_path: Path) -> None:
 )
 def test_files_of_other_versions_say_so(backbone: str, tmp_path: Path, change: dict[str, object], message: str) -> None:
     """Intact, with a checksum that is right, but not what this version writes."""
-    from petl_core.adapters import _checksum
+    from petl_core.models.adapters import _checksum
 
     path = save_adapter(create_model(backbone, "lora", num_classes=4), tmp_path / "a.safetensors")
     with safe_open(path, "pt") as file:

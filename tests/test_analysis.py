@@ -13,11 +13,13 @@ import pytest
 from scipy import stats
 
 from petl_core import methods as registry
-from petl_core import study
-from petl_core.analysis import accuracy, ranks, select, similar, tuning, variance
-from petl_core.errors import UserError
-from petl_core.profiles import profile
-from petl_core.records import COLUMNS
+from petl_core.study import plan as study
+from petl_core.study.profiles import profile
+from petl_core.study.records import COLUMNS
+from petl_core.utils import UserError
+from petl_guide import accuracy
+from petl_guide import runs as select
+from petl_guide.low_shot import ranks, similar, tuning, variance
 
 GROUP = {"a": "natural", "b": "natural", "c": "specialised", "d": "structured", "e": "specialised", "f": "structured"}
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from petl_core.data import array_pack
-from petl_core.errors import UserError
+from petl_core.utils import UserError
 
 
 def samples(count: int, channels: int = 3) -> Iterator[array_pack.Sample]:

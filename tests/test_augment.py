@@ -11,10 +11,10 @@ from small import easy_task, tiny_model
 from timm.data import auto_augment
 from torch import Tensor
 
-from petl_core.augment import OPERATIONS, Augmentation, Normaliser, crop
-from petl_core.errors import UserError
-from petl_core.recipe import Recipe
-from petl_core.train import predict, train
+from petl_core.training.augment import OPERATIONS, Augmentation, Normaliser, crop
+from petl_core.training.recipe import Recipe
+from petl_core.training.train import predict, train
+from petl_core.utils import UserError
 
 SIZE = 64
 FILL = torch.tensor([124.0, 116.0, 104.0])

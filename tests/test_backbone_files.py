@@ -17,9 +17,9 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor
 
 from petl_core import create_model
-from petl_core.backbones import digest
-from petl_core.checkpoints import read_checkpoint
-from petl_core.errors import UserError
+from petl_core.models.formats import read_checkpoint
+from petl_core.models.weights import digest
+from petl_core.utils import UserError
 
 SMALL = {"depth": 2, "embed_dim": 96, "num_heads": 3}
 ORIGINAL, AUGREG = "vit_base_patch16_224.orig_in21k", "vit_base_patch16_224.augreg_in21k"
@@ -30,7 +30,7 @@ CLIP = "vit_base_patch16_clip_quickgelu_224.openai"
 @pytest.fixture(autouse=True)
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """PETL_DATA, and timm's models shrunk."""
-    from petl_core.timm_names import timm_config
+    from petl_core.models.timm_names import timm_config
 
     plain = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda name, **more: plain(name, **{**SMALL, **more}))

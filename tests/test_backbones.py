@@ -12,9 +12,18 @@ import torch
 from safetensors import safe_open
 from timm.layers import resample_abs_pos_embed
 
-from petl_core import backbones, create_model
-from petl_core.backbones import Weights, config_of, digest, digest_of, load_weights, resize_position, save_backbone
-from petl_core.errors import UserError
+from petl_core import create_model
+from petl_core.models import weights as backbones
+from petl_core.models.weights import (
+    Weights,
+    config_of,
+    digest,
+    digest_of,
+    load_weights,
+    resize_position,
+    save_backbone,
+)
+from petl_core.utils import UserError
 from petl_core.vit import ViT, ViTConfig
 
 CONFIG = ViTConfig(16, 8, 32, 2, 4, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))

@@ -15,8 +15,10 @@ import nbformat
 import pytest
 import yaml
 
-from petl_core import book, book_inputs, book_stage
-from petl_core.errors import UserError
+from book import build as book
+from book import inputs as book_inputs
+from book import stage as book_stage
+from petl_core.utils import UserError
 
 ADDRESS = "https://github.com/someone/some-name"
 INTRO = (
@@ -127,7 +129,7 @@ def test_notebooks_that_cannot_be_shown_stop_the_build_and_are_named(chapters: P
     path = chapters / "07_small.ipynb"
     assert "execute the notebooks first" in refused(chapters.parent / "nowhere")
     write_notebook(path, execution_count=None)
-    assert f"{path}, cell 1: was not executed: python -m petl_core.notebooks execute" in refused(chapters)
+    assert f"{path}, cell 1: was not executed: python -m petl_guide notebooks execute" in refused(chapters)
     error = nbformat.v4.new_output("error", ename="KeyError", evalue="'x'")
     write_notebook(path, outputs=[error])
     assert f"{path}, cell 1: ended in KeyError: 'x'" in refused(chapters)
@@ -157,11 +159,11 @@ def test_committed_notebooks_must_be_what_their_sources_and_records_say(
     (chapters / "07_small.py").write_text('# %% tags=["parameters"]\nA = 1\n', encoding="utf-8")
     monkeypatch.setattr(book_inputs, "FOLDER", chapters.resolve())
     monkeypatch.setattr(book_inputs, "sources", lambda: [chapters / "07_small.py"])
-    monkeypatch.setattr("petl_core.report.front.problems", lambda *_: ["book/images/accuracy.png: another picture"])
-    monkeypatch.setattr("petl_core.report.results.open_results", lambda *_: None)
+    monkeypatch.setattr("book.front.problems", lambda *_: ["book/images/accuracy.png: another picture"])
+    monkeypatch.setattr("petl_guide.results.open_results", lambda *_: None)
     found = refused(chapters)
     assert "07_small.ipynb is not what 07_small.py says: make notebooks" in found
-    assert "book/images/accuracy.png: another picture: python -m petl_core.report.front" in found
+    assert "book/images/accuracy.png: another picture: python -m book.front" in found
     monkeypatch.setattr(book_inputs, "RESULTS", tmp_path / "results")
     assert re.search(r"results: there are no records.*: git checkout .*results", refused(chapters))
 
@@ -170,7 +172,7 @@ def test_committed_notebooks_must_be_what_their_sources_and_records_say(
 def test_a_front_picture_that_is_older_than_its_records_stops_the_build(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from petl_core.report import front
+    from book import front
 
     picture = next(iter(front.PICTURES))
     for name in front.FILES:
@@ -238,7 +240,7 @@ def test_a_fault_stops_the_build_and_leaves_the_book_that_is_there(
 def test_the_print_version_holds_the_chapters(
     chapters: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("petl_core.book_print.find_browser", lambda: None)
+    monkeypatch.setattr("book.paper.find_browser", lambda: None)
     (made,) = book.build_print(tmp_path / "print", chapters, source)
     text = made.read_text(encoding="utf-8")
     assert "A small book" in text and "A small one" in text and "_static/print.css" in text
@@ -275,7 +277,7 @@ def test_a_package_installed_without_its_data_finds_those_of_the_checkout(reposi
     shutil.copy(repository / "petl_core" / "paths.py", tmp_path / "petl_core" / "paths.py")
     (tmp_path / "petl_core" / "__init__.py").touch()
     done = subprocess.run(
-        [sys.executable, "-c", "from petl_core.paths import DATA; print(DATA)"],
+        [sys.executable, "-c", "from petl_core.utils import DATA; print(DATA)"],
         cwd=repository / "notebooks",
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from petl_core.errors import UserError
+from book import citation, front
+from book.pages import claims as claim_pages
+from book.pages import methods as method_pages
 from petl_core.methods.base import Method, registry
-from petl_core.report import chapters, citation, claim_pages, front, method_pages
+from petl_core.utils import UserError
+from petl_guide import chapters
 
 pybtex = pytest.importorskip("pybtex.database")
 

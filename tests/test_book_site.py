@@ -9,8 +9,25 @@ from pathlib import Path
 
 import pytest
 
-from petl_core import book, book_formulas, book_icons, book_loads, book_print, book_site
-from petl_core.errors import UserError
+from book import (
+    build as book,
+)
+from book import (
+    formulas as book_formulas,
+)
+from book import (
+    icons as book_icons,
+)
+from book import (
+    loads as book_loads,
+)
+from book import (
+    paper as book_print,
+)
+from book import (
+    site as book_site,
+)
+from petl_core.utils import UserError
 
 THEME = Path(str(importlib.util.find_spec("pydata_sphinx_theme").origin)).parent / "theme" / "pydata_sphinx_theme"  # type: ignore[union-attr]
 INDEX = '<meta http-equiv="Refresh" content="0; url=intro.html" />'

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from petl_core import create_model
-from petl_core.checkpoints import read_checkpoint
-from petl_core.errors import UserError
+from petl_core.models.formats import read_checkpoint
+from petl_core.utils import UserError
 
 NAME = "vit_tiny_patch16_224"
 

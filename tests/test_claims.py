@@ -10,14 +10,16 @@ import pandas as pd
 import pytest
 
 from petl_core import cli
-from petl_core.analysis import published
-from petl_core.analysis.accuracy import Interval
-from petl_core.errors import UserError
-from petl_core.profiles import profile
-from petl_core.records import Records
-from petl_core.report import claims, claims_ours, claims_published
-from petl_core.report.results import Results, open_results
-from petl_core.report.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, UNDECIDED, Verdict, judged
+from petl_core.study.profiles import profile
+from petl_core.study.records import Records
+from petl_core.study.statistics import Interval
+from petl_core.utils import UserError
+from petl_guide import published
+from petl_guide.claims import ours as claims_ours
+from petl_guide.claims import published as claims_published
+from petl_guide.claims import table as claims
+from petl_guide.claims.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, UNDECIDED, Verdict, judged
+from petl_guide.results import Results, open_results
 
 WORDS = {SUPPORTED, CONTRADICTED, UNDECIDED, NOT_RUN, NOT_TESTABLE}
 

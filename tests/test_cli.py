@@ -6,9 +6,9 @@ import shlex
 import pytest
 
 from petl_core import cli, methods
-from petl_core.adapters import load_adapter
 from petl_core.data import embedded_names
-from petl_core.records import Records
+from petl_core.models.adapters import load_adapter
+from petl_core.study.records import Records
 
 
 def call(capsys, *arguments: str) -> tuple[int, str, str]:

@@ -12,15 +12,16 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 import petl_core as pc
-from petl_core import clip, pretrain, pretrain_clip
-from petl_core.backbones import weights_of
 from petl_core.data import Task
-from petl_core.data.world import SHIFTS
-from petl_core.data.world.captions import PROMPTS
-from petl_core.errors import UserError
-from petl_core.paths import EMBEDDED
-from petl_core.pretrain_clip import ClipRecipe, Towers
-from petl_core.train import predict
+from petl_core.models import text_tower as clip
+from petl_core.models.weights import weights_of
+from petl_core.training.train import predict
+from petl_core.utils import EMBEDDED, UserError
+from petl_make import mini as pretrain
+from petl_make import mini_clip as pretrain_clip
+from petl_make.mini_clip import ClipRecipe, Towers
+from petl_make.world import SHIFTS
+from petl_make.world.captions import PROMPTS
 
 TINY = ClipRecipe(
     width=16, depth=1, heads=1, patch_size=16, epochs=2, batch_size=32, out=8, images=96, held=40, start="", photos=0.2

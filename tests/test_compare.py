@@ -13,16 +13,20 @@ import torch
 from PIL import Image
 
 import petl_core as pc
-from petl_core import budget, cli, study, workers
-from petl_core.analysis import paired
-from petl_core.analysis.predictions import Predictions
-from petl_core.backbones import save_backbone
-from petl_core.budget import LADDER, Speed, make_plan, seconds_of
-from petl_core.compare import METHODS, _task_name
-from petl_core.errors import UserError
-from petl_core.records import Records
-from petl_core.train import predict
+from petl_core import cli
+from petl_core.compare import standing as paired
+from petl_core.compare.search import METHODS, _task_name
+from petl_core.models.weights import save_backbone
+from petl_core.study import budget
+from petl_core.study import plan as study
+from petl_core.study import runner as workers
+from petl_core.study.budget import LADDER, Speed, make_plan, seconds_of
+from petl_core.study.predictions import Predictions
+from petl_core.study.records import Records
+from petl_core.training.train import predict
+from petl_core.utils import UserError
 from petl_core.vit import ViT, ViTConfig
+from petl_guide.figures.own_images import comparison_table
 
 SIZES = {"train800": 800, "val200": 200, "train1000": 1000, "test": 1000}
 SHORT = {"backbone": "", "methods": ["linear", "bitfit", "lora"], "trials": 2, "steps": 20, "seeds": 2, "workers": 1}
@@ -249,7 +253,7 @@ def test_the_report_is_written_and_shown(report, tmp_path: Path):
     text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert report.recommendation in text and text.count("\n| ") >= 3
     assert "Always answering 'class_0'" in str(report) and str(records := report.records.root) not in text, records
-    assert "seconds" not in report.shown(seconds=False).data.columns
+    assert "seconds" not in comparison_table(report).data.columns
 
 
 def test_labels_that_mean_nothing_give_no_recommendation(short: dict, tmp_path: Path):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from petl_core import contract, methods
-from petl_core.errors import UserError
-from petl_core.report import style
+from petl_core.utils import UserError
+from petl_guide.figures import style
 
 BROKEN = {  # rule: what to replace in notebooks/ia3.py, by what, and words of the message
     "description": ("Merges: yes", "It merges", "docstring lacks Merges:"),

@@ -18,13 +18,14 @@ import torch
 from torch import Tensor, nn
 
 import petl_core as pc
-from petl_core import costs, methods, notebooks
-from petl_core.analysis import costs as analysis
-from petl_core.backbones import config_of
-from petl_core.errors import UserError
-from petl_core.paths import DATA
-from petl_core.report import cost_figures
+from petl_core import methods
+from petl_core.models.weights import config_of
+from petl_core.utils import DATA, UserError
 from petl_core.vit import ViT, ViTConfig
+from petl_guide import costs as analysis
+from petl_guide import notebooks
+from petl_guide.figures import costs as cost_figures
+from petl_make import costs
 
 CONFIG = ViTConfig(32, 8, 24, 3, 4, mlp_ratio=3.0)
 D, H, HIDDEN, N, CLASSES = 24, 4, 72, 17, 5
@@ -134,7 +135,7 @@ def test_operations_of_a_step(measured: dict[str, dict]) -> None:
 
 def test_the_peak_of_a_process_is_what_it_allocated() -> None:
     code = (
-        "import torch; from petl_core.costs import Peak; p = Peak('cpu'); "
+        "import torch; from petl_make.costs import Peak; p = Peak('cpu'); "
         "x = torch.ones(50_000_000); y = x + 1; del y; print(p.bytes())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,12 +13,12 @@ from PIL import Image
 
 from petl_core.data import SPLITS, Task, codec, embedded, embedded_names, load_task
 from petl_core.data.decode import decode_image, to_rgb
-from petl_core.data.folders import group_of, split_sizes, stratified
-from petl_core.data.suite import COUNTS, embedded_tasks
-from petl_core.data.suite.digits import of_class
-from petl_core.data.suite.draw import Draw, outline_mask
-from petl_core.data.suite.photos import cells
-from petl_core.paths import EMBEDDED
+from petl_core.data.folder import group_of, split_sizes, stratified
+from petl_core.utils import EMBEDDED
+from petl_make.suite import COUNTS, embedded_tasks
+from petl_make.suite.digits import of_class
+from petl_make.suite.draw import Draw, outline_mask
+from petl_make.suite.photos import cells
 
 NAMES = embedded_names()
 

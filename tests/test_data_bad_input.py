@@ -10,9 +10,8 @@ import pytest
 from PIL import Image, ImageFile
 
 from petl_core.data import codec, embedded, embedded_names, load_task, make_task
-from petl_core.data.suite import embedded_task, embedded_tasks
-from petl_core.errors import UserError
-from petl_core.paths import EMBEDDED
+from petl_core.utils import EMBEDDED, UserError
+from petl_make.suite import embedded_task, embedded_tasks
 
 
 def save(path: Path, seed: int = 0) -> Path:

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from petl_core.data import SPLITS, load_task
-from petl_core.errors import UserError
-from petl_core.measures import interpolation
-from petl_core.model import create_model
-from petl_core.train import Recipe, train
+from petl_core.models.build import create_model
+from petl_core.study.measures import interpolation
+from petl_core.training.train import Recipe, train
+from petl_core.utils import UserError
 
 CLASSES = {"dog": 20, "horse": 30}
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from petl_core.data import load_task
-from petl_core.errors import UserError
+from petl_core.utils import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*accuracies will not compare")
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from petl_core.data import load_task, many
-from petl_core.errors import UserError
+from petl_core.data import amounts as many
+from petl_core.data import load_task
+from petl_core.utils import UserError
 
 
 @pytest.fixture(autouse=True)

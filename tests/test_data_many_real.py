@@ -15,8 +15,8 @@ from PIL import Image
 from torchvision.datasets import CIFAR100
 
 from petl_core.data import load_task
-from petl_core.data.many_real import SETS, _closest
-from petl_core.errors import UserError
+from petl_core.data.many import SETS, _closest
+from petl_core.utils import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*accuracies will not compare")
 

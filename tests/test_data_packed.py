@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
+from petl_core.data.cache import Listed, Mapped, packed, packed_task
 from petl_core.data.decode import decode_image, to_square
-from petl_core.data.packed import Listed, Mapped, packed, packed_task
-from petl_core.errors import UserError
-from petl_core.measures import interpolation
-from petl_core.model import create_model
-from petl_core.train import Recipe, predict, train
+from petl_core.models.build import create_model
+from petl_core.study.measures import interpolation
+from petl_core.training.train import Recipe, predict, train
+from petl_core.utils import UserError
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_a_packed_task_with_a_split_of_some_classes(cache: Path, tmp_path: Path)
 def test_processes_that_ask_at_once_get_one_pack(cache: Path, tmp_path: Path) -> None:
     pictures(tmp_path / "a", 40)
     script = (
-        "import sys; from pathlib import Path; from petl_core.data.packed import Listed, packed\n"
+        "import sys; from pathlib import Path; from petl_core.data.cache import Listed, packed\n"
         "files = sorted(Path(sys.argv[1]).iterdir())\n"
         "print(packed('a', [Listed(p.name, 0, '', p) for p in files], 64, True).digest)\n"
     )

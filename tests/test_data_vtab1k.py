@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from petl_core import cli
-from petl_core.data import vtab1k
-from petl_core.errors import UserError
+from petl_core.utils import UserError
+from petl_make.vtab import check as vtab1k
 
 SIZES = {"train800.txt": 800, "val200.txt": 200, "test.txt": 40}
 

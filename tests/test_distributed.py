@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 from small import easy_task, tiny_model
 
 from petl_core import cli
-from petl_core.distributed import Team
-from petl_core.recipe import Recipe
-from petl_core.train import predict, train
-from petl_core.workers import shared_out
+from petl_core.study.runner import shared_out
+from petl_core.training.distributed import Team
+from petl_core.training.recipe import Recipe
+from petl_core.training.train import predict, train
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8])
@@ -46,7 +46,7 @@ def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
     """80 images: batches of 27 do not halve, and of a last batch of 1 one process gets none."""
     script = tmp_path / "train.py"
     script.write_text(
-        "import test_distributed, petl_core.distributed as d\n"
+        "import test_distributed, petl_core.training.distributed as d\n"
         "with d.joined('cpu'):\n"
         "    test_distributed.cases(f'{d.team().rank}.safetensors')\n"
     )

@@ -9,10 +9,10 @@ import pytest
 import torch
 from small import easy_task, tiny_model
 
-from petl_core import feeds
-from petl_core.data.packed import Mapped
-from petl_core.recipe import Recipe
-from petl_core.train import train
+from petl_core.data.cache import Mapped
+from petl_core.training import feeds
+from petl_core.training.recipe import Recipe
+from petl_core.training.train import train
 
 RECIPE = Recipe(lr=1e-2, epochs=2, batch_size=16, drop_path=0.2, flip=True)
 

@@ -11,8 +11,7 @@ from typing import BinaryIO
 
 import pytest
 
-from petl_core.errors import UserError
-from petl_core.files import write_atomic
+from petl_core.utils import UserError, write_atomic
 
 
 def test_bytes_and_functions(tmp_path: Path) -> None:
@@ -99,7 +98,7 @@ def test_a_limit_on_file_sizes(tmp_path: Path) -> None:
     """A real write that the system cuts short, in a process of its own: nothing half-written remains."""
     code = (
         "import sys, signal, resource\n"
-        "from petl_core.files import write_atomic\n"
+        "from petl_core.utils import write_atomic\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "try: write_atomic(sys.argv[1], b'x' * 100_000)\n"

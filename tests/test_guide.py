@@ -10,14 +10,15 @@ import pandas as pd
 import pytest
 
 import petl_core as pc
-from petl_core.budget import make_plan
 from petl_core.data import load_task
-from petl_core.errors import UserError
-from petl_core.profiles import profile
-from petl_core.records import Records
-from petl_core.report import guide, own_images
-from petl_core.report.results import Results, open_results
-from petl_core.report.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, UNDECIDED, Verdict
+from petl_core.study.budget import make_plan
+from petl_core.study.profiles import profile
+from petl_core.study.records import Records
+from petl_core.utils import UserError
+from petl_guide import guide
+from petl_guide.claims.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, UNDECIDED, Verdict
+from petl_guide.figures import own_images
+from petl_guide.results import Results, open_results
 
 PARAMS = {"linear": 0, "bitfit": 100, "ssf": 200, "lora": 3000, "adaptformer": 5000, "full": 90_000}
 
@@ -138,7 +139,7 @@ def test_rows_of_claims_fill_in_when_their_runs_come(
         (NOT_RUN, "not run"),
     ):
         made = Verdict(word, 1.0, 0.5, 1.5, "points", 3)
-        monkeypatch.setattr("petl_core.report.claims.on_ours", lambda claim, results, made=made: made)
+        monkeypatch.setattr("petl_guide.claims.table.on_ours", lambda claim, results, made=made: made)
         finding = guide.findings(fake)["many labels"]
         assert finding.agreement == agreement
         assert bool(finding.recommendation) == (word != NOT_RUN)

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from petl_core import notebooks, study
-from petl_core.counts import counts
-from petl_core.data.folders import group_of
-from petl_core.measures import ALPHAS
-from petl_core.profiles import profile
-from petl_core.protocol import absent_allowed
-from petl_core.records import Records, RunSpec
-from petl_core.train import Run
+from petl_core.data.counts import counts
+from petl_core.data.folder import group_of
+from petl_core.study import plan as study
+from petl_core.study.measures import ALPHAS
+from petl_core.study.profiles import profile
+from petl_core.study.protocol import absent_allowed
+from petl_core.study.records import Records, RunSpec
+from petl_core.training.train import Run
+from petl_guide import notebooks
 
 IMAGES, CLASSES = 60, 20
 BEHIND = {"linear": 0.8, "vpt_deep": 0.3, "full": 0.1}  # of the logit of the right class

@@ -8,14 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from petl_core.analysis import published
-from petl_core.analysis.accuracy import Interval
-from petl_core.errors import UserError
-from petl_core.profiles import profile
-from petl_core.records import Records
-from petl_core.report import claims, ledger, ledger_figures
-from petl_core.report.results import Results, open_results
-from petl_core.report.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, UNDECIDED, Verdict, judged
+from petl_core.study.profiles import profile
+from petl_core.study.records import Records
+from petl_core.study.statistics import Interval
+from petl_core.utils import UserError
+from petl_guide import ledger, published
+from petl_guide.claims import table as claims
+from petl_guide.claims.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, UNDECIDED, Verdict, judged
+from petl_guide.figures import ledger as ledger_figures
+from petl_guide.results import Results, open_results
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from petl_core.analysis import mistakes
-from petl_core.analysis.predictions import Predictions
-from petl_core.errors import UserError
-from petl_core.records import Records
-from petl_core.report import explorer, mistake_figures, style
-from petl_core.report.mistake_figures import Mark
+from petl_core.study.predictions import Predictions
+from petl_core.study.records import Records
+from petl_core.utils import UserError
+from petl_guide.figures import mistakes as mistake_figures
+from petl_guide.figures import style
+from petl_guide.figures.mistakes import Mark
+from petl_guide.interactive import explorer
+from petl_guide.mistakes import mistakes
 
 RUNS = list(itertools.product(("lora", "ssf", "bitfit", "vqt"), (0, 1, 2)))
 GROUPS = {"a": "natural", "b": "specialised", "c": "structured"}
@@ -98,7 +100,7 @@ def test_one_method_under_two_names(luck: dict) -> None:
 def test_load_leaves_out_a_method_that_diverged_on_a_task(tmp_path: Path) -> None:
     from test_predictions import saved
 
-    from petl_core.analysis import select
+    from petl_guide import runs as select
 
     records = Records(tmp_path)
     for method in ("lora", "ssf"):

@@ -12,9 +12,9 @@ from torch import nn
 
 import petl_core as pc
 from petl_core import create_model, interpolate, merge, methods
-from petl_core.backbones import save_backbone
-from petl_core.errors import UserError
-from petl_core.model import Model
+from petl_core.models.build import Model
+from petl_core.models.weights import save_backbone
+from petl_core.utils import UserError
 from petl_core.vit import ViT, ViTConfig
 
 
@@ -236,13 +236,13 @@ def test_import_is_quick_and_light() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-@pytest.mark.parametrize("first", ["petl_core.train", "petl_core.model", "petl_core.study"])
+@pytest.mark.parametrize("first", ["petl_core.training.train", "petl_core.models.build", "petl_core.study"])
 def test_the_function_train_is_public_whatever_is_imported_first(first: str) -> None:
     code = (
         f"import {first}, petl_core as pc, sys\n"
-        "from petl_core.train import train\n"
+        "from petl_core.training.train import train\n"
         "from petl_core import train as public\n"
-        "assert pc.train is train is public and sys.modules['petl_core.train'].train is train"
+        "assert pc.train is train is public and sys.modules['petl_core.training.train'].train is train"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from petl_core import notebook_files, notebooks
-from petl_core.errors import UserError
+from petl_core.utils import UserError
+from petl_guide import notebook_files, notebooks
 
 SOURCE = """\
 # %% [markdown]

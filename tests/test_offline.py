@@ -12,14 +12,14 @@ import torch
 from PIL import Image
 
 import petl_core as pc
-from petl_core import notebooks
-from petl_core.book import SOURCE
-from petl_core.book_stage import stage
-from petl_core.notebook_files import load
-from petl_core.report import explorer, offline
-from petl_core.report.explorer import Answer, Explorer
-from petl_core.report.tables import table
+from book.build import SOURCE
+from book.stage import stage
 from petl_core.vit import ViT, ViTConfig
+from petl_guide import notebooks
+from petl_guide.figures.tables import table
+from petl_guide.interactive import explorer, offline
+from petl_guide.interactive.explorer import Answer, Explorer
+from petl_guide.notebook_files import load
 
 TINY = ViTConfig(image_size=16, patch_size=4, width=16, depth=2, heads=2)
 IN_CHAPTERS = {"sites": "01", "updates": "02", "counts": "02", "pairs": "05", "alphas": "08", "choices": "10"}

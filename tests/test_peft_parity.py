@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from petl_core import create_model
-from petl_core.backbones import Weights, load_weights
-from petl_core.model import Model
+from petl_core.models.build import Model
+from petl_core.models.weights import Weights, load_weights
 
 NAME, RANK, CLASSES = "vit_tiny_patch16_224", 8, 5
 peft = pytest.importorskip("peft")

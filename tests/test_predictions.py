@@ -13,11 +13,13 @@ import pytest
 from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
-from petl_core.analysis import agreement, confidence, ensembles, predictions, select
-from petl_core.analysis.predictions import DIFFERENT, SAME, Predictions
-from petl_core.errors import UserError
-from petl_core.records import Records, RunSpec
-from petl_core.train import Recipe, Run
+from petl_core.study import predictions
+from petl_core.study.predictions import DIFFERENT, SAME, Predictions
+from petl_core.study.records import Records, RunSpec
+from petl_core.training.train import Recipe, Run
+from petl_core.utils import UserError
+from petl_guide import runs as select
+from petl_guide.mistakes import agreement, confidence, ensembles
 
 
 def from_classes(classes: np.ndarray, labels: np.ndarray, runs: list[tuple[str, int]], count: int = 4) -> Predictions:

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from petl_core import pretrain
-from petl_core.errors import UserError
-from petl_core.pretrain import PretrainRecipe
+from petl_core.utils import UserError
+from petl_make import mini as pretrain
+from petl_make.mini import PretrainRecipe
 
 TINY = PretrainRecipe(width=16, depth=1, heads=1, patch_size=16, epochs=3, batch_size=4)
 

@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 
 from petl_core import methods
-from petl_core.analysis import published, ranks
-from petl_core.analysis.accuracy import MEAN
-from petl_core.errors import UserError
+from petl_core.utils import UserError
 from petl_core.vit import ViTConfig
+from petl_guide import published
+from petl_guide.accuracy import MEAN
+from petl_guide.low_shot import ranks
 
 
 def mean(which: str, group: str, method: str) -> float:

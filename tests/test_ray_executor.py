@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from petl_core import cli, methods, study, workers
-from petl_core.errors import UserError
-from petl_core.profiles import Part, profile
-from petl_core.ray_executor import RayExecutor, _Kept, _Worker
-from petl_core.records import Records
-from petl_core.workers import Planned
+from petl_core import cli, methods
+from petl_core.study import plan as study
+from petl_core.study import runner as workers
+from petl_core.study.profiles import Part, profile
+from petl_core.study.ray_executor import RayExecutor, _Kept, _Worker
+from petl_core.study.records import Records
+from petl_core.study.runner import Planned
+from petl_core.utils import UserError
 
 ROOT = Path(study.__file__).resolve().parent.parent
 STORE = 80 * 2**20  # bytes of each node's object store, about the least that Ray takes

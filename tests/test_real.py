@@ -10,13 +10,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 import petl_core as pc
-from petl_core import probe, study
-from petl_core.analysis import robust
-from petl_core.backbones import save_backbone, weights_of
-from petl_core.errors import UserError
-from petl_core.profiles import Part, Robustness, profile
-from petl_core.records import Records
-from petl_core.train import Recipe, forward, predict
+from petl_core.models.weights import save_backbone, weights_of
+from petl_core.study import plan as study
+from petl_core.study.profiles import Part, Robustness, profile
+from petl_core.study.records import Records
+from petl_core.training import probe
+from petl_core.training.train import Recipe, forward, predict
+from petl_core.utils import UserError
+from petl_guide import robust
 
 DOMAINS = {"photo": 1.0, "dark": 0.4, "pale": 0.1}
 

@@ -9,9 +9,9 @@ import shutil
 import numpy as np
 import pytest
 
-from petl_core.errors import UserError
-from petl_core.records import COLUMNS, Records, RunSpec, StorageError, compare, pack, unpack
-from petl_core.train import Recipe, Run
+from petl_core.study.records import COLUMNS, Records, RunSpec, StorageError, compare, pack, unpack
+from petl_core.training.train import Recipe, Run
+from petl_core.utils import UserError
 
 
 def make_spec(**changes) -> RunSpec:
@@ -70,7 +70,7 @@ def test_fields_that_came_later_are_not_written_at_their_default_and_count_other
 
 def test_the_code_version_is_part_of_the_digest(monkeypatch):
     before = make_spec().digest
-    monkeypatch.setattr("petl_core.records.CODE_VERSION", 999)
+    monkeypatch.setattr("petl_core.study.records.CODE_VERSION", 999)
     assert make_spec().digest != before
 
 

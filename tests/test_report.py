@@ -14,15 +14,19 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from petl_core import book, book_stage
+from book import build as book
+from book import stage as book_stage
 from petl_core import methods as registry
-from petl_core.analysis import accuracy, published, tuning, variance
 from petl_core.data import load_task
-from petl_core.errors import UserError
-from petl_core.paths import EMBEDDED
-from petl_core.records import COLUMNS
-from petl_core.report import figures, open_results, protocol_figures, style, tables
-from petl_core.train import Recipe
+from petl_core.study.records import COLUMNS
+from petl_core.training.train import Recipe
+from petl_core.utils import EMBEDDED, UserError
+from petl_guide import accuracy, published
+from petl_guide.figures import low_shot as figures
+from petl_guide.figures import protocol as protocol_figures
+from petl_guide.figures import style, tables
+from petl_guide.low_shot import tuning, variance
+from petl_guide.results import open_results
 
 GROUP = {"p": "natural", "q": "natural", "r": "specialised", "s": "structured"}
 
@@ -137,7 +141,7 @@ def test_open_results_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.M
         open_results("smoke", "shipped")
     with pytest.raises(UserError, match="unknown part 'tund' of a study; the parts are: tuned, default"):
         open_results("quick", "fresh", tmp_path, ["tund"])
-    monkeypatch.setattr("petl_core.notebooks.RESULTS", tmp_path / "nothing")
+    monkeypatch.setattr("petl_guide.notebooks.RESULTS", tmp_path / "nothing")
     with pytest.raises(UserError, match="holds no records of the profile 'quick'"):
         open_results("quick", "shipped")
 

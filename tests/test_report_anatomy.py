@@ -7,10 +7,12 @@ from torch import nn
 
 import petl_core as pc
 from petl_core.methods import Method
-from petl_core.report import anatomy, explorer, measure
-from petl_core.report.exercises import check, is_right
-from petl_core.report.idea import idea_figure
 from petl_core.vit import ATTENTION_SITES, BLOCK_SITES, MLP_SITES, MODEL_SITES, ViT, ViTConfig
+from petl_guide import anatomy
+from petl_guide import examine as measure
+from petl_guide.exercises import check, is_right
+from petl_guide.figures.idea import idea_figure
+from petl_guide.interactive import explorer
 
 matplotlib.use("Agg")
 

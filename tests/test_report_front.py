@@ -11,13 +11,18 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from petl_core.analysis import select
-from petl_core.errors import UserError
-from petl_core.report import answer, claim_pages, data_pages, front, guide, method_pages, summary
-from petl_core.report.facts import Facts
-from petl_core.report.results import Results, open_results
-from petl_core.report.style import title
-from petl_core.report.verdict import CONTRADICTED, SUPPORTED, UNDECIDED, Verdict
+from book import front
+from book.pages import answer, summary
+from book.pages import claims as claim_pages
+from book.pages import data as data_pages
+from book.pages import methods as method_pages
+from petl_core.utils import UserError
+from petl_guide import guide
+from petl_guide import runs as select
+from petl_guide.claims.verdict import CONTRADICTED, SUPPORTED, UNDECIDED, Verdict
+from petl_guide.facts import Facts
+from petl_guide.figures.style import title
+from petl_guide.results import Results, open_results
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from petl_core import notebook_files, notebooks
+from petl_guide import notebook_files, notebooks
 
 TOP = {"README.md", "requirements.txt", "pyproject.toml", "Makefile", "LICENSE", "CITATION.cff", ".ci", ".gitignore"}
 TOP |= {"petl_core", "notebooks", "tests", "book", "data"}

@@ -8,16 +8,18 @@ import pandas as pd
 import pytest
 
 import petl_core as pc
-from petl_core import measures, study
-from petl_core.analysis import robust
-from petl_core.data.world import SHIFTS
-from petl_core.errors import UserError
-from petl_core.parts import robustness as part
-from petl_core.profiles import profile
-from petl_core.records import Records
-from petl_core.report import claims, explorer
-from petl_core.report.results import Results
-from petl_core.train import predict, take
+from petl_core.study import measures
+from petl_core.study import plan as study
+from petl_core.study.parts import robustness as part
+from petl_core.study.profiles import profile
+from petl_core.study.records import Records
+from petl_core.training.train import predict, take
+from petl_core.utils import UserError
+from petl_guide import robust
+from petl_guide.claims import table as claims
+from petl_guide.interactive import explorer
+from petl_guide.results import Results
+from petl_make.world import SHIFTS
 
 ALPHAS = [0.0, 0.25, 0.5, 0.75, 1.0]
 

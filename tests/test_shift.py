@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from petl_core.analysis import affinity, published, shift
-from petl_core.errors import UserError
+from petl_core.utils import UserError
+from petl_guide import published, shift
+from petl_guide.low_shot import affinity
 
 
 def test_a_pareto_front_by_hand() -> None:

@@ -14,12 +14,11 @@ from small import easy_task, tiny_model
 from torch import Tensor, nn
 
 from petl_core import methods
-from petl_core.distributed import Team
-from petl_core.errors import UserError
-from petl_core.feeds import take
-from petl_core.recipe import Recipe
-from petl_core.records import Records, RunSpec
-from petl_core.steps import (
+from petl_core.study.records import Records, RunSpec
+from petl_core.training.distributed import Team
+from petl_core.training.feeds import take
+from petl_core.training.recipe import Recipe
+from petl_core.training.steps import (
     COMPILE_FROM,
     Gradients,
     checkpointed,
@@ -27,7 +26,8 @@ from petl_core.steps import (
     evaluation_batch,
     forward_flops,
 )
-from petl_core.train import train
+from petl_core.training.train import train
+from petl_core.utils import UserError
 from petl_core.vit import ViT, ViTConfig
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

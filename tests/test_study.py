@@ -16,14 +16,16 @@ import numpy as np
 import pytest
 import torch
 
-from petl_core import methods, study, workers
-from petl_core.backbones import save_backbone
+from petl_core import methods
 from petl_core.data import embedded_names
-from petl_core.errors import UserError
-from petl_core.parts import low_shot, many_shot, mechanism
-from petl_core.profiles import HELD_BACK, HIGH_LRS, LONGER, MORE_SEEDS, Part, profile, profile_names
-from petl_core.records import Records, RunSpec, StorageError
-from petl_core.train import Recipe, Run
+from petl_core.models.weights import save_backbone
+from petl_core.study import plan as study
+from petl_core.study import runner as workers
+from petl_core.study.parts import low_shot, many_shot, mechanism
+from petl_core.study.profiles import HELD_BACK, HIGH_LRS, LONGER, MORE_SEEDS, Part, profile, profile_names
+from petl_core.study.records import Records, RunSpec, StorageError
+from petl_core.training.train import Recipe, Run
+from petl_core.utils import UserError
 from petl_core.vit import ViT, ViTConfig
 
 ROOT = Path(study.__file__).resolve().parent.parent
@@ -484,6 +486,6 @@ def workers_of(root: Path) -> list[str]:
             line = path.read_bytes().decode().split("\0")
         except OSError:
             continue
-        if "petl_core.workers" in line and str(root) in line:
+        if "petl_core.study.runner" in line and str(root) in line:
             found.append(path.parent.name)
     return found

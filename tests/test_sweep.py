@@ -8,12 +8,12 @@ import pytest
 import torch
 
 import petl_core as pc
-from petl_core import measures
-from petl_core.analysis import mechanism, sweep
-from petl_core.errors import UserError
-from petl_core.profiles import profile
-from petl_core.report import claims
-from petl_core.report.results import Results
+from petl_core.study import measures
+from petl_core.study.profiles import profile
+from petl_core.utils import UserError
+from petl_guide import mechanism, sweep
+from petl_guide.claims import table as claims
+from petl_guide.results import Results
 
 PARAMS = {"full": 1000, "linear": 0, "bitfit": 20, ("lora", 1): 10, ("lora", 8): 80}
 SIZES = {"full": (None,), "linear": (None,), "bitfit": (None,), "lora": (1, 8)}

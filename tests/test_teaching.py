@@ -13,8 +13,9 @@ import pytest
 from chapters import LINK, literal_texts, output_text, pieces
 from matplotlib.colors import to_rgb
 
-from petl_core import methods, notebook_files, notebooks
-from petl_core.report import style
+from petl_core import methods
+from petl_guide import notebook_files, notebooks
+from petl_guide.figures import style
 
 CHAPTERS = pytest.mark.parametrize("path", notebooks.sources(), ids=lambda path: path.stem)
 NEEDS = re.compile(r"^You need: (.+?)\. Time: (\d+) minutes with the exercises\.$", re.MULTILINE)

@@ -16,10 +16,11 @@ import pytest
 from chapters import literal_texts, output_text, pieces
 
 import petl_core
-from petl_core import methods, notebook_files, notebooks
-from petl_core.backbones import EMBEDDED_NAMES
+from petl_core import methods
 from petl_core.cli import main
-from petl_core.report.anatomy import STATIONS
+from petl_core.models.weights import EMBEDDED_NAMES
+from petl_guide import notebook_files, notebooks
+from petl_guide.anatomy import STATIONS
 
 ROOT = notebooks.ROOT
 CHAPTERS = pytest.mark.parametrize("path", notebooks.sources(), ids=lambda path: path.stem)

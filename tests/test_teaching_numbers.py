@@ -18,11 +18,11 @@ import nbformat
 import pytest
 from chapters import Number, constants, literal_texts, numbers, output_text, pieces
 
-from petl_core import methods, notebook_files, notebooks
-from petl_core.analysis import accuracy, sweep
-from petl_core.backbones import config_of
+from petl_core import methods
 from petl_core.data import load_task
-from petl_core.data.folders import split_sizes
+from petl_core.data.folder import split_sizes
+from petl_core.models.weights import config_of
+from petl_guide import accuracy, notebook_files, notebooks, sweep
 
 SOURCE = re.compile(r"\]\(https://(?:arxiv\.org/abs/|doi\.org/|github\.com/[\w.-]+/[\w.-]+/issues/)")
 

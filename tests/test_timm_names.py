@@ -9,8 +9,8 @@ import timm
 import torch
 
 from petl_core import create_model
-from petl_core.backbones import config_of, digest
-from petl_core.errors import UserError
+from petl_core.models.weights import config_of, digest
+from petl_core.utils import UserError
 from petl_core.vit import ViTConfig
 
 
@@ -29,7 +29,7 @@ def test_clip_and_dinov2() -> None:
 
 
 def test_clip_with_the_wrong_activation_is_pointed_out() -> None:
-    from petl_core.timm_names import timm_config
+    from petl_core.models.timm_names import timm_config
 
     timm_config.cache_clear()
     with pytest.warns(UserWarning, match="vit_base_patch16_clip_quickgelu_224.openai"):
@@ -76,7 +76,7 @@ def test_what_cannot_be_expressed_is_named(name: str, differences: list[str]) ->
 def test_each_variation_of_timms_class_is_noticed(
     monkeypatch: pytest.MonkeyPatch, argument: dict[str, Any], difference: str
 ) -> None:
-    from petl_core.timm_names import timm_config
+    from petl_core.models.timm_names import timm_config
 
     plain = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda name: plain(name, depth=2, **argument))

@@ -10,8 +10,8 @@ from small import easy_task, tiny_model
 
 from petl_core import methods
 from petl_core.data.task import Task, make_task
-from petl_core.errors import UserError
-from petl_core.train import Recipe, is_matrix, learning_rate, parameter_groups, predict, train
+from petl_core.training.train import Recipe, is_matrix, learning_rate, parameter_groups, predict, train
+from petl_core.utils import UserError
 from petl_core.vit import ViT
 
 

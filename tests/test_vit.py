@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from petl_core import create_model
-from petl_core.backbones import Weights, config_of, load_weights
+from petl_core.models.weights import Weights, config_of, load_weights
 from petl_core.vit import ATTENTION_SITES, BLOCK_SITES, MLP_SITES, MODEL_SITES, ViT, ViTConfig
 
 SMALL = ViTConfig(image_size=16, patch_size=8, width=32, depth=2, heads=4)

@@ -17,10 +17,12 @@ import pytest
 from PIL import Image
 
 from petl_core import cli
-from petl_core.data import array_pack, vtab1k, vtab_prepare
-from petl_core.data.vtab_sources import Encoded, FolderSource
-from petl_core.data.vtab_tasks import TASKS, bin_of, closest_object, closest_vehicle, find, objects
-from petl_core.errors import UserError
+from petl_core.data import array_pack
+from petl_core.utils import UserError
+from petl_make.vtab import check as vtab1k
+from petl_make.vtab import prepare as vtab_prepare
+from petl_make.vtab.sources import Encoded, FolderSource
+from petl_make.vtab.tasks import TASKS, bin_of, closest_object, closest_vehicle, find, objects
 
 PARTS = {"train800.txt": 8, "val200.txt": 2, "test.txt": 5}
 CUTS = {  # as VTAB's readers cut tensorflow-datasets' splits: training, validation, test

@@ -12,12 +12,12 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from petl_core.cli import main
-from petl_core.data import Task, codec, load_task, world
-from petl_core.data.suite.draw import Draw
-from petl_core.data.world import CLASSES, COUNTS, SHIFTS, captions
-from petl_core.data.world.scenes import RENDITIONS, STYLES, picture, scene
-from petl_core.errors import UserError
-from petl_core.paths import EMBEDDED
+from petl_core.data import Task, codec, load_task
+from petl_core.utils import EMBEDDED, UserError
+from petl_make import world
+from petl_make.suite.draw import Draw
+from petl_make.world import CLASSES, COUNTS, SHIFTS, captions
+from petl_make.world.scenes import RENDITIONS, STYLES, picture, scene
 
 PARTS = ("train800", "val200", "test", *SHIFTS)
 

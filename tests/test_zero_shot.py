@@ -15,9 +15,10 @@ import timm
 import torch
 
 import petl_core as pc
-from petl_core import cli, zero_shot
-from petl_core.backbones import digest
-from petl_core.errors import UserError
+from petl_core import cli
+from petl_core.models import zero_shot
+from petl_core.models.weights import digest
+from petl_core.utils import UserError
 
 open_clip = pytest.importorskip("open_clip")
 
@@ -46,7 +47,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture
 def folder(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """PETL_DATA with the model's file under timm's name of the picture tower; timm's model as small; an own cache."""
-    from petl_core.timm_names import timm_config
+    from petl_core.models.timm_names import timm_config
 
     plain = timm.create_model
     small = {"depth": 1, "embed_dim": 32, "num_heads": 2}

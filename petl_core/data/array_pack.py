@@ -26,8 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from petl_core.errors import UserError
-from petl_core.files import write_atomic
+from petl_core.utils import UserError, write_atomic
 
 FORMAT = 1
 INDEX = "pack.json"

@@ -27,12 +27,11 @@ from typing import Any
 
 import numpy as np
 
+from petl_core.data.cache import Listed, cached_listing, packed, packed_task
 from petl_core.data.decode import SUFFIXES
-from petl_core.data.many_real import file_entry
-from petl_core.data.packed import Listed, cached_listing, packed, packed_task
-from petl_core.data.places import petl_data
+from petl_core.data.many import file_entry
 from petl_core.data.task import Task
-from petl_core.errors import UserError
+from petl_core.utils import UserError, petl_data
 
 VALIDATION = 10  # images of each class
 CLASSES = 1000

@@ -1,4 +1,4 @@
-"""A task from a pack that ``vtab_prepare`` made: the same Task as from the images it was made of."""
+"""A task from a pack that ``petl_make.vtab`` made: the same Task as from the images it was made of."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from PIL import Image
 
 from petl_core.data import array_pack
 from petl_core.data.decode import to_square
-from petl_core.data.folders import LISTS, demand_classes, group_of
+from petl_core.data.folder import LISTS, demand_classes, group_of
 from petl_core.data.task import Task, make_task
-from petl_core.errors import UserError
+from petl_core.utils import UserError
 
 
 def load_pack(folder: Path, size: int) -> Task:
@@ -31,7 +31,7 @@ def load_pack(folder: Path, size: int) -> Task:
     if resized not in (None, size):
         raise UserError(
             f"the images of {folder} were resized to {resized} pixels when it was made, and {size} are asked for; ask "
-            f"for {resized}, or make it anew: python -m petl_core data prepare-vtab --size {size}"
+            f"for {resized}, or make it anew: python -m petl_make vtab --size {size}"
         )
     parts = [pack.splits[split] for split in LISTS]
     names = tuple(pack.meta["classes"])

@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from petl_core.errors import UserError
 from petl_core.methods.base import Method, register, registry
+from petl_core.utils import UserError
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
@@ -28,6 +28,11 @@ for _module in pkgutil.iter_modules(__path__):
 def names() -> list[str]:
     """All method names, sorted."""
     return sorted(registry)
+
+
+def title(name: str) -> str:
+    """A method's name as tables and figures show it; an unregistered name as it is."""
+    return registry[name].title if name in registry else name
 
 
 def get(name: str, **hyper: Any) -> Method:

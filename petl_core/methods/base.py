@@ -10,7 +10,7 @@ A method has up to three effects, all of them declared here and none of them kno
 * it can *fold* what it added into the backbone's own weights (``merge``), exactly, where the mathematics allows.
 
 ``set_alpha`` scales what was added, so that alpha = 0 is the pre-trained function and alpha = 1 the tuned one; unfrozen
-backbone parameters and the head are interpolated by the caller (``petl_core.model.interpolate``).
+backbone parameters and the head are interpolated by the caller (``petl_core.models.build.interpolate``).
 
 Where methods are composed, ``merge`` is called in the order of ``merge_order``, then of attachment: what acts on the
 output of a linear layer (LoRA, FacT, SSF) is folded before what acts on all of the layer's input or output from
@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from petl_core.errors import UserError
+from petl_core.utils import UserError
 from petl_core.vit import ViT, ViTConfig
 
 registry: dict[str, type[Method]] = {}

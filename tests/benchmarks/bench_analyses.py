@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pandas as pd
 
-from petl_core.analysis import mistakes
+from petl_guide.mistakes import mistakes
 
 
 class Drawn:

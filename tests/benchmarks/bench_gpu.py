@@ -39,12 +39,12 @@ from torch.utils.data import DataLoader, Dataset
 
 import petl_core as pc
 from petl_core.data.task import Task, make_task
-from petl_core.data.vtab1k import STANDARD
-from petl_core.files import write_atomic
-from petl_core.records import describe_environment
-from petl_core.steps import evaluation_batch, forward_flops
-from petl_core.train import Recipe, predict, train
-from petl_core.workers import device_called
+from petl_core.study.records import describe_environment
+from petl_core.study.runner import device_called
+from petl_core.training.steps import evaluation_batch, forward_flops
+from petl_core.training.train import Recipe, predict, train
+from petl_core.utils import write_atomic
+from petl_make.vtab.check import STANDARD
 
 BACKBONES = ("vit_tiny_patch16_224", "vit_small_patch16_224", "vit_base_patch16_224")
 PASSES = {"full": 3.0, "linear": 1.0, "selective": None, "vqt": None}  # forward passes' worth of a step; others 2
@@ -106,7 +106,7 @@ def rate(backbone: str, method: str, device: str, task: Task, recipe: Recipe, ep
         start = clock(device)
         run = train(model, task, dataclasses.replace(recipe, epochs=length), max_evaluate=16)
         took.append(clock(device) - start)
-        memory = run.peak_memory_mb if device.startswith("cuda") else None  # on a CPU: petl_core.costs
+        memory = run.peak_memory_mb if device.startswith("cuda") else None  # on a CPU: petl_make.costs
     count = len(task.splits["train1000"])
     seconds = (took[1] - took[0]) / (epochs * count)
     return Rate(1 / seconds, took[0] - count * seconds, memory)

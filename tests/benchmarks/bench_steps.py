@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import petl_core as pc
-from petl_core.backbones import Weights, load_weights
+from petl_core.models.weights import Weights, load_weights
 
 CLASSES, RANK, DROPOUT = 100, 8, 0.1
 MODELS = {"tiny": "vit_tiny_patch16_224", "base": "vit_base_patch16_224"}

@@ -14,7 +14,8 @@ import page_checks
 import pytest
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
-from petl_core import book, book_print
+from book import build as book
+from book import paper as book_print
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 ARGUMENTS += ["--disable-component-update", "--disable-sync", "--disable-quic"]

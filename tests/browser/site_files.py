@@ -10,7 +10,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
-from petl_core import book, notebooks
+from book import build as book
+from petl_guide import notebooks
 
 OUTSIDE = re.compile(r"(https?:)?//")
 FILE_NAME = re.compile(r"\.(png|jpe?g|svg|gif|webp)$", re.IGNORECASE)

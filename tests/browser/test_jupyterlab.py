@@ -15,7 +15,7 @@ import page_checks
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from petl_core import notebook_files, notebooks
+from petl_guide import notebook_files, notebooks
 
 pytestmark = pytest.mark.slow
 CHAPTER = "01_a_vit_and_its_sites"  # it needs no records, draws and has widgets

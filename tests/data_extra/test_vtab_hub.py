@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from petl_core.data import array_pack, vtab1k, vtab_prepare
-from petl_core.data.vtab_tasks import TASKS
+from petl_core.data import array_pack
+from petl_make.vtab import check as vtab1k
+from petl_make.vtab import prepare as vtab_prepare
+from petl_make.vtab.tasks import TASKS
 
 datasets = pytest.importorskip("datasets", reason="the extra 'data' is not installed: make test-data runs this")
 

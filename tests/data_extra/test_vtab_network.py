@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from petl_core.data import vtab_prepare
-from petl_core.data.vtab_tasks import TASKS
+from petl_make.vtab import prepare as vtab_prepare
+from petl_make.vtab.tasks import TASKS
 
 pytest.importorskip("tensorflow_datasets", reason="the extra 'data' is not installed: make test-data runs this")
 

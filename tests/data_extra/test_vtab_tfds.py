@@ -20,9 +20,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from petl_core.data import array_pack, vtab1k, vtab_prepare, vtab_sources, vtab_tasks
-from petl_core.data.vtab_tasks import TASKS, Cut
-from petl_core.errors import UserError
+from petl_core.data import array_pack
+from petl_core.utils import UserError
+from petl_make.vtab import check as vtab1k
+from petl_make.vtab import prepare as vtab_prepare
+from petl_make.vtab import sources as vtab_sources
+from petl_make.vtab import tasks as vtab_tasks
+from petl_make.vtab.tasks import TASKS, Cut
 
 WHY = "the extra 'data' is not installed: make test-data runs this"
 tfds = pytest.importorskip("tensorflow_datasets", reason=WHY)
@@ -156,5 +160,5 @@ def test_another_size_of_a_split_is_refused(made: tuple[Path, Path, str], monkey
 
 
 def test_nothing_here_needs_torch() -> None:
-    code = "import sys, petl_core.cli, petl_core.data.vtab_prepare; sys.exit('torch' in sys.modules)"
+    code = "import sys, petl_core.cli, petl_make.vtab.prepare; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,1 @@
+"""Pages of the book whose numbers are computed when it is built."""

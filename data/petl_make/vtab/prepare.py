@@ -1,0 +1,248 @@
+"""Make lossless uint8 packs of VTAB-1K's tasks (``petl_core.data.array_pack``): one folder a task, whole or not there.
+
+    python -m petl_make vtab --out vtab1k                        all tasks, through tensorflow-datasets
+    python -m petl_make vtab --out vtab1k --source hf --task svhn dtd
+    python -m petl_make vtab --out packs --source folder --data-dir vtab_processed
+    python -m petl_make vtab --out vtab1k --verify               compare every byte with the checksums
+
+A task's source is read twice. The first time only the heads of its images are looked at: numbers, sizes, classes and
+space are known, and wrong ones refused, before anything is written. Images keep their size if all of a task have one;
+otherwise they are resized to a square, as ``petl_core.data.decode`` does it. Tasks that are there already are left
+alone, so the same command goes on where it was stopped. Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+from PIL import Image
+
+from petl_core.data import array_pack
+from petl_core.data.decode import open_image, to_rgb, to_square
+from petl_core.data.folder import LISTS
+from petl_core.utils import UserError
+from petl_make.vtab.check import BLOCKY, JPEG_LIKE, LOOKED_AT, blockiness, kind_of, tasks_in
+from petl_make.vtab.sources import Encoded, FolderSource, HubSource, Source, TfdsSource, package
+from petl_make.vtab.tasks import TASKS, TRAIN, VAL, find
+
+SIZE = 224
+AT_ONCE = 64  # images decoded together; the most that is held in memory
+
+
+@dataclass
+class Survey:
+    """What the first reading of a task found."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    present: dict[str, int] = field(default_factory=dict)  # classes with an image in each part
+    shapes: set[tuple[int, int]] = field(default_factory=set)  # (width, height)
+    grey: bool = True
+    formats: Counter[str] = field(default_factory=Counter)
+    blockiness: float = float("nan")
+
+    @property
+    def resize(self) -> bool:
+        return len(self.shapes) > 1
+
+
+def survey(name: str, source: Source) -> Survey:
+    """Read the head of every image. UserError where a label or the classes are not the task's, or an image is bad."""
+    found = Survey()
+    if name in TASKS and len(source.classes) != TASKS[name].classes:
+        raise UserError(f"{name}: {len(source.classes)} classes; VTAB-1K's has {TASKS[name].classes}")
+    for part in LISTS:
+        labels = []
+        for sample in source.part(part):
+            if not 0 <= sample.label < len(source.classes):
+                raise UserError(
+                    f"{name}: {sample.name} has the label {sample.label}; they go from 0 to {len(source.classes) - 1}"
+                )
+            with _head(sample) as image:
+                found.shapes.add(image.size)
+                found.grey &= image.mode in ("1", "L") and "transparency" not in image.info
+                found.formats[kind_of(image, sample.path, sample.content)] += 1
+            labels.append(sample.label)
+        found.counts[part], found.present[part] = len(labels), len(set(labels))
+    looked_at = itertools.islice(source.part("train"), LOOKED_AT)
+    found.blockiness = blockiness(np.asarray(to_rgb(opened(sample)), dtype=np.uint8) for sample in looked_at)
+    return found
+
+
+def opened(sample: Encoded) -> Image.Image:
+    """The decoded image."""
+    return open_image(sample.path, sample.content)
+
+
+def _head(sample: Encoded) -> Image.Image:
+    """The image with its size and kind, its pixels not yet read."""
+    return open_image(sample.path, sample.content, pixels=False)
+
+
+def pixels(sample: Encoded, grey: bool, size: int | None, binary: bool) -> np.ndarray:
+    """uint8 (height, width, 1 or 3): in its own size, or in a square of ``size``; ``binary`` images of 0 and 1 are
+    stretched to 0 and 255."""
+    with opened(sample) as image:
+        picture = to_rgb(image)
+    array = np.asarray(picture, dtype=np.uint8) if size is None else to_square(picture, size).transpose(1, 2, 0)
+    array = array[:, :, :1] if grey else array
+    return array * np.uint8(255) if binary and array.max() <= 1 else array
+
+
+def in_order(samples: Iterator[Encoded], work: Callable[[Encoded], np.ndarray]) -> Iterator[array_pack.Sample]:
+    """Samples decoded by a few threads, a few at a time."""
+    with ThreadPoolExecutor() as pool:
+        while batch := list(itertools.islice(samples, AT_ONCE)):
+            for sample, array in zip(batch, pool.map(work, batch), strict=True):
+                yield array, sample.label, sample.name
+
+
+def prepare(name: str, source: Source, out: Path, size: int = SIZE, partial: bool = False) -> str:
+    """Write the pack ``out``/``name``; returns a line about it.
+
+    UserError where the source is not the task; with ``partial`` it may have other numbers of images."""
+    start = time.perf_counter()
+    found = survey(name, source)
+    if (wrong := wrong_counts(name, found)) and not partial:
+        raise UserError(f"{'; '.join(wrong)}. Complete the source, or pack what there is with --partial")
+    width, height = (size, size) if found.resize else next(iter(found.shapes))
+    channels, side = 1 if found.grey else 3, size if found.resize else None
+    total = sum(found.counts.values())
+    array_pack.demand_space(out, total * width * height * channels)
+    meta: dict[str, Any] = {"task": name, "classes": list(source.classes), "counts": found.counts} | source.about()
+    meta |= {
+        "formats": dict(found.formats),
+        "blockiness": None if np.isnan(found.blockiness) else round(found.blockiness, 4),
+    }
+    meta |= {"resized_to": side, "resizing": f"bicubic to {size} x {size}, proportions not kept" if side else "none"}
+    meta["decoded_by"] = f"Pillow {PIL.__version__}"
+    binary = name in TASKS and TASKS[name].binary
+
+    def work(sample: Encoded) -> np.ndarray:
+        return pixels(sample, found.grey, side, binary)
+
+    array_pack.write(out / name, {part: in_order(source.part(part), work) for part in LISTS}, meta)
+    shape = f"{width} x {height}{' grey' if found.grey else ''}" + (" (resized)" if side else "")
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.formats.most_common())
+    parts = " + ".join(f"{count:,}" for count in found.counts.values())
+    megabytes = sum(path.stat().st_size for path in (out / name).iterdir()) / 1e6
+    took = f"{megabytes:,.0f} MB, {time.perf_counter() - start:.0f} s"
+    line = f"{name}: {parts} images, {len(source.classes)} classes, {shape}, from {kinds}; {took}"
+    return "\n  CAUTION  ".join([line, *cautions(name, found)])
+
+
+def cautions(name: str, found: Survey) -> list[str]:
+    """Why accuracies on these images are not comparable with VTAB-1K's."""
+    lossy = bool(JPEG_LIKE & set(found.formats)) or found.blockiness > BLOCKY
+    said = []
+    if lossy and name in TASKS and TASKS[name].lossless:
+        said.append("the images went through JPEG, VTAB-1K's did not: accuracies are not comparable")
+    return said + wrong_counts(name, found)
+
+
+def wrong_counts(name: str, found: Survey) -> list[str]:
+    """Where the numbers of images are not those of VTAB-1K's task; tasks of other names are compared with nothing."""
+    wanted = {"train": TRAIN, "val": VAL, "test": TASKS[name].test} if name in TASKS else {}
+    return [
+        f"{count:,} images in {part}; VTAB-1K's {name} has {wanted[part]:,}"
+        for part, count in found.counts.items()
+        if count != wanted.get(part, count)
+    ]
+
+
+def _sources(options: argparse.Namespace, out: Path) -> dict[str, Callable[[], Source]]:
+    """How to open the source of each task asked for, by its name."""
+    if options.source == "folder":
+        if not options.data_dir:
+            raise UserError("--source folder needs --data-dir, the folder with the processed tasks")
+        folders = {folder.name: folder for folder in tasks_in(options.data_dir)}
+        if unknown := [name for name in options.task or () if name not in folders]:
+            raise UserError(f"{options.data_dir} has no task {unknown[0]!r}; it has {', '.join(folders)}")
+        return {name: lambda name=name: FolderSource(folders[name]) for name in options.task or folders}  # type: ignore[misc]
+    tasks = {name: find(name) for name in options.task or TASKS}
+    if options.source == "tfds":
+        return {name: lambda task=task: TfdsSource(task, options.data_dir) for name, task in tasks.items()}  # type: ignore[misc]
+    chosen = {}
+    for text in options.hf_repo:
+        name, equals, repo = text.partition("=")
+        if not equals or not repo:
+            raise UserError(f"--hf-repo got {text!r}; write TASK=REPOSITORY, such as svhn=clip-benchmark/wds_vtab-svhn")
+        chosen[name] = (find(name), repo)[1]
+    return {
+        name: lambda name=name, task=task: HubSource(task, chosen.get(name, task.hub), options.data_dir, out)  # type: ignore[misc]
+        for name, task in tasks.items()
+    }
+
+
+def _verify(out: Path, names: Sequence[str] | None) -> int:
+    folders = [out / name for name in names] if names else sorted(p.parent for p in out.glob(f"*/{array_pack.INDEX}"))
+    if not folders:
+        raise UserError(f"there are no packs in {out} to verify")
+    bad = 0
+    for folder in folders:
+        try:
+            array_pack.verify(folder)
+            print(f"{folder.name}: every checksum is right", flush=True)
+        except UserError as error:
+            bad += 1
+            print(f"{folder.name}: {error}", flush=True)
+    return int(bad > 0)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make lossless uint8 packs of VTAB-1K's tasks; 1 if one of them could not be made."""
+    parser = argparse.ArgumentParser(
+        prog="python -m petl_make vtab",
+        description=main.__doc__,
+        epilog=(__doc__ or "").split("\n\n", 1)[1],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--out", type=Path, required=True, help="the folder for the packs, one folder a task")
+    parser.add_argument("--task", nargs="+", action="extend", metavar="NAME", help="only these tasks (default: all)")
+    parser.add_argument("--source", choices=["tfds", "hf", "folder"], default="tfds", help="default: tfds")
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help="tfds: its data_dir; hf: the cache; folder: the tasks' folder"
+    )
+    parser.add_argument("--size", type=int, default=SIZE, help="side of images that differ in size (default: 224)")
+    parser.add_argument("--hf-repo", action="append", default=[], metavar="TASK=REPOSITORY", help="another copy for hf")
+    parser.add_argument("--partial", action="store_true", help="pack a task though it has other numbers of images")
+    parser.add_argument("--verify", action="store_true", help="make nothing; compare the packs with their checksums")
+    options = parser.parse_args(arguments)
+    if not 1 <= options.size <= 4096:
+        raise UserError(f"--size is {options.size}; it must be from 1 to 4096 pixels")
+    out = options.out.expanduser()
+    if options.verify:
+        return _verify(out, options.task)
+    if options.source != "folder":
+        package("tensorflow_datasets" if options.source == "tfds" else "datasets")
+    sources = _sources(options, out)
+    failed: list[str] = []
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {out}: {error.strerror}; choose another --out") from error
+    for name, source in sources.items():
+        try:
+            if array_pack.is_pack(out / name):
+                array_pack.read(out / name)
+                print(f"{name}: is there already", flush=True)
+            else:
+                print(prepare(name, source(), out, options.size, options.partial), flush=True)
+        except UserError as error:
+            failed.append(name)
+            print(f"{name}: FAILED  {error}", file=sys.stderr, flush=True)
+    absent = f"; not: {', '.join(failed)}" if failed else ""
+    print(f"{len(sources) - len(failed)} of {len(sources)} tasks are in {out}{absent}")
+    if options.source == "hf":
+        print("The Hub's copies have an order of their own: training images are not always those of VTAB-1K.")
+    return int(bool(failed))

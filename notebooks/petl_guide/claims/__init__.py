@@ -1,0 +1,1 @@
+"""The study's claims: what is checked, on which numbers, and the verdicts."""

@@ -1,0 +1,40 @@
+"""What the pages of the book are computed from, each thing once: runs, verdicts and recommendations of one profile."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import pandas as pd
+
+from petl_guide import guide
+from petl_guide.claims import table as claims
+from petl_guide.claims.verdict import Verdict
+from petl_guide.results import Results
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Records of a profile, and what follows from them; every property is computed when it is first asked for."""
+
+    results: Results
+
+    @functools.cached_property
+    def tuned(self) -> pd.DataFrame:
+        """The tuned final runs."""
+        return guide.tuned_runs(self.results)
+
+    @functools.cached_property
+    def published(self) -> dict[str, Verdict]:
+        """By claim, the verdict on the study's published numbers."""
+        return {claim.number: claims.on_published(claim) for claim in claims.CLAIMS}
+
+    @functools.cached_property
+    def ours(self) -> dict[str, Verdict]:
+        """By claim, the verdict on these records."""
+        return {claim.number: claims.on_ours(claim, self.results) for claim in claims.CLAIMS}
+
+    @functools.cached_property
+    def findings(self) -> dict[str, guide.Finding]:
+        """By situation of the guide, what these records recommend."""
+        return guide.findings(self.results)

@@ -1,0 +1,165 @@
+"""Explorers without a kernel: every answer computed beforehand, as a figure that works in a plain web page.
+
+``Offline`` is what a notebook displays: in Jupyter a table of some choices, beside the explorer's own sliders; in the
+book, where no Python runs, ``page`` makes of the same output a figure with controls, drawn in the browser by Vega-Lite
+from the answers in the page. A reader without JavaScript sees a picture and the table.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import html
+import io
+import itertools
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from PIL import Image
+
+from petl_core.methods import registry
+from petl_core.utils import UserError
+from petl_guide.figures.tables import Table
+
+if TYPE_CHECKING:
+    from petl_guide.interactive.explorer import Explorer
+
+MIME = "application/vnd.petl-core.figure+json"
+MOST = 300_000  # bytes of one figure in a page
+PICTURE_WIDTH = 640
+Chart = Callable[[pd.DataFrame], Any]  # from all answers to an altair chart with a parameter for each control
+
+
+def parameter(control: str) -> str:
+    """The name of the chart's parameter that holds the choice of a control."""
+    return f"chosen_{control}"
+
+
+@dataclass(frozen=True)
+class Offline:
+    """An explorer's answers to all choices of ``controls``; ``table`` shows some, ``alt`` says what is drawn."""
+
+    name: str
+    explorer: Explorer
+    controls: Mapping[str, Sequence[Any]]
+    chart: Chart
+    table: Table
+    alt: str
+
+    def answers(self) -> pd.DataFrame:
+        """A row for each choice: the controls, the answer's values, and its sentence (column ``text``)."""
+        rows = []
+        for choice in itertools.product(*self.controls.values()):
+            named = dict(zip(self.controls, choice, strict=True))
+            answer = self.explorer.answer(**named)
+            rows.append({**named, **answer.values, "text": answer.text})
+        return pd.DataFrame(rows)
+
+    def payload(self) -> dict[str, Any]:
+        """What a page needs: caption, picture, table, and packed the controls, a sentence for each choice (in the order
+        of ``answers``, the last control fastest) and the Vega-Lite spec with its data."""
+        import altair
+        import vl_convert
+
+        answers = self.answers()
+        start = {key: self.explorer.default[key] for key in self.controls}
+        chart = self.chart(answers.drop(columns="text")).add_params(
+            *(altair.param(name=parameter(key), value=value) for key, value in start.items())
+        )
+        with altair.data_transformers.enable("default", consolidate_datasets=True, max_rows=None):
+            spec = chart.configure(font="sans-serif", background="white").configure_view(stroke=None).to_dict()
+        controls = [
+            {"name": key, "options": [[value, _label(value)] for value in values], "start": start[key]}
+            for key, values in self.controls.items()
+        ]
+        caption = spec.pop("title")
+        picture = vl_convert.vegalite_to_png(_wide(spec), scale=1.5)
+        return {
+            "name": self.name,
+            "alt": self.alt,
+            "caption": caption,
+            "picture": base64.b64encode(_small(picture)).decode(),
+            "table": self.table.to_html(),
+            "data": _pack(
+                {
+                    "controls": controls,
+                    "sentences": [_sentence(text) for text in answers["text"]],
+                    "spec": spec,
+                }
+            ),
+        }
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        return {MIME: self.payload(), "text/html": self.table.to_html(), "text/plain": repr(self.table)}
+
+
+def page(payload: Mapping[str, str], live: bool = True) -> str:
+    """The HTML of a figure in a page of the book, as a notebook kept it. ``UserError`` if too large or not whole.
+
+    ``live`` is False for paper: picture, caption and table, without what only a script needs.
+    """
+    if missing := {"alt", "caption", "picture", "table", "data"} - set(payload):
+        raise UserError(
+            f"figure '{payload['name']}' lacks its {', '.join(sorted(missing))}; execute again: make notebooks"
+        )
+    name, alt = payload["name"], html.escape(payload["alt"])
+    shown = (
+        f'<div class="petl-picture"><img alt="{alt}" src="data:image/png;base64,{payload["picture"]}"></div>'
+        f"<figcaption>{html.escape(payload['caption'])}</figcaption>"
+    )
+    if not live:
+        return f'<figure class="petl-figure">{shown}{payload["table"]}</figure>'
+    text = (
+        f'<figure class="petl-figure" id="figure-{name}">'
+        f'<form class="petl-controls" aria-label="Choices of the figure {name}" hidden></form>'
+        f'<p class="petl-answer" aria-live="polite" hidden></p>{shown}'
+        f'<details class="petl-table"><summary>Some choices as a table</summary>{payload["table"]}</details>'
+        f'<script type="text/plain" class="petl-data">{payload["data"]}</script></figure>'
+    )
+    if len(text) > MOST:
+        raise UserError(f"figure '{name}' has {len(text):,} bytes; at most {MOST:,} are allowed: offer fewer choices")
+    return text
+
+
+def library() -> str:
+    """The JavaScript that draws the figures: Vega, Vega-Lite and vega-embed in one file, as ``window.vegaEmbed``."""
+    import vl_convert
+
+    newest = vl_convert.get_vegalite_versions()[-1]
+    script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=newest)
+    script = script.replace("https://vega.github.io/", "/")  # names of formats, which nothing loads
+    return f"(() => {{{script}}})();\n"
+
+
+def unpack(data: str) -> dict[str, Any]:
+    """``controls``, ``sentences`` and ``spec`` of a payload's ``data``."""
+    return json.loads(gzip.decompress(base64.b64decode(data)))
+
+
+def _pack(value: Mapping[str, Any]) -> str:
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+
+
+def _small(png: bytes) -> bytes:
+    """The picture with 64 colours, which is enough for a chart and a tenth of the bytes."""
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").quantize(64).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _label(value: Any) -> str:
+    return registry[value].title if value in registry else str(value)
+
+
+def _sentence(text: str) -> str:
+    return re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html.escape(text, quote=False))
+
+
+def _wide(spec: dict[str, Any]) -> dict[str, Any]:
+    """The spec for a picture: a container's width is known in a page only."""
+    return {**spec, "width": PICTURE_WIDTH} if spec.get("width") == "container" else spec

@@ -1,0 +1,127 @@
+"""Why PEFT works: training against test accuracy, how far features and weights move, and full fine-tuning held back.
+
+The kinds compared are methods and, for full fine-tuning, the ways of ``profiles.HELD_BACK``: "full + L2-SP" and
+"full + layer-wise rates". A *setting* is one task with one number of training images.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from petl_core.data.embedded import parts_of_name
+from petl_core.study.records import Records
+from petl_core.study.statistics import Interval, interval
+from petl_core.utils import UserError
+from petl_guide import runs as select
+from petl_guide.accuracy import interval_over
+
+KINDS = {"mechanism": "", "mechanism_l2_sp": "full + L2-SP", "mechanism_layer_decay": "full + layer-wise rates"}
+SETTING = ["task", "images"]
+HELD = tuple(name for name in KINDS.values() if name)
+
+
+def small(found: pd.DataFrame) -> list[str]:
+    """The PEFT methods among the kinds."""
+    return select.peft(kind for kind in dict.fromkeys(found["kind"]) if kind not in HELD)
+
+
+def runs(table: pd.DataFrame, records: Records) -> pd.DataFrame:
+    """One row a run: task, group, images, kind, seed, test, train, gap (train - test), features (how far what the head
+    reads moved, relative), weights (mean over blocks, NaN where the method cannot be folded), steps by block.
+
+    Raises ``UserError`` if the part was not run, a measurement is missing, or a kind lacks a seed in a setting.
+    """
+    mine = table[table["variant"].isin(KINDS) & (table["stage"] == "final")]
+    if mine.empty:
+        raise UserError("there are no runs of the part 'mechanism'; run it: python -m petl_core study --part mechanism")
+    rows = []
+    for row in select.at_chance(mine).itertuples():
+        moved = select.measured(records, row, "displacement")
+        task, images = parts_of_name(row.task)
+        weights = moved["weights"]
+        rows.append(
+            {
+                "task": task,
+                "group": row.group,
+                "images": images,
+                "kind": KINDS[row.variant] or row.method,
+                "seed": row.seed,
+                "test": row.accuracy,
+                "train": row.train_accuracy,
+                "gap": row.train_accuracy - row.accuracy,
+                "features": moved["features"][-1],
+                "weights": float("nan") if weights is None else sum(weights) / len(weights),
+                "by_block": moved["features"],
+                "lr": row.lr,
+            }
+        )
+    found = pd.DataFrame(rows).sort_values([*SETTING, "kind", "seed"], ignore_index=True)
+    if lacking := select.without_all_seeds(found, [*SETTING, "kind"]):
+        task, images, kind = lacking
+        raise UserError(
+            f"{kind} on {task} with {images} images does not have one run for each seed; run the study again"
+        )
+    return found
+
+
+def means(found: pd.DataFrame) -> pd.DataFrame:
+    """A row for each setting and kind: group, mean test, train, gap, features, weights, and low and high of test."""
+    rows = []
+    for key, cell in found.groupby([*SETTING, "kind"]):
+        ends = interval(cell["test"].to_numpy())
+        columns = [float(cell[name].mean()) for name in ("test", "train", "gap", "features", "weights")]
+        rows.append((*key, cell["group"].iloc[0], *columns, ends.low, ends.high))
+    names = [*SETTING, "kind", "group", "test", "train", "gap", "features", "weights", "low", "high"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def _mean_of(found: pd.DataFrame, kinds: list[str], column: str) -> pd.Series:
+    """The mean over these kinds, indexed by task, images and seed."""
+    part = found[found["kind"].isin(kinds)]
+    if part.empty:
+        raise UserError(f"there are no runs of {', '.join(kinds)} in these records")
+    return part.groupby([*SETTING, "seed"])[column].mean()
+
+
+def _from_full(found: pd.DataFrame, column: str) -> pd.Series:
+    """Mean of the PEFT methods minus full fine-tuning, indexed by task, images and seed."""
+    return _mean_of(found, small(found), column) - _mean_of(found, ["full"], column)
+
+
+def lead(found: pd.DataFrame) -> pd.Series:
+    """For each setting, mean of the PEFT methods minus full fine-tuning, test accuracy in points."""
+    return _from_full(found, "test").groupby(SETTING).mean()
+
+
+def ahead(found: pd.DataFrame) -> pd.Series:
+    """``lead`` where its interval over seeds lies above zero: settings in which PEFT has an advantage to explain."""
+    by_setting = _from_full(found, "test").groupby(SETTING)
+    return lead(found).loc[[key for key, part in by_setting if interval(part.to_numpy()).low > 0]]
+
+
+def train_gap(found: pd.DataFrame) -> Interval:
+    """Gap between training and test accuracy, PEFT methods minus full, mean of all settings, interval over seeds."""
+    return interval_over(_from_full(found, "gap").reset_index(), "seed", "gap")
+
+
+def closed(found: pd.DataFrame, where: pd.Series) -> Interval:
+    """In the settings ``where``: the better held-back kind (on average over seeds) minus the mean of PEFT methods."""
+    here = found.set_index(SETTING).loc[list(where.index)].reset_index()
+    table = pd.concat({kind: _mean_of(here, [kind], "test") for kind in HELD}, axis=1)
+    best = table.groupby(SETTING).transform("mean").idxmax(axis=1)
+    held = pd.Series([table.loc[index, kind] for index, kind in best.items()], index=table.index, name="test")
+    return interval_over((held - _mean_of(here, small(here), "test")).reset_index(), "seed", "test")
+
+
+def held_back(found: pd.DataFrame) -> pd.DataFrame:
+    """Each way of holding back minus plain full fine-tuning, by setting: difference of test accuracy and its interval,
+    and of movement (features)."""
+    rows = []
+    full = found[found["kind"] == "full"].set_index([*SETTING, "seed"])
+    for kind in HELD:
+        other = found[found["kind"] == kind].set_index([*SETTING, "seed"])
+        for key, part in (other["test"] - full["test"]).groupby(SETTING):
+            ends = interval(part.to_numpy())
+            less = float((other["features"] - full["features"]).groupby(SETTING).mean()[key])
+            rows.append((*key, kind, ends.mean, ends.low, ends.high, less))
+    return pd.DataFrame(rows, columns=[*SETTING, "kind", "difference", "low", "high", "features"])

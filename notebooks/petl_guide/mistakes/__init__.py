@@ -1,0 +1,1 @@
+"""Analyses of chapter 5: do methods make different mistakes, and do ensembles gain?"""

@@ -1,0 +1,167 @@
+"""Robustness of a tuned model: accuracy on the target and under shifts, by rate, seed and weight-space ensemble.
+
+*Target* is the test split of the style that was tuned on; *shift* the unweighted mean of the shifted splits, as in
+the study. Methods are compared at matched accuracy on the target: a method that learned less lost less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from petl_core.study.measures import HALFWAY
+from petl_core.study.records import Records
+from petl_core.study.statistics import Interval
+from petl_core.utils import UserError
+from petl_guide import runs as select
+from petl_guide import shift
+from petl_guide.accuracy import interval_over
+from petl_guide.runs import peft
+
+NEAR = 1.0  # points on the target within which two models count as equally good on it
+OTHER = {"method", "lr", "seed", "params", "alpha", "kind", "target", "shift"}  # columns that are no shifted test set
+SHARES = (0.25, 0.5, 0.75)  # of the way from zero-shot to the top of the lower curve: where curves are compared
+
+
+def curves(table: pd.DataFrame, records: Records, variant: str = "robustness") -> pd.DataFrame:
+    """A row for each run and alpha: method, lr, seed, params, alpha, kind, target, each shifted test set, shift.
+
+    ``variant="robustness_chosen"`` keeps the rate that validation prefers. The end alpha = 0 is checked to be the same
+    for all runs, because it is the zero-shot model. Raises ``UserError`` for missing runs, seeds or measurements.
+    """
+    mine = table[(table["variant"] == variant) & (table["stage"] == "final")]
+    if mine.empty:
+        raise UserError(
+            "there are no runs of the part 'robustness'; run it: python -m petl_core study --part robustness"
+        )
+    if mine["diverged"].any():
+        names = ", ".join(sorted(set(mine.loc[mine["diverged"].astype(bool), "method"])))
+        raise UserError(f"runs of {names} diverged, so they have no accuracies under shift; lower their rates")
+    if lacking := select.without_all_seeds(mine, ["method", "lr"]):
+        method, lr = lacking
+        raise UserError(f"{method} at rate {lr:g} lacks seeds of {sorted(set(mine['seed']))}; run the study again")
+    rows = []
+    for row in mine.itertuples():
+        found = select.measured(records, row, "interpolation")
+        for place, alpha in enumerate(found["alphas"]):
+            of = {name: values[place] for name, values in found["both"].items()}
+            rows.append(_row(row, alpha, "both", of))
+        rows.append(_row(row, HALFWAY, "head", found["head"]))
+    frame = pd.DataFrame(rows)
+    frame["shift"] = frame[shifts(frame)].mean(axis=1)
+    zero = frame[(frame["alpha"] == 0) & (frame["kind"] == "both")]
+    if zero[["target", *shifts(frame)]].round(6).drop_duplicates().shape[0] != 1:
+        raise UserError("the ends alpha = 0 differ between runs, but each is the zero-shot model; run the study again")
+    return frame
+
+
+def _row(run: object, alpha: float, kind: str, of: dict[str, float]) -> dict[str, object]:
+    names = ("method", "lr", "seed", "params")
+    return (
+        {name: getattr(run, name) for name in names}
+        | {"alpha": alpha, "kind": kind, "target": of["test"]}
+        | {name: value for name, value in of.items() if name != "test"}
+    )
+
+
+def shifts(frame: pd.DataFrame) -> list[str]:
+    """The columns of ``curves`` that are shifted test sets, as the task names them."""
+    return [name for name in frame.columns if name not in OTHER]
+
+
+def zero_shot(frame: pd.DataFrame) -> pd.Series:
+    """Accuracies of the model that all start from: target, the shifts, their mean."""
+    columns = ["target", *shifts(frame), "shift"]
+    return frame.loc[(frame["alpha"] == 0) & (frame["kind"] == "both"), columns].iloc[0]
+
+
+def tuned(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the tuned models (alpha = 1)."""
+    return frame[(frame["alpha"] == 1) & (frame["kind"] == "both")]
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """For each method, rate and alpha the means over seeds of target and shifts; ``kind`` "both"."""
+    part = frame[frame["kind"] == "both"]
+    columns = ["target", *shifts(frame), "shift"]
+    return part.groupby(["method", "lr", "alpha"], sort=False)[columns].mean().reset_index()
+
+
+def matched_to_full(frame: pd.DataFrame) -> pd.DataFrame:
+    """Each PEFT method and rate beside the rate of full fine-tuning whose mean on the target is nearest, if within
+    ``NEAR``: a row for each seed with method, lr, full_lr, target (difference) and shift (difference)."""
+    ends = tuned(frame)
+    means = ends.groupby(["method", "lr"])["target"].mean()
+    if "full" not in means:
+        raise UserError("full fine-tuning, with which PEFT is compared, has no runs in these records")
+    keyed = ends.set_index(["method", "lr", "seed"])
+    rows = []
+    for (method, lr), value in means.items():
+        if method not in peft([method]):
+            continue
+        full_lr = (means["full"] - value).abs().idxmin()
+        if abs(means["full"][full_lr] - value) > NEAR:
+            continue
+        for seed in sorted(set(ends["seed"])):
+            one, other = keyed.loc[(method, lr, seed)], keyed.loc[("full", full_lr, seed)]
+            rows.append((method, lr, full_lr, seed, one["target"] - other["target"], one["shift"] - other["shift"]))
+    return pd.DataFrame(rows, columns=["method", "lr", "full_lr", "seed", "target", "shift"])
+
+
+def by_seed(frame: pd.DataFrame, column: str = "shift") -> Interval:
+    """The mean over rows, with an interval over the means of seeds."""
+    return interval_over(frame, "seed", column)
+
+
+def by_method(pairs: pd.DataFrame) -> Interval:
+    """The mean difference under shift with an interval over methods (each its mean over rates and seeds), because
+    methods and rates differ far more than seeds do."""
+    return interval_over(pairs, "method", "shift")
+
+
+def halfway(chosen: pd.DataFrame, methods: Sequence[str] | None = None) -> pd.DataFrame:
+    """For each method, rate and seed: shift at ``HALFWAY`` minus the better end, and target minus the tuned end."""
+    part = chosen[(chosen["kind"] == "both") & (chosen["method"].isin(methods) if methods is not None else True)]
+    rows = []
+    for (method, lr, seed), curve in part.groupby(["method", "lr", "seed"]):
+        at = curve.set_index("alpha")
+        over = at.loc[HALFWAY, "shift"] - max(at.loc[0, "shift"], at.loc[1, "shift"])
+        rows.append((method, lr, seed, over, at.loc[HALFWAY, "target"] - at.loc[1, "target"]))
+    return pd.DataFrame(rows, columns=["method", "lr", "seed", "shift", "target"])
+
+
+def balance(chosen: pd.DataFrame) -> pd.DataFrame:
+    """For each seed and level of target accuracy: shift on full's curve minus the best PEFT curve's at that level.
+
+    The levels lie at ``SHARES`` of the way from the zero-shot target to the lower of the two tops, full's and that of
+    the PEFT method whose top is highest. Columns seed, share, level, full, best (method), difference.
+    """
+    part = chosen[chosen["kind"] == "both"]
+    rows = []
+    for seed, mine in part.groupby("seed"):
+        tops = mine.groupby("method")["target"].max()
+        small = peft(tops.index)
+        if "full" not in tops or not small:
+            raise UserError("the balance of target and shift needs full fine-tuning and a PEFT method")
+        start = float(mine.loc[mine["alpha"] == 0, "target"].iloc[0])
+        top = min(tops["full"], tops[small].max())
+        if top <= start:  # tuning has not raised the target, so no level lies between
+            continue
+        levels = [start + share * (top - start) for share in SHARES]
+        table = shift.matched(mine, levels, target="target")
+        for share, level in zip(SHARES, levels, strict=True):
+            others = table.loc[small, level].dropna()
+            if len(others) and np.isfinite(table.loc["full", level]):
+                best = others.idxmax()
+                rows.append(
+                    (seed, share, level, table.loc["full", level], best, table.loc["full", level] - others[best])
+                )
+    return pd.DataFrame(rows, columns=["seed", "share", "level", "full", "best", "difference"])
+
+
+def front(chosen: pd.DataFrame) -> pd.DataFrame:
+    """The mean curves' points that no other point beats on target and shift at once."""
+    points = summary(chosen)
+    return points[shift.pareto(points["target"], points["shift"])].sort_values("target", ignore_index=True)

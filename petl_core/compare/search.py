@@ -1,0 +1,351 @@
+"""The search behind ``petl_core.compare``: trials, choice and final runs of each method within a time budget.
+
+The protocol is the study's (trials, choose, final runs), the plan is ``petl_core.study.budget``'s, the
+runs are records, and the answer is a ``petl_core.compare.report.Comparison``. With a folder for the records, the
+same call again goes on from where it was stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from petl_core import methods
+from petl_core.data.embedded import embedded_names
+from petl_core.data.load import LOADERS
+from petl_core.data.task import Task
+from petl_core.models import weights as backbones
+from petl_core.study import plan as study
+from petl_core.study.budget import BATCH, Plan, Speed, clock, make_plan, measure, seconds_of
+from petl_core.study.profiles import Profile
+from petl_core.study.records import Records, RunSpec
+from petl_core.study.runner import Planned, Runner, default_workers, device_called, fresh_task
+from petl_core.training.train import Recipe
+from petl_core.utils import UserError, as_given_or_below, write_atomic
+
+if TYPE_CHECKING:
+    from petl_core.compare.report import Comparison
+
+TRIAL, FINAL = "trial", "compare"  # variants of the records
+PATHS = tuple(start for start in LOADERS if start.endswith(":"))  # what follows is a path
+NAMED = tuple(start for start in LOADERS if start.endswith("/"))  # tasks below PETL_DATA
+
+
+def search(
+    images: str | Path,
+    methods: Sequence[str],
+    backbone: str,
+    budget: str | float,
+    *,
+    results: str | Path | None,
+    trials: int | None,
+    steps: int | None,
+    seeds: int | None,
+    image_size: int | None,
+    workers: int | None,
+    device: str,
+    progress: bool,
+) -> Comparison:
+    """What ``petl_core.compare.compare`` does."""
+    started = time.monotonic()
+    chosen, given = _methods(methods), seconds_of(budget)
+    fixed = {"trials": trials, "steps": steps, "seeds": seeds}
+    asked = {name: _whole(name, value) for name, value in fixed.items() if value is not None}
+    device = device_called(device)
+    name = _task_name(images)
+    embedded = name.partition("@")[0] in embedded_names()
+    size = None if embedded else image_size or backbones.config_of(backbone).image_size
+    if embedded and image_size is not None:
+        raise UserError(f"the embedded task '{name}' has one size; leave image_size out")
+    temporary = None if results is not None else tempfile.TemporaryDirectory(prefix="petl_compare_")
+    records = Records(Path(results) if temporary is None else temporary.name)  # type: ignore[arg-type]
+    records.check_writable()
+    task = fresh_task(name, size)
+    work = _Work(task, name, size, chosen, backbone, backbones.digest(backbone), records, device, progress)
+    work.temporary = temporary
+    most = default_workers() if workers is None else workers
+    plan = work.make_plan(given, asked, most if device == "cpu" else 1, started)
+    work.say(work.introduction(plan, given))
+    return work.run(plan, started + given)
+
+
+@dataclass
+class _Work:
+    """One comparison while it is made."""
+
+    task: Task
+    name: str  # under which worker processes load the task again
+    size: int | None
+    methods: tuple[str, ...]
+    backbone: str
+    weights: str
+    records: Records
+    device: str
+    progress: bool
+    speeds: dict[str, Speed] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)  # method: why
+    temporary: Any = None  # keeps a temporary folder alive
+    resumed: bool = False
+    profile: Profile | None = None
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {split: len(index) for split, index in self.task.splits.items()}
+
+    def say(self, text: str) -> None:
+        if self.progress:
+            print(text, file=sys.stderr, flush=True)
+
+    def make_plan(self, budget: float, fixed: Mapping[str, int], workers: int, started: float) -> Plan:
+        """The plan for this budget, or the one that an earlier call with the same request left beside the records."""
+        request = [self.name, self.task.digest, self.methods, self.backbone, self.weights, budget, fixed, self.device]
+        key = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
+        path = self.records.root / f"plan-{key}.json"
+        try:
+            held = json.loads(path.read_text(encoding="utf-8"))
+            self.speeds = {method: Speed(**speed) for method, speed in held["speeds"].items()}
+            self.resumed = True
+            return dataclasses.replace(Plan(**held["plan"]), workers=max(1, min(workers, held["plan"]["workers"])))
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"the plan {path} is damaged ({error}); delete it and start again") from error
+        self.speeds = {method: measure(self.backbone, method, self.task, self.device) for method in self.methods}
+        grids = {method: _points(method) for method in self.methods}
+        fewest = min(grids, key=lambda method: grids[method])
+        if fixed.get("trials", 1) > grids[fewest]:
+            raise UserError(
+                f"trials is {fixed['trials']}, but method '{fewest}' has {grids[fewest]} settings to try, and every "
+                f"method gets the same number; choose 1 to {grids[fewest]}, or leave '{fewest}' out"
+            )
+        gone = time.monotonic() - started  # reading the images and timing the methods counts too
+        plan = make_plan(self.speeds, self.sizes, budget, workers, grids[fewest], fixed, gone)
+        held = {"plan": dataclasses.asdict(plan), "speeds": {m: dataclasses.asdict(s) for m, s in self.speeds.items()}}
+        write_atomic(path, json.dumps(held, indent=1).encode())
+        return plan
+
+    def introduction(self, plan: Plan, budget: float) -> str:
+        """What is going to be done and how long it will take."""
+        n = self.sizes
+        where = f"{self.device}, {plan.workers} at a time" if plan.workers > 1 else self.device
+        lines = [
+            f"{self.task.name}: {self.task.num_classes} classes; {n['train800']} images to train on, {n['val200']} to "
+            f"choose with, {n['test']} to test; backbone {self.backbone} at {self.task.image_size} px on {where}",
+            f"plan: {plan.text(len(self.methods))}, about {clock(plan.seconds)} of the {clock(budget)} given"
+            + (" (an earlier call's plan; what has a record is not run again)" if self.resumed else ""),
+        ]
+        if n["train1000"] == 1000 and n["test"] > 2000:
+            lines.append("only 1,000 images are learned from; put the images into train/ and test/ to use more")
+        if n["val200"] < 30:
+            lines.append(f"with {n['val200']} validation images the choice of settings is mostly luck")
+        return "\n".join(lines)
+
+    def run(self, plan: Plan, until: float) -> Comparison:
+        """Trials, choice, final runs, in rounds of one run for each method, so that a stop leaves them equal."""
+        from petl_core.compare.report import Comparison
+
+        tune, final = (Recipe(epochs=epochs, batch_size=BATCH) for epochs in (plan.trial_epochs, plan.final_epochs))
+        seeds = tuple(range(plan.seeds))
+        profile = Profile("compare", "", self.backbone, (self.name,), self.methods, (), seeds, plan.trials, tune, final)
+        self.profile = profile
+        pace = _Pace(self, plan, until)
+        with Runner(self.records, plan.workers, self.device, progress=False) as runner:
+            tried = self._tune(runner, plan, profile, pace)
+            picked = {}
+            for method, specs in tried.items():
+                best = study.choose(specs, self.records)
+                if best is None:
+                    self.left_out[method] = "all its trials diverged"
+                else:
+                    picked[method] = best
+            finals = {method: study.final_specs(profile, spec) for method, spec in picked.items()}
+            done = self._finals(runner, finals, pace)
+        kept = {m: specs[:done] for m, specs in finals.items() if m not in self.left_out}
+        if len(kept) < 2:
+            raise UserError(f"the budget ended with {len(kept)} methods to compare ({self._reasons()}). {self._kept()}")
+        rounds = len(next(iter(tried.values())))
+        self.say(f"done: {rounds} trials each, {done} seeds; {clock(time.monotonic() - pace.started)} gone")
+        return Comparison.of(self, plan, rounds, kept)
+
+    def _tune(self, runner: Runner, plan: Plan, profile: Profile, pace: _Pace) -> dict[str, list[RunSpec]]:
+        """The trials of each method, as many as all have; a round that was not finished does not count."""
+        points = {method: study.trials(method, plan.trials) for method in self.methods}
+        specs = {method: [self._trial(profile, method, point) for point in its] for method, its in points.items()}
+        rounds = 0
+        for number in range(plan.trials):
+            going = [method for method in self.methods if method not in self.left_out]
+            if number and not pace.allows_trial(going):
+                break
+            if not self._round(runner, {m: specs[m][number] for m in going}, TRIAL, pace):
+                break
+            rounds += 1
+        if not rounds:
+            raise UserError(f"the budget ended before each method had one trial ({self._reasons()}). {self._kept()}")
+        return {m: its[:rounds] for m, its in specs.items() if m not in self.left_out}
+
+    def _finals(self, runner: Runner, finals: dict[str, list[RunSpec]], pace: _Pace) -> int:
+        """The final runs, seed by seed; how many seeds every method has."""
+        done = 0
+        for number in range(len(self.profile.seeds)):  # type: ignore[union-attr]
+            going = [method for method in finals if method not in self.left_out]
+            if number and not pace.allows_seed(going):
+                break
+            whole = self._round(runner, {m: finals[m][number] for m in going}, FINAL, pace)
+            if not whole and number:
+                break
+            for method in going:
+                if not self.records.has(finals[method][number]):
+                    self.left_out.setdefault(method, "no time was left for its final run")
+                elif self.records.get(finals[method][number])["metrics"]["diverged"]:
+                    self.left_out[method] = f"its final run diverged (seed {number})"
+            done += 1
+        return done
+
+    def _round(self, runner: Runner, specs: Mapping[str, RunSpec], variant: str, pace: _Pace) -> bool:
+        """Run one spec of each method; True if none had to be left for want of time. A failing method is left out."""
+        outcome = runner.run([Planned(spec, variant) for spec in specs.values()], pace.until)
+        of = {spec.digest: method for method, spec in specs.items()}
+        for spec, reason in outcome.failures:
+            self.left_out[of[spec.digest]] = f"a run failed: {reason.strip().splitlines()[-1]}"
+        pace.saw(list(specs), variant, outcome.done, len(specs))
+        scores = [f"{m} {self._score(spec)}" for m, spec in specs.items() if self.records.has(spec)]
+        left = clock(max(0.0, pace.until - time.monotonic()))
+        on = "validation" if variant == TRIAL else "seed"
+        number = next(iter(specs.values())).seed if variant == FINAL else ""
+        shown = (
+            ", ".join(scores) if variant == TRIAL else f"{len(scores)} final runs"
+        )  # test is looked at once, at the end
+        self.say(f"  {on}{f' {number}' if number != '' else ''}: {shown}; {left} of the budget left")
+        return not outcome.left
+
+    def _reasons(self) -> str:
+        return "; ".join(f"{method}: {why}" for method, why in self.left_out.items()) or "time was up"
+
+    def _kept(self) -> str:
+        if self.temporary is not None:
+            return "Give more time, or a folder for the records (results=...), so that a second call can go on"
+        return f"{len(self.records)} runs are kept in {self.records.root}: the same call goes on from there"
+
+    def _score(self, spec: RunSpec) -> str:
+        accuracy = self.records.get(spec)["metrics"]["accuracy"]
+        return "diverged" if accuracy is None else f"{accuracy:.1f}"
+
+    def _trial(self, profile: Profile, method: str, point: study.Trial) -> RunSpec:
+        recipe = dataclasses.replace(profile.tune, lr=point.lr, drop_path=point.drop_path)
+        return RunSpec(
+            backbone=self.backbone,
+            weights=self.weights,
+            method=method,
+            hyper=point.hyper,
+            task=self.name,
+            task_digest=self.task.digest,
+            recipe=recipe,
+            seed=profile.seeds[0],
+            train_on="train800",
+            evaluate_on="val200",
+            image_size=self.size,
+        )
+
+
+class _Pace:
+    """How fast it goes compared with the plan, and so what still fits before ``until``."""
+
+    def __init__(self, work: _Work, plan: Plan, until: float) -> None:
+        self.work, self.plan, self.until = work, plan, until
+        self.started = self.last = time.monotonic()
+        self.expected = self.taken = 0.0
+
+    def seconds(self, methods: Sequence[str], variant: str) -> float:
+        """Planned wall-clock seconds of one round."""
+        n, plan = self.work.sizes, self.plan
+        trial = variant == TRIAL
+        shape = (
+            (n["train800"], plan.trial_epochs, n["val200"]) if trial else (n["train1000"], plan.final_epochs, n["test"])
+        )
+        runs = [self.work.speeds[method].run(*shape) for method in methods]
+        return max([sum(runs) / plan.workers, *runs])
+
+    def saw(self, methods: Sequence[str], variant: str, done: int, of: int) -> None:
+        """Note a round's real time; rounds whose records were there already say nothing about speed."""
+        now = time.monotonic()
+        if done == of:
+            self.expected += self.seconds(methods, variant)
+            self.taken += now - self.last
+        self.last = now
+
+    def fits(self, planned: float) -> bool:
+        slower = self.taken / self.expected if self.expected else 1.0
+        return time.monotonic() + slower * planned <= self.until
+
+    def allows_trial(self, methods: Sequence[str]) -> bool:
+        """Another round of trials, and after it the final runs of every seed."""
+        finals = self.plan.seeds * self.seconds(methods, FINAL)
+        return self.fits(self.seconds(methods, TRIAL) + finals)
+
+    def allows_seed(self, methods: Sequence[str]) -> bool:
+        """Another final run of every method."""
+        return self.fits(self.seconds(methods, FINAL))
+
+
+def _methods(names: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(names, str):
+        raise UserError(f"methods is {names!r}; give a list of names, such as ['linear', 'lora']")
+    chosen = tuple(names)
+    for name in chosen:
+        try:
+            methods.get(name)
+        except ValueError as error:
+            more = "; compare takes single methods, not combinations" if "+" in str(name) else ""
+            raise UserError(f"{error}{more}") from error
+    if len(chosen) < 2 or len(set(chosen)) != len(chosen):
+        raise UserError(f"methods are {', '.join(chosen) or 'none'}; give two or more, each once")
+    return chosen
+
+
+def _whole(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UserError(f"{name} is {value!r}; it must be a whole number, 1 or more")
+    return value
+
+
+def _points(method: str) -> int:
+    """How many settings the method's grid has."""
+    low, high = 1, 2
+    while _has(method, high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _has(method, middle) else (low, middle)
+    return low
+
+
+def _has(method: str, count: int) -> bool:
+    try:
+        return len(study.trials(method, count)) == count
+    except UserError:
+        return False
+
+
+def _task_name(images: str | Path) -> str:
+    """The name under which any process finds the task: that of an embedded one, or one with an absolute path."""
+    text = str(images)
+    if isinstance(images, str) and text.startswith(NAMED):
+        return text
+    if isinstance(images, str) and text.startswith(PATHS):
+        prefix, _, place = text.partition(":")
+        return f"{prefix}:{as_given_or_below(place).resolve()}" if place.strip() else text
+    if isinstance(images, str) and text.partition("@")[0] in embedded_names():
+        if Path(text).is_dir():
+            raise UserError(f"'{text}' is an embedded task and a folder here; write './{text}' for the folder")
+        return text
+    if not text.strip() or text == ".":
+        raise UserError("no folder is named; give the folder that holds one sub-folder of images for each class")
+    return f"folder:{Path(text).expanduser().resolve()}"

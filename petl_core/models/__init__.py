@@ -1,0 +1,1 @@
+"""Models: weights, building and attaching, adapter files, heads."""

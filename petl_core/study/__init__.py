@@ -1,0 +1,1 @@
+"""The study: specs, records, protocol, profiles, plans, and what runs them."""

@@ -1,0 +1,188 @@
+"""How much of a comparison fits into a given time: the budget, the speed of this machine, and the plan made from both.
+
+The plan is a rung of ``LADDER``: equal trials for every method, longer runs and more seeds before more trials. It is
+chosen before anything is trained, from steps that were timed on the user's own images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from petl_core import methods
+from petl_core.data import Task
+from petl_core.models.build import count_trainable, create_model
+from petl_core.training.train import Recipe, predict, train
+from petl_core.utils import UserError
+
+UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+BATCH = 32
+MOST_EPOCHS = 100  # of a final run; the published protocol's
+USED = 0.85  # of the budget is planned for; the rest is for what the timing did not see
+MEASURE = 1.5  # seconds at most for timing a method's steps, if eight images take less
+WORKERS_START = 5.0  # seconds until worker processes have imported torch and decoded the images
+SHARING = 1.15  # a run beside others takes longer than one alone
+LADDER = (  # (trials of each method, steps of a final run, seeds)
+    (2, 20, 1),
+    (2, 50, 2),
+    (3, 100, 2),
+    (4, 100, 3),
+    (4, 200, 3),
+    (6, 200, 3),
+    (6, 400, 3),
+    (8, 400, 3),
+    (8, 800, 3),
+    (12, 800, 5),
+    (12, 1600, 5),
+    (12, 3200, 5),
+)
+
+
+def seconds_of(budget: str | float) -> float:
+    """Seconds of "90s", "10m", "1.5h", "1h30m" or a number. ``UserError`` for anything else, zero included."""
+    allowed = 'write a number with s, m, h or d, such as "90s", "10m" or "1h30m"'
+    if isinstance(budget, bool) or not isinstance(budget, (int, float, str)):
+        raise UserError(f"budget is {budget!r}; {allowed}")
+    if isinstance(budget, str):
+        parts = re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]*)", budget.strip().lower())
+        whole = re.fullmatch(r"(\s*\d+(?:\.\d+)?\s*[a-z]*\s*)+", budget.strip().lower())
+        unknown = [unit for _, unit in parts if unit not in UNITS]
+        if not whole or not parts or unknown:
+            raise UserError(f"budget is {budget!r}; {allowed}")
+        budget = sum(float(number) * UNITS[unit] for number, unit in parts)
+    if not (math.isfinite(budget) and budget > 0):
+        raise UserError(f"budget is {budget!r}; it must be more than no time: {allowed}")
+    return float(budget)
+
+
+def clock(seconds: float) -> str:
+    """A duration in words that ``seconds_of`` reads: "42s", "3m20s", "1h05m"."""
+    seconds = math.ceil(seconds)
+    if seconds < 120:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m{seconds % 60:02d}s"
+    return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds of one method here: to build the model, to train on an image once, to evaluate one."""
+
+    build: float
+    train: float
+    evaluate: float
+    head_only: bool = False  # without drop path each image passes the backbone once, whatever the epochs
+
+    def run(self, images: int, epochs: int, held: int, drop_path: float = 0.0) -> float:
+        """Seconds of a run: ``images`` trained on for ``epochs``, then ``held`` evaluated."""
+        if self.head_only and drop_path == 0.0:
+            return self.build + self.evaluate * (images + held + 0.02 * images * epochs)
+        return self.build + self.train * images * epochs + self.evaluate * held
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run: ``trials`` for each method, each for ``trial_epochs``, then ``seeds`` runs of ``final_epochs``."""
+
+    trials: int
+    steps: int
+    seeds: int
+    trial_epochs: int
+    final_epochs: int
+    workers: int
+    seconds: float
+
+    def text(self, count: int) -> str:
+        """The plan for ``count`` methods as a sentence."""
+        trials, epochs, seeds = (
+            f"{number} {word}{'s' * (number > 1)}"
+            for number, word in ((self.trials, "trial"), (self.trial_epochs, "epoch"), (self.seeds, "seed"))
+        )
+        return (
+            f"{trials} of {epochs} for each of {count} methods, chosen on validation; then {seeds} "
+            f"of {self.final_epochs} epochs each: {count * (self.trials + self.seeds)} runs"
+        )
+
+
+def measure(backbone: str, method: str, task: Task, device: str) -> Speed:
+    """Time one method on a few of the task's own images, as its runs will be: one thread on a CPU."""
+    threads = torch.get_num_threads()
+    try:
+        if device == "cpu":
+            torch.set_num_threads(1)
+        start = time.perf_counter()
+        model = create_model(backbone, method, num_classes=task.num_classes, image_size=task.image_size).to(device)
+        build = time.perf_counter() - start
+        recipe = Recipe(lr=type(methods.get(method)).lrs[0], epochs=1, batch_size=BATCH)
+        few = min(8, len(task.splits["train800"]))
+        first = train(model, task, recipe, max_train=few, max_evaluate=1, evaluate_on="val200")  # to warm up
+        each = first.seconds / few
+        head_only = count_trainable(model) == 0
+        images = task.split("train1000")[0]
+        some = min(len(task.splits["train1000"]), 2 * BATCH, int(MEASURE / (2 * each)))
+        if some >= few:  # else the warm-up was long enough to be the measurement
+            long = dataclasses.replace(recipe, epochs=2)
+            run = train(model, task, long, train_on="train1000", max_train=some, max_evaluate=1, evaluate_on="val200")
+            each, few = run.seconds / (2 * some), some
+        start = time.perf_counter()
+        predict(model, images[:few])
+        evaluate = (time.perf_counter() - start) / few
+    finally:
+        torch.set_num_threads(threads)
+    return Speed(build, evaluate if head_only else each, evaluate, head_only)
+
+
+def epochs_of(steps: int, images: int) -> int:
+    """Epochs that make about ``steps`` steps on so many images."""
+    return max(1, min(MOST_EPOCHS, round(steps / math.ceil(images / BATCH))))
+
+
+def make_plan(
+    speeds: Mapping[str, Speed],
+    sizes: Mapping[str, int],
+    budget: float,
+    workers: int,
+    most_trials: int,
+    fixed: Mapping[str, int] | None = None,
+    gone: float = 0.0,
+) -> Plan:
+    """The highest rung of ``LADDER`` that fits into ``budget`` seconds.
+
+    ``sizes``: images in each split. ``workers``: how many processes there may be; one is taken where starting more does
+    not pay. ``most_trials``: points of the smallest grid. ``fixed``: trials, steps or seeds that the user wants.
+    ``gone``: seconds of the budget that are over.
+    Raises ``UserError`` with the least that is needed if no rung fits.
+    """
+    plans = []
+    for trials, steps, seeds in LADDER:
+        wanted = {"trials": min(trials, most_trials), "steps": steps, "seeds": seeds, **(fixed or {})}
+        plans.append(_costed(speeds, sizes, workers, **wanted))
+    fitting = [plan for plan in plans if plan.seconds <= USED * (budget - gone)]
+    if not fitting:
+        least = gone + min(plan.seconds for plan in plans) / USED
+        raise UserError(
+            f"a budget of {clock(budget)} is too small: the least comparison of {len(speeds)} methods takes about "
+            f'{clock(least)} here; give budget="{clock(1.1 * least)}" or more, or compare fewer methods'
+        )
+    return max(fitting, key=lambda plan: plan.seconds)
+
+
+def _costed(
+    speeds: Mapping[str, Speed], sizes: Mapping[str, int], workers: int, trials: int, steps: int, seeds: int
+) -> Plan:
+    final = epochs_of(steps, sizes["train1000"])
+    trial = max(1, round(final / 2))
+    alone = sum(
+        trials * speed.run(sizes["train800"], trial, sizes["val200"])
+        + seeds * speed.run(sizes["train1000"], final, sizes["test"])
+        for speed in speeds.values()
+    )
+    shared = alone / workers * SHARING + WORKERS_START if workers > 1 else math.inf
+    return Plan(trials, steps, seeds, trial, final, workers if shared < alone else 1, min(alone, shared))

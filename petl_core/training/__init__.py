@@ -1,0 +1,1 @@
+"""Training: the recipe, the loop, augmentation, evaluation, and what a device can do."""

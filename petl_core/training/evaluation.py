@@ -1,0 +1,82 @@
+"""What a model answers: its logits for many images, without gradients, and their accuracy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from petl_core.training.augment import Normaliser
+from petl_core.training.distributed import Team
+from petl_core.training.feeds import Feed, Resident
+from petl_core.training.recipe import Recipe
+from petl_core.training.steps import autocast, evaluation_batch, out_of_memory
+
+if TYPE_CHECKING:
+    from petl_core.vit import ViT
+
+
+def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Top-1 accuracy in percent of logits (n, C) against labels (n,); NaN if any logit is."""
+    if np.isnan(logits).any():
+        return math.nan
+    return 100.0 * float(np.mean(logits.argmax(axis=1) == labels))
+
+
+def predict(model: ViT, images: Tensor, recipe: Recipe = Recipe()) -> Tensor:
+    """Logits (n, C), float32 on the CPU, of uint8 images (n, 3, S, S), in evaluation mode (put back afterwards)."""
+    mode = model.training
+    model.eval()
+    logits = forward(model, model, images, recipe).cpu()
+    model.train(mode)
+    return logits
+
+
+def forward(model: ViT, function: Callable[[Tensor], Tensor], images: Tensor, recipe: Recipe) -> Tensor:
+    """``function`` (the model or a part of it) of uint8 images (n, 3, S, S), normalised as ``recipe`` says."""
+    device = next(model.parameters()).device
+    batch = evaluation_batch(model.config, device)
+    return evaluate(function, Resident(images.to(device)), Normaliser(model, recipe), recipe, batch, Team())
+
+
+@torch.no_grad()
+def evaluate(
+    function: Callable[[Tensor], Tensor],
+    images: Feed,
+    prepare: Callable[[Tensor], Tensor],
+    recipe: Recipe,
+    batch: int,
+    group: Team,
+) -> Tensor:
+    """``function`` of all images in batches, without gradients, as float32 on the images' device.
+
+    A batch that is too large for the device's memory is halved; the processes of a team do a part each.
+    """
+    batch = min(batch, len(images))
+    while True:
+        outputs = []
+        try:
+            for part in images.in_order(group.part(len(images)), batch):
+                with autocast(images.device, recipe):
+                    outputs.append(function(prepare(part)).float())
+            break
+        except torch.OutOfMemoryError as error:
+            if batch == 1:
+                raise out_of_memory(images.device, error) from None
+        batch = (batch + 1) // 2
+    if group.size == 1:
+        return torch.cat(outputs)
+    return _gathered(outputs, len(images), images.device, group)
+
+
+def _gathered(outputs: list[Tensor], count: int, device: torch.device, group: Team) -> Tensor:
+    """The rows of all processes (count, C): each adds its own to zeros."""
+    width = group.add_up(torch.tensor(outputs[0].shape[1] if outputs and group.rank == 0 else 0, device=device))
+    rows = torch.zeros(count, int(width), device=device)
+    if outputs:
+        rows[group.part(count)] = torch.cat(outputs)
+    return group.add_up(rows)

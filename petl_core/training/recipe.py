@@ -1,0 +1,157 @@
+"""The recipe: the settings of a training, the learning rate of each step, and which tensors decay or move how fast."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from petl_core.utils import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+CHOICES = {
+    "normalise": ("backbone", "imagenet", "none"),
+    "precision": ("auto", "fp32", "bf16"),
+    "decay": ("matrices", "all"),
+    "augment": ("none", "crop_flip", "crop_flip_vertical", "clip"),
+    "compile": ("auto", "on", "off"),
+}
+NOT_MATRICES = re.compile(r"token|pos_embed|prompt|quer|gamma|scale|shift|norm|bias")  # in a parameter's name
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The optimiser's settings. ``warmup`` is a fraction of all steps; the last block has the rate ``drop_path``.
+
+    ``decay="matrices"`` spares biases, norms, scales, shifts, prompts and tokens from weight decay; "all" spares
+    nothing that trains, as the study's released code does. ``normalise``: with the mean and deviation that the backbone
+    was pre-trained with, with ImageNet's, or with "none", images in [0, 1].
+
+    Two ways to hold full fine-tuning near its start, both off by default. ``l2_sp`` = beta pulls each unfrozen backbone
+    parameter w towards its pre-trained value w0, after each step of rate lr: w <- w + lr beta (w0 - w). This is L2-SP
+    (Li, Grandvalet and Davoine, 2018, arXiv 1802.01483) decoupled from Adam's scaling, as AdamW's decay is.
+    ``layer_decay`` = d gives block l of L the rate lr d^(L + 1 - l), the embeddings lr d^(L + 1), the head lr.
+
+    ``augment``: the study's changes of the training images (``training.augment`` says what each does); "none", or
+    "crop_flip", "crop_flip_vertical" and "clip", which mirror images already, so that ``flip`` is for "none" alone.
+
+    Two say how, and leave the mathematics alone. ``checkpointing`` computes each block's activations a second time in
+    the backward pass instead of keeping them: less memory, a third more work. ``compile``: "auto" compiles long runs on
+    CUDA (``petl_core.training.steps.compiling_pays``), "on" any run, "off" none.
+    """
+
+    lr: float = 1e-3
+    weight_decay: float = 1e-4
+    epochs: int = 20
+    warmup: float = 0.1
+    final_lr: float = 0.0
+    batch_size: int = 64
+    drop_path: float = 0.0
+    flip: bool = False
+    normalise: str = "backbone"
+    precision: str = "auto"
+    decay: str = "matrices"
+    l2_sp: float = 0.0
+    layer_decay: float = 1.0
+    augment: str = "none"
+    checkpointing: bool = False
+    compile: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise UserError(f"Recipe.lr is {self.lr}; it must be greater than 0, for example 1e-3")
+        for field in ("weight_decay", "final_lr", "l2_sp"):
+            value = getattr(self, field)
+            if not (math.isfinite(value) and value >= 0):
+                raise UserError(f"Recipe.{field} is {value}; it must be 0 or greater")
+        if self.final_lr > self.lr:
+            raise UserError(f"Recipe.final_lr is {self.final_lr}, above the base rate {self.lr}; choose a smaller one")
+        for field in ("epochs", "batch_size"):
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise UserError(f"Recipe.{field} is {value!r}; it must be a whole number, 1 or more")
+        for field in ("warmup", "drop_path"):
+            if not 0.0 <= getattr(self, field) < 1.0:
+                raise UserError(f"Recipe.{field} is {getattr(self, field)}; it must lie in [0, 1)")
+        if not 0.0 < self.layer_decay <= 1.0:
+            raise UserError(
+                f"Recipe.layer_decay is {self.layer_decay}; it must lie in (0, 1]: 1 is the same rate for all"
+            )
+        for field, allowed in CHOICES.items():
+            if getattr(self, field) not in allowed:
+                raise UserError(f"Recipe.{field} is {getattr(self, field)!r}; allowed: {', '.join(allowed)}")
+        if self.flip and self.augment != "none":
+            raise UserError(f"Recipe.flip is True, but augment='{self.augment}' mirrors images already; leave flip out")
+        if self.checkpointing and self.compile == "on":
+            raise UserError("Recipe.compile is 'on' with checkpointing, which is not compiled; leave one of them out")
+
+
+def learning_rate(step: int, total: int, recipe: Recipe) -> float:
+    """The rate of step 0 <= step < total: linear warm-up over W = floor(warmup * total) steps, then half a cosine.
+
+    Step s < W: lr (s + 1) / (W + 1). Step s >= W: final_lr + (lr - final_lr) (1 + cos(pi (s - W) / (total - W))) / 2.
+    So step W has exactly the base rate, which is the largest, and no step has rate zero.
+    """
+    warm = int(recipe.warmup * total)
+    if step < warm:
+        return recipe.lr * (step + 1) / (warm + 1)
+    if step == warm:
+        return recipe.lr
+    phase = (step - warm) / (total - warm)
+    return recipe.final_lr + (recipe.lr - recipe.final_lr) * 0.5 * (1.0 + math.cos(math.pi * phase))
+
+
+def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """AdamW's groups: with ``decay="matrices"`` only trainable tensors that map vectors to vectors decay; with a
+    ``layer_decay``, a group for each depth, whose rate is multiplied by its ``factor``."""
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    if recipe.layer_decay < 1.0:
+        depth = len(cast("nn.Sequential", model.blocks))
+        levels: dict[tuple[int, bool], list[nn.Parameter]] = {}
+        for name, parameter in named:
+            levels.setdefault((layer_of(name, depth), is_matrix(name, parameter)), []).append(parameter)
+        return [
+            {
+                "params": parameters,
+                "weight_decay": recipe.weight_decay if matrix or recipe.decay == "all" else 0.0,
+                "factor": recipe.layer_decay ** (depth + 1 - level),
+            }
+            for (level, matrix), parameters in levels.items()
+        ]
+    if recipe.decay == "all":
+        return [{"params": [p for _, p in named], "weight_decay": recipe.weight_decay}]
+    decayed = [p for n, p in named if is_matrix(n, p)]
+    spared = [p for n, p in named if not is_matrix(n, p)]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def layer_of(name: str, depth: int) -> int:
+    """How deep a parameter lies: 0 the embeddings, l the l-th of ``depth`` blocks, ``depth`` + 1 all behind them and
+    whatever a method adds."""
+    if name.startswith("blocks."):
+        return int(name.split(".")[1]) + 1
+    return 0 if name.startswith(("patch_embed.", "pos_embed", "cls_token", "norm_pre.")) else depth + 1
+
+
+def is_matrix(name: str, parameter: Tensor) -> bool:
+    """Is this a weight that maps vectors to vectors (and not a bias, norm, scale, shift, gamma, prompt or token)?"""
+    if name.startswith("methods."):
+        name = name.split(".", 2)[2]  # a method may be called "layernorm"
+    return parameter.ndim >= 2 and not NOT_MATRICES.search(name)
+
+
+def anchors_of(model: nn.Module, recipe: Recipe) -> list[tuple[nn.Parameter, Tensor]]:
+    """With ``l2_sp``, the unfrozen backbone parameters and copies of what they are now, before training."""
+    if recipe.l2_sp == 0.0:
+        return []
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad and not n.startswith(("head.", "methods."))]
+    if not named:
+        raise UserError(
+            f"Recipe.l2_sp is {recipe.l2_sp}, but no parameter of the backbone is unfrozen; use it with full or with "
+            "another method that edits the backbone's own weights"
+        )
+    return [(parameter, parameter.detach().clone()) for _, parameter in named]

@@ -1,0 +1,127 @@
+"""What every room uses: the error for bad input, where data lie, and writing files whole."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+T = TypeVar("T")
+
+__version__ = "0.1.0"
+
+
+class UserError(ValueError):
+    """Bad input. The command line prints the message without a traceback and exits with code 2."""
+
+
+def _data() -> Path:
+    """``data/`` beside the package or, if that was installed without it (pip install .), in the checkout worked in."""
+    beside = Path(__file__).resolve().parent.parent / "data"
+    here = Path.cwd()
+    checkouts = (folder / "data" for folder in (here, *here.parents) if (folder / "petl_core" / "utils.py").is_file())
+    return next((folder for folder in (beside, *checkouts) if (folder / "embedded").is_dir()), beside)
+
+
+DATA = _data()
+EMBEDDED = DATA / "embedded"
+RESULTS = DATA / "results"
+PUBLISHED = DATA / "published"
+
+
+def cache_folder() -> Path:
+    """Where drawn images and written heads are kept: ``PETL_CACHE``, or petl_core in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("PETL_CACHE") or Path(base) / "petl_core")
+
+
+def petl_data() -> Path | None:
+    """The folder that PETL_DATA names; None where the variable is not set. ``UserError`` where it is no folder."""
+    text = os.environ.get("PETL_DATA", "").strip()
+    if not text:
+        return None
+    path = Path(text).expanduser()
+    if not path.is_dir():
+        raise UserError(f"the environment variable PETL_DATA is {text!r}, which is not a folder; create or correct it")
+    return path
+
+
+def as_given_or_below(place: str) -> Path:
+    """The path as it is written if it exists, else the same below PETL_DATA if it exists there, else as written."""
+    given, root = Path(place).expanduser(), petl_data()
+    below = root / place if root is not None else given
+    return below if not given.exists() and below.exists() else given
+
+
+def short_name(path: Path) -> str:
+    """A name for a folder that says nothing about this machine: relative to PETL_DATA if below it, else its last
+    part. Names of tasks go into records, and records are shipped."""
+    path, root = path.resolve(), petl_data()
+    if root is not None and path.is_relative_to(root.resolve()) and path != root.resolve():
+        return path.relative_to(root.resolve()).as_posix()
+    return path.name
+
+
+_NEXT_STEP = {
+    errno.ENOSPC: "free some space there or choose another disk",
+    errno.EDQUOT: "free some of your quota there or choose another disk",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f) or choose another disk",
+    errno.EACCES: "choose a folder that you may write to",
+    errno.EPERM: "choose a folder that you may write to",
+    errno.EROFS: "choose a folder that you may write to",
+    errno.ENOENT: "make the folder first or correct its name",
+    errno.ENOTDIR: "a part of the path is a file; choose another name",
+    errno.EISDIR: "that is a folder; add a file name",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+
+
+def write_atomic(path: str | Path, content: bytes | Callable[[BinaryIO], object], *, make_folder: bool = False) -> Path:
+    """Write ``content`` (bytes, or a function that writes to the open file it is given) to ``path``; returns the path.
+
+    The bytes go to a temporary name in the same folder, are synced to the disk and renamed. Whatever goes wrong, the
+    temporary file is removed and a file that was at ``path`` stays as it was.
+    Raises ``UserError`` with the next step where the disk or the folder does not let it be written.
+    """
+    path = Path(path)
+    if make_folder:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        with open(temporary, "xb") as file:
+            if callable(content):
+                content(file)
+            else:
+                file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        step = _NEXT_STEP.get(error.errno or 0, "choose another place")
+        raise UserError(f"cannot write {path}: {(error.strerror or str(error)).lower()}; {step}") from error
+    finally:
+        with contextlib.suppress(OSError):  # renamed already, or never made
+            temporary.unlink()
+    return path
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` last; some systems (Windows, some network disks) cannot sync a folder."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def progress_bar(items: Iterable[T], title: str) -> Iterable[T]:
+    """``items`` with a bar on standard error once they take more than two seconds; none where that is no terminal."""
+    from tqdm import tqdm
+
+    return tqdm(items, desc=title, leave=False, delay=2, disable=None)
