@@ -18,7 +18,6 @@ from petl_core import methods
 from petl_core.compare import standing as paired
 from petl_core.methods import title
 from petl_core.models import adapters
-from petl_core.study import predictions
 from petl_core.study import runner as workers
 from petl_core.study.budget import Plan
 from petl_core.study.records import Records, RunSpec, logits_digest
