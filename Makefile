@@ -65,10 +65,11 @@ test-data: .venv-data/.ready ## test the preparation of VTAB-1K in .venv-data, a
 	$(DATA_PY) -m pip install -qq -r .venv-data/requirements.txt
 	@touch $@
 
-lint: $(VENV)/.ready ## ruff (rules and layout) and mypy
+lint: $(VENV)/.ready ## ruff (rules and layout), mypy, and which room may import which
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
 
 book: $(VENV)/.ready ## build the book from the committed notebooks into runs/book, for reading without a network; a warning is an error
 	$(PY) -m book.build --out runs/book
