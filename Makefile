@@ -98,4 +98,4 @@ lock: ## make requirements.txt anew from the ranges in pyproject.toml (needs the
 
 clean: ## remove what the other targets made, .venv and .venv-data excepted
 	rm -rf runs/results-* runs/notebooks runs/book* .mypy_cache .ruff_cache .pytest_cache
-	find petl_core tests notebooks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find petl_core tests notebooks data/petl_make book -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -8,7 +8,8 @@ import torch
 
 from petl_core import cli, methods
 from petl_core.data import load_task
-from petl_core.data.counts import counts, images
+from petl_core.data.counts import counts
+from petl_core.study.time import images
 from petl_core.study import estimate
 from petl_core.study import plan as study
 from petl_core.study.estimate import Cell, Rate, cell_of, forecast, seconds
