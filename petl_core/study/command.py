@@ -8,8 +8,9 @@ import sys
 
 from petl_core.study import estimate
 from petl_core.study import plan as plans
+from petl_core.study.agreement import agreement_of
 from petl_core.study.profiles import Profile
-from petl_core.study.records import Records, compare, pack
+from petl_core.study.records import Records, pack
 from petl_core.study.runner import default_workers, device_called
 from petl_core.utils import UserError
 
@@ -30,6 +31,8 @@ def study(options: argparse.Namespace) -> int:
         for name in ("address", "gpus_per_run"):
             if getattr(options, name) is not None:
                 raise UserError(f"--{name.replace('_', '-')} is for --executor ray; add that or leave it out")
+    if options.workers is not None and options.workers < 0:
+        raise UserError(f"workers is {options.workers}; it must be 0 (in this process) or more")
     records = Records(options.results)
     others = {name: _records_there(name, getattr(options, name)) for name in ("compare", "reuse")}
     if not _may_start(options, profile, records):
@@ -44,18 +47,20 @@ def study(options: argparse.Namespace) -> int:
     given = (options.workers, options.part, options.device)
     outcome = plans.run_study(profile, records, *given, reuse=others["reuse"], executor=executor)
     print(outcome.report())
-    if options.pack:
+    faults: list[str] = []
+    if options.pack or options.compare:
         plan = plans.plan_trials(profile, options.part) + plans.plan_finals(profile, records, options.part)
-        digests = {p.spec.digest for p in plan if records.has(p.spec)}
+        wanted = {planned.spec.digest for planned in plan}
+    if options.pack:
+        digests = {digest for digest in wanted if records.has(digest)}
         kept = () if options.no_logits == [] else LOGITS_OF
         place = pack(records, options.pack, digests, predictions_of=kept, without=options.no_logits or ())
         print(f"packed {len(digests)} records into {place}")
-    different = 0
     if others["compare"]:
-        comparison = compare(records, others["compare"])
-        print(comparison.report(records))
-        different = len(comparison.outside)
-    return 1 if outcome.failures or different else 0
+        found = agreement_of(records, others["compare"], wanted)
+        print(found.report())
+        faults = found.faults
+    return 1 if outcome.failures or faults else 0
 
 
 def _records_there(option: str, folder: str | None) -> Records | None:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from petl_core.training.augment import Augmentation, Normaliser
 from petl_core.training.distributed import team
@@ -25,7 +24,7 @@ from petl_core.training.evaluation import accuracy, evaluate, forward, predict
 from petl_core.training.feeds import Feed, Resident, feed, fits, take
 from petl_core.training.recipe import CHOICES, Recipe, anchors_of, is_matrix, layer_of, learning_rate, parameter_groups
 from petl_core.training.steps import Gradients, checkpointed, compiling_pays, evaluation_batch, peak_memory_mb, seeded
-from petl_core.utils import UserError
+from petl_core.utils import UserError, progress_bar
 
 if TYPE_CHECKING:
     from petl_core.data.task import Task
@@ -185,7 +184,7 @@ def _epochs(
     per_epoch = math.ceil(count / recipe.batch_size)
     total, step = per_epoch * recipe.epochs, 0
     look = 1 if device.type == "cpu" else 16  # reading a loss makes the host wait for an accelerator
-    with tqdm(total=total, unit="step", disable=not progress, leave=False) as bar:
+    with progress_bar(total=total, unit="step", shown=progress) as bar:
         for epoch in range(1, recipe.epochs + 1):
             gradients.network.train()
             batches = torch.randperm(count, generator=random).split(recipe.batch_size)
