@@ -14,25 +14,25 @@ from petl_guide.figures import style
 BROKEN = {  # rule: what to replace in notebooks/ia3.py, by what, and words of the message
     "description": ("Merges: yes", "It merges", "docstring lacks Merges:"),
     "tuning_space": (
-        "    paper: Cl",
-        "    lrs: ClassVar[tuple[float, ...]] = (1e-3,)\n    paper: Cl",
+        'family="selective",',
+        'family="selective", lrs=(1e-3,),',
         "give three or more",
     ),
     "hyper_parameters": (
-        "    def attach",
-        '    size_field: ClassVar[str | None] = "rank"\n    rank: int = 4\n\n    def attach',
-        "rank=0 is accepted; call check_positive",
+        '    """No hyper-parameters."""',
+        '    size_field = "rank"\n    rank: int = 4',
+        "rank=0 is accepted",
     ),
-    "start": ("torch.ones", "torch.randn", "identity_at_start is promised, but before training logits differ by up to"),
+    "start": ("torch.ones", "torch.randn", "identity_at_start is promised"),
     "own_parameters": (
         "        self.alpha = 1.0\n",
         '        self.alpha = 1.0\n        self.register_buffer("extra", torch.ones(1))\n',
-        "a tensor has two names, or is a buffer",
+        "or a buffer",
     ),
     "count": (
         "(2 * config.width + config.hidden)",
         "6 * config.width",
-        r"count\(\) gives 432 for a ViT of width 24, hidden layer 72, 3 blocks, but 360 parameters train",
+        r"432 .* hidden layer 72, 3 blocks, but 360 train",
     ),
     "gradients": ("self.factor().to", "self.factor().detach().to", "get no gradient, in the second step either"),
     "merging": ("            qkv.bias[D:] *= keys_values.factor()\n", "", "merged and unmerged logits differ"),
@@ -135,7 +135,7 @@ def test_a_loaded_method_is_one_like_the_others_until_the_with_ends(source: str,
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("@register\n", "", r"mine\.py must register one method, it registers none; write @register"),
+        ("@register(", "dict(", r"mine\.py must register one method, it registers none; write @register"),
         ('"ia3"', '"lora"', r"mine\.py: two methods are called 'lora': petl_core\.methods\.lora and .*another name"),
         ("import torch\n", "import torhc\n", r"mine\.py does not run: ModuleNotFoundError: No module named 'torhc'"),
         ("class IA3(Method):", "class IA3(Method:", r"mine\.py does not run: SyntaxError"),
