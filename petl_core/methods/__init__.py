@@ -67,7 +67,8 @@ def load(path: str | Path) -> str:
     module = ModuleType(f"petl_core_outside.{path.stem}_{hashlib.sha256(bytes(path) + source).hexdigest()[:8]}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses and inspect look there
-    others = {name: cls for name, cls in registry.items() if _file_of(cls) != module.__file__}
+    old = [cls for cls in registry.values() if getattr(sys.modules.get(cls.__module__), "__file__", "") == str(path)]
+    others = {name: cls for name, cls in registry.items() if cls not in old}
     with ExitStack() as undo:
         undo.callback(_set_registry, dict(registry))  # unless all goes well
         _set_registry(others)
@@ -95,10 +96,6 @@ def loaded(path: str | Path) -> Iterator[str]:
         yield load(path)
     finally:
         _set_registry(before)
-
-
-def _file_of(cls: type[Method]) -> str:
-    return getattr(sys.modules.get(cls.__module__), "__file__", None) or ""
 
 
 def _set_registry(content: dict[str, type[Method]]) -> None:

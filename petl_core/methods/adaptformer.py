@@ -1,7 +1,7 @@
 """AdaptFormer: a bottleneck beside the MLP, fed with the tokens before LN2.
 
-    x (B, N, D) -+- LN2 --- MLP ------------------------+-- LS, drop path --(+ x)--> (B, N, D)
-                 +- Down --- ReLU (B, N, h) --- Up * s -+
+    x (B, N, D) --+-- LN2 -- MLP ---------------------------+--> branch2 (B, N, D), which is added to x
+                  +-- Down -- ReLU (B, N, h) -- Up -- * s --+
 
 Paper: Chen et al., "AdaptFormer: Adapting Vision Transformers for Scalable Visual Recognition", NeurIPS 2022,
 arXiv 2205.13535, equations 2 and 3.

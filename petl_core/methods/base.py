@@ -27,12 +27,9 @@ from petl_core.vit import ViT, ViTConfig
 registry: dict[str, type[Method]] = {}
 
 
-# ---- hyper-parameters: their types say which values they may have
-
-
 @dataclass(frozen=True)
 class Allowed:
-    """Which numbers a field may hold, in words and as a test; a part of the field's annotated type."""
+    """Which numbers a hyper-parameter may have, in words and as a test; a part of the field's annotated type."""
 
     words: str
     holds: Callable[[float], bool]
@@ -44,27 +41,20 @@ NumberFromZero = Annotated[float, Allowed("a finite number, 0 or more", lambda v
 Fraction = Annotated[float, Allowed("a number in [0, 1)", lambda value: 0.0 <= value < 1.0)]
 
 
-@functools.cache
-def _types(cls: Any) -> dict[str, Any]:
-    return get_type_hints(cls, include_extras=True)
+_types: Any = functools.cache(functools.partial(get_type_hints, include_extras=True))  # of a class: field to type
 
 
 def check_fields(owner: Any, name: str) -> None:
     """Raise ``ValueError``, with ``name`` in front, unless every field of a dataclass holds what its type allows: one
     of the texts of a ``Literal``, or a number as in ``Positive`` above. Fields of other types are not looked at."""
-    cls: Any = type(owner)
-    kinds = _types(cls)
     for field in fields(owner):
-        kind, value = kinds[field.name], getattr(owner, field.name)
+        kind, value = _types(type(owner))[field.name], getattr(owner, field.name)
         if get_origin(kind) is Literal and value not in get_args(kind):
             raise ValueError(f"{name}: {field.name} is {value!r}; allowed: {', '.join(get_args(kind))}")
         for rule in getattr(kind, "__metadata__", ()):
             numbers = int if get_args(kind)[0] is int else (int, float)
             if isinstance(value, bool) or not isinstance(value, numbers) or not rule.holds(value):
                 raise ValueError(f"{name}: {field.name} is {value!r}; it must be {rule.words}")
-
-
-# ---- a method
 
 
 @dataclass(frozen=True)
@@ -141,7 +131,7 @@ def register(cls: Any = None, /, **facts: Any) -> Any:
         if fact not in Method.__annotations__:
             raise UserError(f"@register knows no '{fact}'; it knows {', '.join(Method.__annotations__)}")
         setattr(cls, fact, value)
-    missing = [fact for fact in ("name", "title", "family", "paper") if not hasattr(cls, fact)]
+    missing = [fact for fact in ("name", "title", "family", "paper") if not getattr(cls, fact, "")]
     if missing:
         raise UserError(f"method {cls.__name__} lacks {', '.join(missing)}; write @register({missing[0]}=..., ...)")
     if cls.name in registry:
@@ -150,9 +140,6 @@ def register(cls: Any = None, /, **facts: Any) -> Any:
     cls.mergeable = not cls.obstacle
     registry[cls.name] = cls
     return cls
-
-
-# ---- what the methods' files use
 
 
 def attach_edits(vit: ViT, sites: Sequence[str], make: Callable[[], nn.Module]) -> nn.ModuleList:

@@ -1,7 +1,7 @@
 """ConvPass: a convolutional bypass beside the attention and beside the MLP.
 
-    z (B, N, D) -+- attention or MLP ---------------------------------------------------+--> y (B, N, D)
-                 +- Down - q - Conv3x3 on (B, h, grid, grid) - q, drop (B, N, h) - Up*s -+
+    z (B, N, D) --+-- attention or MLP ----------------------------------------------------+--> (B, N, D)
+                  +-- Down, q (B, N, h) -- Conv3x3 on (B, h, grid, grid), q -- Up -- * s --+
 
 Paper: Jie and Deng, "Convolutional Bypasses Are Better Vision Transformer Adapters", ECAI 2024, arXiv 2207.07039,
 section 3.

@@ -1,7 +1,7 @@
 """DiffFit: biases, LayerNorms and one new factor per channel on each residual branch.
 
-    x (B, N, D) -+- LN, attention or MLP - LS, drop path -- * gamma (D) -(+)--> (B, N, D)
-                 +--------------------------------------------------------+
+    x (B, N, D) --+-- LN -- attention or MLP -- * gamma (D) --+--> x (B, N, D)
+                  +-------------------------------------------+
 
 Paper: Xie et al., "DiffFit: Unlocking Transferability of Large Diffusion Models via Simple Parameter-Efficient
 Fine-Tuning", ICCV 2023, arXiv 2304.06648, section 3.

@@ -1,5 +1,8 @@
 """FacT-TK: the updates of all weights of the network as one Tucker decomposition.
 
+    x (B, N, a D) --+-- W of b D x a D, bias ----------------------------------------------+--> y (B, N, b D)
+                    +-- U of each D (B, N, a r) -- core (b r, a r) -- V of each r -- * s --+
+
 Paper: Jie and Deng, "FacT: Factor-Tuning for Lightweight Adaptation on Vision Transformer", AAAI 2023,
 arXiv 2212.03145, section 3 (Tucker format).
 Formula: U: D -> r, V: r -> D, a core C in R^(r x r x r) and mixing weights P in R^(r x S L) are shared by the whole

@@ -1,5 +1,8 @@
 """FacT-TT: the updates of all weights of the network as one tensor train.
 
+    x (B, N, a D) --+-- W of b D x a D, bias ----------------------------------------------+--> y (B, N, b D)
+                    +-- U of each D (B, N, a r) -- core (b r, a r) -- V of each r -- * s --+
+
 Paper: Jie and Deng, "FacT: Factor-Tuning for Lightweight Adaptation on Vision Transformer", AAAI 2023,
 arXiv 2212.03145, section 3 (tensor-train format).
 Formula: dW = s V M U, with U: D -> r and V: r -> D shared by the whole network and, in each block, one r x r core M for

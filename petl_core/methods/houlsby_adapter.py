@@ -1,7 +1,7 @@
 """Houlsby adapter: two bottlenecks per block, after the attention and after the MLP.
 
-    u (B, N, D) -+-------------------------------------------+-- LS, drop path --(+ x)--> (B, N, D)
-                 +- Down --- ReLU, drop (B, N, h) -- Up * s -+        u = attention(LN1 x), then u = MLP(LN2 x)
+    u (B, N, D) --+-----------------------------------------+--> branch1 or branch2 (B, N, D), which is added to x
+                  +-- Down -- ReLU (B, N, h) -- Up -- * s --+
 
 Paper: Houlsby et al., "Parameter-Efficient Transfer Learning for NLP", ICML 2019, arXiv 1902.00751, section 2.1.
 Formula: for f in {attention, MLP} and its LayerNorm LN: u = f(LN x); x <- x + u + s * Up(dropout(ReLU(Down u))), with

@@ -1,8 +1,7 @@
 """LoRA: a low-rank update of the fused query-key-value weights.
 
-    z (B, N, D) -+- W_qkv, bias -------------------------+--> qkv (B, N, 3D)
-                 +- drop - A (r, D) -- (B, N, r) * s     |
-                                       - B (3D, r) ------+
+    z (B, N, D) --+-- W_qkv (3D, D), bias -------------------------+--> qkv (B, N, 3D)
+                  +-- A (r, D) -- (B, N, r) -- B (3D, r) -- * s ---+
 
 Paper: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022, arXiv 2106.09685, equation 3.
 Formula: qkv <- qkv + s * B A drop(z), with z the LN1 output, A: D -> r shared by q, k and v, B: r -> 3D, no bias.

@@ -1,7 +1,7 @@
 """Pfeiffer adapter: one bottleneck per block, after the MLP.
 
-    u (B, N, D) -+-------------------------------------------+-- LS, drop path --(+ x)--> (B, N, D)
-                 +- Down --- ReLU, drop (B, N, h) -- Up * s -+        u = MLP(LN2 x)
+    u (B, N, D) --+-----------------------------------------+--> branch2 (B, N, D), which is added to x
+                  +-- Down -- ReLU (B, N, h) -- Up -- * s --+
 
 Paper: Pfeiffer et al., "AdapterFusion: Non-Destructive Task Composition for Transfer Learning", EACL 2021,
 arXiv 2005.00247, section 3 and its figure 5.

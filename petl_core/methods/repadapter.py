@@ -1,7 +1,7 @@
 """RepAdapter: a linear bottleneck before the attention and before the MLP, folded away after training.
 
-    LN x (B, N, D) -+----------------------------------------------+--> qkv or fc1
-                    +- A (h, D), a -- drop (B, N, h) -- B (D, h), b * s -+
+    z (B, N, D) --+----------------------------------------------+--> qkv or fc1
+                  +-- A (h, D) -- (B, N, h) -- B (D, h) -- * s --+
 
 Paper: Luo et al., "Towards Efficient Visual Adaption via Structural Re-parameterization", 2023, arXiv 2302.08106,
 equations 5 to 9.

@@ -1,6 +1,6 @@
 """SSF: scale and shift the features after every operation.
 
-    x -- patch embedding, LN, qkv, proj, fc1 or fc2 --> y (B, N, d) -- * scale (d) -- + shift (d) --> (B, N, d)
+    x -- patch embedding, LN, qkv, proj, fc1 or fc2 --> (B, N, d) -- * scale (d) -- + shift (d) --> y (B, N, d)
 
 Paper: Lian et al., "Scaling & Shifting Your Features: A New Baseline for Efficient Model Tuning", NeurIPS 2022,
 arXiv 2210.08823, equations 3 and 4.

@@ -1,7 +1,7 @@
 """VPT-Deep: each block gets learned tokens of its own, which replace those of the block before.
 
-    tokens of block i - 1 (B, N + P, D) -- cut off P --> (B, N, D) -+--> block i (B, N + P, D)
-                                 prompts_i (P, D) -- dropout -------+
+    block i - 1 --> (B, N + P, D) -- the first N (B, N, D) --+--> block i (B, N + P, D)
+                               prompts_i (P, D) -- dropout --+
 
 Paper: Jia et al., "Visual Prompt Tuning", ECCV 2022, arXiv 2203.12119, equations 7 and 8.
 Formula: before block i, x <- [class token, patches, prompts_i]; what the block made of its prompts is thrown away.

@@ -1,7 +1,7 @@
 """VPT-Shallow: learned tokens join the sequence before the first block and stay through all of them.
 
-    class token, patches (B, N, D) -+--> block 0 (B, N + P, D) --> block 1 ... --> class token (B, D)
-    prompts (P, D) -- dropout ------+
+    class token, patches (B, N, D) --+--> block 0 (B, N + P, D) --> block 1 --> ... --> class token (B, D)
+    prompts (P, D) -- dropout -------+
 
 Paper: Jia et al., "Visual Prompt Tuning", ECCV 2022, arXiv 2203.12119, equations 4 to 6.
 Formula: x_0 <- [class token, patches, prompts], with P prompts in R^D drawn from U(-v, v), v = sqrt(6 / (3 p^2 + D))

@@ -1,8 +1,9 @@
 """VQT: learned queries read every block of a backbone that they do not change.
 
-    patches, class token (B, N, D) ---- block l, unchanged -------------------- ... --> class token -+- / length - w
-                               keys, values                                                          |
-    queries q_l (T, D) -- LN1, Wq --> attention -- LS1 (+ q_l) -- LN2, MLP, LS2 (+) --> o_l (B, T, D) -+  --> (B, D)
+    tokens (B, N, D) -- block l --> tokens (B, N, D), the same as without VQT
+                           | keys, values
+    q_l (T, D) -- LN1, Wq -- attention -- + q_l --> u -- MLP -- + u --> o_l (B, T, D)
+    o_1, ..., o_L, class token (B, L T + 1, D) -- / length -- summed with weights w (L T + 1) --> features (B, D)
 
 Paper: Tu et al., "Visual Query Tuning: Towards Effective Usage of Intermediate Representations for Parameter and Memory
 Efficient Transfer Learning", CVPR 2023, arXiv 2212.03220, section 3.
@@ -105,7 +106,6 @@ class Reader:
     size_field="queries",
     obstacle="its queries are additional tokens, not weights",
     space={"queries": (5, 1)},
-    published_space={},  # the study ran none
     exact_starts=(),
 )
 @dataclass(frozen=True)
