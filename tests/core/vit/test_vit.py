@@ -148,10 +148,10 @@ def test_a_score_bias_can_hide_tokens(vit: ViT) -> None:
     hide = torch.zeros(1, 1, 5, 5)
     hide[..., 1] = -torch.inf
     for block in vit.blocks:
-        block.attn.score_bias = lambda x: hide
+        block.attn.score_biases = [lambda x: None, lambda x: hide]
     torch.testing.assert_close(vit(images), vit(other))
     for block in vit.blocks:
-        block.attn.score_bias = None
+        block.attn.score_biases.clear()
     assert not torch.allclose(vit(images), vit(other))
 
 

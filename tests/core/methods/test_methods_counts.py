@@ -4,7 +4,7 @@ our formula and the modules themselves agree. Nothing is computed: the models li
 import pytest
 
 from petl_core import methods
-from petl_core.contract import meta_count
+from petl_core.methods import meta_count
 from petl_core.vit import ViT, ViTConfig
 
 CONFIGS = {

@@ -9,11 +9,11 @@ import timm
 import torch
 import torch.nn.functional as F
 
-from petl_core import create_model
+from petl_core import create_model, merge
 from petl_core.models.build import Model
 from petl_core.models.weights import Weights, load_weights
 
-NAME, RANK, CLASSES = "vit_tiny_patch16_224", 8, 5
+NAME, RANK, SCALE, CLASSES = "vit_tiny_patch16_224", 8, 2.0, 5
 peft = pytest.importorskip("peft")
 
 
@@ -22,8 +22,8 @@ def pair() -> tuple[Any, Model]:
     """peft's model and ours, with equal weights; B is not zero, so that A gets a gradient."""
     torch.manual_seed(0)
     base = timm.create_model(NAME, num_classes=CLASSES)
-    config = peft.LoraConfig(r=RANK, lora_alpha=RANK, target_modules=["qkv"], modules_to_save=["head"])
-    ours = create_model(NAME, "lora", num_classes=CLASSES, pretrained=False, rank=RANK, dropout=0.0)
+    config = peft.LoraConfig(r=RANK, lora_alpha=int(SCALE * RANK), target_modules=["qkv"], modules_to_save=["head"])
+    ours = create_model(NAME, "lora", num_classes=CLASSES, pretrained=False, rank=RANK, scale=SCALE, dropout=0.0)
     load_weights(ours, Weights(base.state_dict(), "timm's model"), keep_head=True)
     theirs = peft.get_peft_model(base, config)
     with torch.no_grad():
@@ -72,11 +72,9 @@ def test_gradients_are_equal(pair: tuple[Any, Model]) -> None:
 
 @torch.no_grad()
 def test_merging_agrees_with_peft(pair: tuple[Any, Model]) -> None:
-    from petl_core import merge
-
     theirs, ours = pair
     for (down, up), block, base in zip(
         factors(theirs), merge(ours).blocks, theirs.base_model.model.blocks, strict=True
     ):
-        expected = base.attn.qkv.base_layer.weight + up @ down
+        expected = base.attn.qkv.base_layer.weight + SCALE * up @ down
         torch.testing.assert_close(block.attn.qkv.weight, expected, rtol=0, atol=1e-6)

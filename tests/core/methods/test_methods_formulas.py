@@ -373,28 +373,3 @@ def test_layer_scale_and_drop_path_act_once_on_a_branch(name):
     x = torch.randn(32, 1 + PATCHES, 16)
     unchanged = (block(x) == x).flatten(1).all(1).float().mean()
     assert 0.05 < unchanged < 0.5  # 1/4 is expected
-
-
-# ---- LoRA against HF peft
-
-
-def test_lora_agrees_with_peft_forward_and_backward():
-    peft, timm = pytest.importorskip("peft"), pytest.importorskip("timm")
-    vit, module, _ = attach("lora", rank=3, scale=2.0)
-    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2, "num_classes": 3}
-    other = timm.models.vision_transformer.VisionTransformer(**sizes)
-    other.load_state_dict({k: v for k, v in vit.state_dict().items() if not k.startswith("methods.")})
-    lora = peft.LoraConfig(r=3, lora_alpha=6, target_modules=["qkv"])
-    other = peft.get_peft_model(other, lora).eval()
-    named = dict(other.named_parameters())
-    pairs = []
-    for index, update in enumerate(module):
-        for ours, letter in ((update.down, "A"), (update.up, "B")):
-            theirs = named[f"base_model.model.blocks.{index}.attn.qkv.lora_{letter}.default.weight"]
-            theirs.data.copy_(ours.weight.data)
-            pairs.append((ours.weight, theirs))
-    near(vit(images()), other(images()))
-    for model in (vit, other):
-        F.cross_entropy(model(images()), torch.tensor([0, 2])).backward()
-    for ours, theirs in pairs:
-        near(ours.grad, theirs.grad)

@@ -40,8 +40,9 @@ SMALL = {name: {"rank": 4} for name in ("fact_tk", "fact_tt", "lora")} | {
 
 
 @pytest.fixture(scope="session")
-def bench(tmp_path_factory):
-    return contract.make_bench(tmp_path_factory.mktemp("backbones"))
+def bench():
+    with contract.bench() as small:
+        yield small
 
 
 @pytest.fixture
