@@ -8,7 +8,8 @@ import torch
 
 from petl_core import cli, methods
 from petl_core.data import load_task
-from petl_core.data.counts import counts, images
+from petl_core.data.load import counts
+from petl_core.data.vtab import VTAB_SIZES
 from petl_core.study import estimate
 from petl_core.study import plan as study
 from petl_core.study.estimate import Cell, Rate, cell_of, forecast, seconds
@@ -16,9 +17,9 @@ from petl_core.study.profiles import Part, profile
 from petl_core.study.profiles_large import BACKBONE, CLIP, IMAGENET, MANY, NOT_PUBLISHED, SECOND, SEEDS_OF_THE_CODE
 from petl_core.study.protocol import absent_allowed
 from petl_core.study.records import Records, RunSpec
+from petl_core.study.time import images
 from petl_core.training.train import Recipe
 from petl_core.utils import UserError
-from petl_make.vtab.check import STANDARD
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def test_gpu_is_inside_full_and_full_has_the_published_protocol(no_data, tmp_pat
     chosen = {pair for pair in finals[0] if pair[1] == "robustness_chosen"}  # of fewer rates
     assert finals[0] - chosen < finals[1]
     trials = [p.spec for p in large if p.variant == "published_trial"]
-    assert len(trials) == 516 * len(STANDARD)  # the released tuning tables' number
+    assert len(trials) == 516 * len(VTAB_SIZES)  # the released tuning tables' number
     assert {s.method for s in trials} == set(methods.names()) - set(NOT_PUBLISHED)
     assert {(s.recipe.epochs, s.recipe.batch_size, s.recipe.normalise) for s in trials} == {(100, 64, "none")}
     assert {p.spec.seed for p in published} == set(SEEDS_OF_THE_CODE)
