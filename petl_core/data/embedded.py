@@ -102,7 +102,7 @@ def load_embedded(name: str, folder: Path = EMBEDDED) -> Task:
     drawn yet."""
     base, at, _ = name.partition("@")
     find_embedded(base)
-    count = _amount(name) if at else SHIPPED
+    count = find_amount(name)[1] if at else SHIPPED
     task = _shipped(base, folder)
     return _with_amount(name, task, count) if at else task
 
@@ -169,16 +169,17 @@ def counts(name: str) -> Counts:
     return Counts(count - val, val, classes=classes)
 
 
-def _amount(name: str) -> int:
-    """The number of training images in a name; ``UserError`` where there cannot be so many."""
+def find_amount(name: str) -> tuple[str, int]:
+    """The task and the number of training images in a name; ``UserError`` where there cannot be such."""
     base, _, text = name.partition("@")
+    find_embedded(base)
     if base == WORLD:
         raise UserError(f"{name!r}: the rendered world exists with 1,000 training images only; write {WORLD!r}")
     if not text.isdecimal() or not FEWEST <= int(text) <= MOST:
         raise UserError(f"{name!r}: the number of training images is {text!r}; it must be from {FEWEST} to {MOST:,}")
     if int(text) > SHIPPED and base in LIMITED:
         raise UserError(f"{name!r}: {LIMITED[base]}; this task has at most {SHIPPED:,} training images")
-    return int(text)
+    return base, int(text)
 
 
 def _with_amount(name: str, shipped: Task, count: int) -> Task:
