@@ -6,6 +6,7 @@ Nothing is cached on disk; a task of 3,000 images is decoded in seconds by a few
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,17 +56,31 @@ def image_folder(place: str) -> Path:
     raise UserError(f"folder {path} does not exist; {hint}")
 
 
+def class_folders(folder: Path, expected: str = LAYOUT) -> list[Path]:
+    """The sub-folders, sorted. UserError where the folder or its sub-folders are missing."""
+    if not folder.is_dir():
+        fail(folder, "it does not exist", expected)
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    if not names:
+        fail(folder, "it has no class folders", expected)
+    return [folder / name for name in names]
+
+
+def image_files(place: Path) -> list[Path]:
+    """The image files in a class folder and below it, sorted. UserError where there is none.
+
+    Names alone decide: there may be a million files."""
+    inside = (Path(top, name) for top, _, names in os.walk(place) for name in names if not name.startswith("."))
+    files = sorted(path for path in inside if path.suffix.lower() in SUFFIXES)
+    if not files:
+        fail(f"class folder {place}", "it has no images", f"files named {', '.join(SUFFIXES)}, or no such folder")
+    return files
+
+
 def files_by_class(folder: Path, expected: str = LAYOUT) -> ByClass:
     """Image files of each class sub-folder, sorted. UserError where there is no class, or one is empty."""
-    found = {}
-    for place in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        inside = (p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-        found[place.name] = sorted(p for p in inside if p.is_file())
-        if not found[place.name]:
-            fail(f"class folder {place}", "it has no images", f"files named {', '.join(SUFFIXES)}, or no such folder")
-    if not found:
-        fail(folder, "it has no class folders", expected)
-    return found
+    return {place.name: image_files(place) for place in class_folders(folder, expected)}
 
 
 def listing(parts: Mapping[str, ByClass]) -> Listing:

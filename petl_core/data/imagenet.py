@@ -19,7 +19,6 @@ With K = 100 at 224 pixels the packs take 17 GB, val 7.5 GB, and all shifts toge
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import warnings
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from petl_core.data.cache import Listed, cached_listing, file_entry, packed, packed_task
-from petl_core.data.decode import SUFFIXES
+from petl_core.data.folder import class_folders, fail, files_by_class, image_files
 from petl_core.data.task import Counts, Task
 from petl_core.utils import UserError, petl_data
 
@@ -43,8 +42,8 @@ SHIFTS = {  # split: its folder's names, and how many classes it has
     "sketch": (("imagenet-sketch", "sketch"), 1000),
 }
 LAYOUT = (
-    "ImageNet (ILSVRC 2012) is at image-net.org, after registration; expected below PETL_DATA: imagenet/train/<WordNet "
-    "id>/*.JPEG and imagenet/val/<WordNet id>/*.JPEG"
+    "imagenet/train/<WordNet id>/*.JPEG and imagenet/val/<WordNet id>/*.JPEG below PETL_DATA; ImageNet (ILSVRC 2012) "
+    "is at image-net.org, after registration"
 )
 
 
@@ -79,16 +78,13 @@ def load_imagenet(name: str, size: int) -> Task:
     data = petl_data()
     roots = [data / place for place in PLACES if (data / place / "train").is_dir()] if data else []
     if data is None or not roots:
-        raise UserError(f"'imagenet/{name}' is not below PETL_DATA ({data or 'not set'}). {LAYOUT}")
+        fail(f"'imagenet/{name}'", f"it is not below PETL_DATA ({data or 'not set'})", LAYOUT)
     root = roots[0]
     classes, train, val = _drawn(root, shots=int(told[1]), seed=int(told[2]))
     number = {wnid: label for label, wnid in enumerate(classes)}
     test = _folder(root / "val", number)
-    if len({entry.label for entry in test}) != len(classes):
-        raise UserError(
-            f"{root / 'val'} has {len({entry.label for entry in test})} of the {len(classes)} class folders of train/; "
-            f"sort its images into folders by WordNet id. {LAYOUT}"
-        )
+    if (sorted_in := len({entry.label for entry in test})) != len(classes):
+        fail(root / "val", f"it has {sorted_in} of the {len(classes)} class folders of train/; sort its images", LAYOUT)
     others = {"test": Split(test)} | _shifted(data, number)
     packs = [packed(f"imagenet-{name}", train + val, size, crop=True)]
     packs += [packed(f"imagenet-{key}", split.entries, size, crop=True) for key, split in others.items()]
@@ -137,7 +133,8 @@ def _drawn(root: Path, shots: int, seed: int) -> tuple[tuple[str, ...], list[Lis
 def _draw(train: Path, shots: int, seed: int) -> list[list[Any]]:
     """Rows of WordNet id, "train" or "val", file and size."""
     rows: list[list[Any]] = []
-    for wnid, files in _class_files(train).items():
+    for place in class_folders(train, LAYOUT):
+        wnid, files = place.name, image_files(place)
         if len(files) < shots + VALIDATION:
             raise UserError(
                 f"class {wnid} in {train} has {len(files)} images; {shots} to train and {VALIDATION} to validate with "
@@ -145,32 +142,15 @@ def _draw(train: Path, shots: int, seed: int) -> list[list[Any]]:
             )
         own = int.from_bytes(hashlib.sha256(f"{seed} {wnid}".encode()).digest()[:8], "big")
         order = np.random.Generator(np.random.PCG64(own)).permutation(len(files))
-        for place, i in enumerate(order[: VALIDATION + shots].tolist()):
-            part = "val" if place < VALIDATION else "train"
-            rows.append([wnid, part, files[i], str((train / wnid / files[i]).stat().st_size)])
+        for rank, i in enumerate(order[: VALIDATION + shots].tolist()):
+            part = "val" if rank < VALIDATION else "train"
+            rows.append([wnid, part, files[i].relative_to(place).as_posix(), str(files[i].stat().st_size)])
     return rows
-
-
-def _class_files(folder: Path) -> dict[str, list[str]]:
-    """Class folders and their image files' names, sorted. UserError where there is no class, or one without images.
-
-    Unlike ``folder.files_by_class`` it asks no file what it is: there are more than a million."""
-    found = {}
-    for name in sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")):
-        found[name] = sorted(e.name for e in os.scandir(folder / name) if e.name.lower().endswith(SUFFIXES))
-        if not found[name]:
-            raise UserError(f"class folder {folder / name} has no images ({', '.join(SUFFIXES)}); unpack it again")
-    if not found:
-        raise UserError(f"{folder} has no class folders. {LAYOUT}")
-    return found
 
 
 def _folder(folder: Path, number: dict[str, int]) -> list[Listed]:
     """All images of a folder of class folders, whose names ``number`` gives the labels of."""
-    if not folder.is_dir():
-        raise UserError(f"{folder} does not exist. {LAYOUT}")
-    found = _class_files(folder)
+    found = files_by_class(folder, LAYOUT)
     if unknown := sorted(set(found) - set(number)):
-        raise UserError(f"{folder} has the classes {', '.join(unknown[:5])}, which train/ lacks. {LAYOUT}")
-    pairs = [(name, file) for name, files in found.items() for file in files]
-    return [file_entry(folder.parent, folder / name / file, number[name]) for name, file in pairs]
+        fail(folder, f"the classes {', '.join(unknown[:5])} are not in train/", LAYOUT)
+    return [file_entry(folder.parent, path, number[name]) for name, paths in found.items() for path in paths]
