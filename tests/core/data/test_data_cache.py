@@ -48,21 +48,21 @@ def test_the_crop_is_torchvisions(shape: tuple[int, int]) -> None:
 @pytest.mark.parametrize("crop", [False, True])
 def test_a_pack_holds_the_decoded_files_in_order(cache: Path, tmp_path: Path, crop: bool) -> None:
     entries = pictures(tmp_path / "a", 100)  # more than are decoded ahead
-    first = packed("a", entries, 16, crop)
+    first = packed("a", entries, 16, crop=crop)
     assert first.ids == tuple(entry.id for entry in entries) and first.labels.tolist() == [i % 3 for i in range(100)]
     for i in (0, 63, 64, 99):
-        assert np.array_equal(first.images[i].transpose(2, 0, 1), decode_image(entries[i].source, 16, crop))
+        assert np.array_equal(first.images[i].transpose(2, 0, 1), decode_image(entries[i].source, 16, crop=crop))
     for entry in entries:
         entry.source.unlink()
-    assert packed("a", entries, 16, crop).digest == first.digest  # from the cache: the files are not needed
+    assert packed("a", entries, 16, crop=crop).digest == first.digest  # from the cache: the files are not needed
     with pytest.raises(UserError, match="does not exist"):
-        packed("a", entries, 16, not crop)  # another way is another pack
+        packed("a", entries, 16, crop=not crop)  # another way is another pack
 
 
 def test_a_changed_file_is_another_pack(cache: Path, tmp_path: Path) -> None:
     entries = pictures(tmp_path / "a", 5)
-    before = packed("a", entries, 8, False)
-    after = packed("a", pictures(tmp_path / "a", 5, seed=1), 8, False)
+    before = packed("a", entries, 8, crop=False)
+    after = packed("a", pictures(tmp_path / "a", 5, seed=1), 8, crop=False)
     assert before.digest != after.digest and len(list((cache / "packs").glob("a-8px-*[0-9a-f]"))) == 2
 
 
@@ -71,7 +71,7 @@ def test_a_damaged_image_leaves_no_pack(cache: Path, tmp_path: Path) -> None:
     file = entries[80].source
     file.write_bytes(file.read_bytes()[:-60])
     with pytest.raises(UserError, match=rf"{file.name} is damaged or truncated"):
-        packed("a", entries, 8, False)
+        packed("a", entries, 8, crop=False)
     assert [p.name for p in (cache / "packs").iterdir() if p.is_dir()] == []
 
 
@@ -90,17 +90,17 @@ def test_mapped_arrays_are_indexed_as_one_tensor() -> None:
 
 def test_a_packed_task_with_a_split_of_some_classes(cache: Path, tmp_path: Path) -> None:
     parts = [
-        packed("a", pictures(tmp_path / "a", 12), 32, False),
-        packed("b", pictures(tmp_path / "b", 6, 1), 32, False),
+        packed("a", pictures(tmp_path / "a", 12), 32, crop=False),
+        packed("b", pictures(tmp_path / "b", 6, 1), 32, crop=False),
     ]
-    splits = dict(zip(("train800", "val200", "test", "r"), np.split(np.arange(18), [6, 9, 12]), strict=True))
-    task = packed_task("x", "other", ("p", "q", "s"), parts, splits, {"r": np.array([0, 2])})
+    about = {"parts": parts, "splits": {"train800": 6, "val200": 3, "test": 3, "r": 6}}
+    task = packed_task("x", "other", ("p", "q", "s"), **about, allowed={"r": np.array([0, 2])})
     assert tuple(task.splits) == ("train800", "val200", "train1000", "test", "r") and task.image_size == 32
     assert torch.equal(task.splits["train1000"], torch.arange(9))
     images, labels, ids = task.split("r")
     assert images.shape == (6, 3, 32, 32) and labels.tolist() == [0, 1, 2, 0, 1, 2] and ids[0] == "000.png"
-    assert task.digest == packed_task("x", "other", ("p", "q", "s"), parts, splits, {"r": np.array([0, 2])}).digest
-    assert task.digest != packed_task("x", "other", ("p", "q", "s"), parts, splits, {"r": np.array([0, 1])}).digest
+    assert task.digest == packed_task("x", "other", ("p", "q", "s"), **about, allowed={"r": np.array([0, 2])}).digest
+    assert task.digest != packed_task("x", "other", ("p", "q", "s"), **about, allowed={"r": np.array([0, 1])}).digest
 
     logits = torch.tensor([[0.0, 9.0, 1.0]])
     assert task.restrict("test", logits) is logits
@@ -125,7 +125,7 @@ def test_processes_that_ask_at_once_get_one_pack(cache: Path, tmp_path: Path) ->
     script = (
         "import sys; from pathlib import Path; from petl_core.data.cache import Listed, packed\n"
         "files = sorted(Path(sys.argv[1]).iterdir())\n"
-        "print(packed('a', [Listed(p.name, 0, '', p) for p in files], 64, True).digest)\n"
+        "print(packed('a', [Listed(p.name, 0, '', p) for p in files], 64, crop=True).digest)\n"
     )
     environment = {**os.environ, "PETL_CACHE": str(cache)}
     command = [sys.executable, "-c", script, str(tmp_path / "a")]

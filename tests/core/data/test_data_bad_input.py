@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from petl_core.data import codec, embedded, embedded_names, load_task, make_task
+from petl_core.data import Task, embedded, embedded_names, load_task, make_task
 from petl_core.utils import EMBEDDED, UserError
-from petl_make.suite import embedded_task, embedded_tasks
 
 
 def save(path: Path, seed: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
     return path
-
-
-@pytest.fixture
-def vtab(tmp_path: Path) -> Path:
-    folder = tmp_path / "small"
-    for split in ("train800", "val200", "test"):
-        for i in range(4):
-            save(folder / f"images/{split}/{i}.png", i)
-        (folder / f"{split}.txt").write_text("".join(f"images/{split}/{i}.png {i % 2}\n" for i in range(4)))
-    (folder / "labels.txt").write_text("a\nb\n")
-    return folder
 
 
 @pytest.fixture
@@ -91,12 +78,12 @@ def test_damaged_task_file(damage: str, tmp_path: Path) -> None:
         content[len(content) // 2] ^= 0xFF
     content = {"truncated": content[: len(content) // 2], "not a zip": b"hello", "empty": b""}.get(damage, content)
     (tmp_path / "science.npz").write_bytes(content)
-    with says("science.npz is damaged", "git checkout", "build-suite"):
+    with says("science.npz is damaged", "git checkout", "petl_make suite"):
         embedded.load_embedded("science", tmp_path)
 
 
 def test_task_file_without_an_array_or_absent(tmp_path: Path) -> None:
-    with says("science.npz does not exist", "build-suite"):
+    with says("science.npz does not exist", "petl_make suite"):
         embedded.load_embedded("science", tmp_path)
     np.savez(tmp_path / "science.npz", labels=np.zeros(3))
     with says("science.npz lacks the arrays", "residuals"):
@@ -118,44 +105,19 @@ def test_pickles_are_refused(tmp_path: Path) -> None:
         embedded.load_embedded("science", tmp_path)
 
 
-def test_build_into_an_unwritable_place_leaves_nothing(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    with says("cannot write .*science.npz", "choose a folder that is writable"):
-        codec.write_file(tmp_path / "file" / "science.npz", b"x")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
-
-
-def test_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "a.npz").write_bytes(b"old")
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with says("cannot write .*a.npz: No space left on device"):
-        codec.write_file(tmp_path / "a.npz", b"new")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
-    assert (tmp_path / "a.npz").read_bytes() == b"old"
-
-
-def test_registry_refuses_a_second_task_of_a_name_and_a_wrong_colour() -> None:
-    embedded_tasks()
-    values = {"group": "natural", "classes": ("a",), "description": "", "source": "", "licence": ""}
-    with pytest.raises(ValueError, match="two embedded tasks are named 'digits'"):
-        embedded_task(name="digits", **values)(lambda draw, label: np.zeros((32, 32)))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="colour is 'blue'"):
-        embedded_task(name="new", colour="blue", **values)  # type: ignore[arg-type]
-
-
 def test_make_task_refuses_shared_samples_and_wrong_lengths() -> None:
-    images, labels, ids = np.zeros((4, 3, 2, 2), np.uint8), np.zeros(4), ("a", "b", "c", "d")
-    parts = [np.array([0, 1]), np.array([1]), np.array([3])]
+    def task(group: str = "other", length: int = 4, val: int = 2) -> Task:
+        arrays = {"images": np.zeros((4, 3, 2, 2), np.uint8), "labels": np.zeros(length), "ids": ("a", "b", "c", "d")}
+        splits = {"train800": np.array([0, 1]), "val200": np.array([val]), "test": np.array([3])}
+        return make_task("t", group, ("a",), **arrays, splits=splits)
+
+    assert task().splits["train1000"].tolist() == [0, 1, 2]
     with pytest.raises(ValueError, match="a sample is in two splits"):
-        make_task("t", "other", ("a",), images, labels, ids, *parts)
+        task(val=1)
     with pytest.raises(ValueError, match="4 images, 3 labels"):
-        make_task("t", "other", ("a",), images, labels[:3], ids, *parts)
+        task(length=3)
     with pytest.raises(ValueError, match="group is 'nature'"):
-        make_task("t", "nature", ("a",), images, labels, ids, *parts)
+        task("nature")
 
 
 # --- image folders ---
@@ -166,23 +128,23 @@ def test_missing_folder_names_its_neighbours(classes: Path) -> None:
         load_task(f"folder:{classes.parent}/insect")
     with says("zzz does not exist", "holds insects"):
         load_task(f"folder:{classes.parent}/zzz")
-    with says("no folder is named"):
+    with says("no folder"):
         load_task("folder:")
 
 
 def test_folder_without_classes(tmp_path: Path) -> None:
-    with says("has no class folders", "<class>/<image>"):
+    with says("no class folders", "<class>/<image>"):
         load_task(f"folder:{tmp_path}")
 
 
 def test_empty_class_one_class_and_one_image(classes: Path) -> None:
     (classes / "cow").mkdir()
-    with says("class folder .*cow has no images"):
+    with says("cow", "no images"):
         load_task(f"folder:{classes}")
     save(classes / "cow" / "0.png")
-    with says("class 'cow'", r"has 1 image\(s\)", "at least 3"):
+    with says("class 'cow'", "1 image", "at least 3"):
         load_task(f"folder:{classes}")
-    with says("has one class, 'ant'", "two or more"):
+    with says("one class", "'ant'"):
         save(classes / "only" / "ant" / "0.png")
         load_task(f"folder:{classes}/only")
 
@@ -190,7 +152,7 @@ def test_empty_class_one_class_and_one_image(classes: Path) -> None:
 def test_split_folders_with_different_classes(classes: Path) -> None:
     for part, name in (("train", "ant"), ("train", "bee"), ("test", "wasp")):
         save(classes / "x" / part / name / "0.png")
-    with says("test has the classes wasp", "train lacks"):
+    with says("wasp", "x/train"):
         load_task(f"folder:{classes}/x")
 
 
@@ -200,27 +162,27 @@ def test_split_folders_with_different_classes(classes: Path) -> None:
 def test_missing_list_and_bad_line(vtab: Path) -> None:
     lines = (vtab / "train800.txt").read_text()
     (vtab / "train800.txt").write_text(lines + "images/x.png\n")
-    with says("train800.txt, line 5", "is not 'path label'"):
+    with says("train800.txt, line 9", "images/x.png", "path label"):
         load_task(f"vtab:{vtab}", size=8)
     (vtab / "train800.txt").write_text("\n")
-    with says("train800.txt is empty"):
+    with says("train800.txt", "empty"):
         load_task(f"vtab:{vtab}", size=8)
     (vtab / "train800.txt").unlink()
-    with says("train800.txt does not exist", "val200.txt, test.txt"):
+    with says("train800.txt", "not exist", "val200.txt, test.txt"):
         load_task(f"vtab:{vtab}", size=8)
 
 
 @pytest.mark.parametrize("label", [2, -1])
 def test_label_out_of_range(label: int, vtab: Path) -> None:
     (vtab / "test.txt").write_text(f"images/test/0.png {label}\n")
-    with says("small has the labels", str(label), "labels.txt names 2 classes", "0 to 1"):
+    with says("labels", str(label), "labels.txt", "0 to 1"):
         load_task(f"vtab:{vtab}", size=8)
 
 
 def test_label_negative_without_labels_txt(vtab: Path) -> None:
     (vtab / "labels.txt").unlink()
     (vtab / "test.txt").write_text("images/test/0.png -1\n")
-    with says("small has the labels", "-1", "there are 2 classes"):
+    with says("labels", "-1", "0 to 1"):
         load_task(f"vtab:{vtab}", size=8)
 
 
@@ -232,10 +194,10 @@ def test_class_without_training_images(vtab: Path) -> None:
 
 def test_the_same_image_in_two_lists_or_twice(vtab: Path) -> None:
     (vtab / "test.txt").write_text("images/train800/0.png 0\n")
-    with says("images/train800/0.png is in train800.txt and test.txt"):
+    with says("images/train800/0.png", "train800.txt and test.txt"):
         load_task(f"vtab:{vtab}", size=8)
     (vtab / "test.txt").write_text("images/test/0.png 0\nimages/test/0.png 0\n")
-    with says("images/test/0.png is in test.txt twice"):
+    with says("images/test/0.png", "test.txt twice"):
         load_task(f"vtab:{vtab}", size=8)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,25 +10,28 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from petl_core.cli import main
-from petl_core.data import Task, codec, load_task
+from petl_core import cli
+from petl_core.data import Task, codec
+from petl_core.data.embedded import SHIFTS
+from petl_core.data.embedded import WORLD_COUNTS as COUNTS
 from petl_core.utils import EMBEDDED, UserError
-from petl_make import world
+from petl_make import __main__ as command
+from petl_make import world, world_files
 from petl_make.suite.draw import Draw
-from petl_make.world import CLASSES, COUNTS, SHIFTS, captions
-from petl_make.world.scenes import RENDITIONS, STYLES, picture, scene
+from petl_make.world import captions
+from petl_make.world.scenes import CLASSES, RENDITIONS, STYLES, picture, scene
 
 PARTS = ("train800", "val200", "test", *SHIFTS)
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A world of 20 pictures a part, with a folder, a card and a cache of its own."""
-    monkeypatch.setattr(world, "COUNTS", dict.fromkeys(COUNTS, 20))
-    monkeypatch.setenv("PETL_CACHE", str(tmp_path / "cache"))
-    hard = list(range(100, 120))
-    digests = {part: world.digest_of(levels) for part, levels in world.draw_world(hard).items()}
-    (tmp_path / "world.json").write_text(json.dumps({"format": world.FORMAT, "digests": digests, "hard": hard}))
+    """A world of 20 pictures a part, with a file and a card of its own."""
+    counts = dict.fromkeys(COUNTS, 20)
+    monkeypatch.setattr(world, "WORLD_COUNTS", counts)
+    monkeypatch.setattr(world_files, "COUNTS", counts)
+    monkeypatch.setattr(world_files, "hard_numbers", lambda: list(range(100, 120)))
+    assert world_files.build(tmp_path) == []
     return tmp_path
 
 
@@ -48,7 +50,7 @@ def test_splits_are_balanced_disjoint_and_of_the_stated_size(world_task: Task) -
 
 
 def test_pictures_are_those_of_the_shipped_digests_and_of_their_own_numbers(world_task: Task) -> None:
-    card = world.read_card(EMBEDDED)
+    card = world_files.read_card(EMBEDDED)
     for part, split in zip(COUNTS, PARTS, strict=True):
         numbers = card["hard"][3:5] if part == "hard" else [3, 4]
         again = torch.from_numpy(codec.intensities(world.draw_part(part, numbers)))
@@ -57,50 +59,31 @@ def test_pictures_are_those_of_the_shipped_digests_and_of_their_own_numbers(worl
     assert "hard/" in world_task.split("hard")[2][0]
 
 
-def test_drawn_once_and_again_where_damaged(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        first = world.load_world(small)
-    (file,) = (small / "cache").iterdir()
-    stamp = file.stat().st_mtime_ns
-    assert world.load_world(small).digest == first.digest and file.stat().st_mtime_ns == stamp
-    file.write_bytes(file.read_bytes()[:2000])
-    assert world.load_world(small).digest == first.digest and file.stat().st_mtime_ns != stamp
-
-
 def test_a_machine_that_draws_other_bits_says_so(small: Path) -> None:
+    assert sorted(path.name for path in small.iterdir()) == ["world.json", "world.npz", "world.png"]
+    said: list[str] = []
+    assert world_files.build(small, check=True, progress=said.append) == []
+    assert said[-1] == "world.npz    identical bytes"
     card = json.loads((small / "world.json").read_text())
     card["digests"]["sketch"] = "0" * 16
+    card["hard"][0] = 120
     (small / "world.json").write_text(json.dumps(card))
-    with pytest.warns(UserWarning, match="draws sketch of the task 'world' differently"):
-        world.load_world(small)
-    said: list[str] = []
-    assert world.build(small, check=True, progress=said.append) == ["sketch"]
-    assert [line.split()[-1] for line in said] == ["identical"] * 5 + ["different", "identical"]
+    assert world_files.build(small, check=True) == ["sketch", "hard", "world.npz"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": 0, "digests": {}, "hard": []}'])
 def test_a_damaged_card_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "world.json").write_text(text)
     with pytest.raises(UserError, match=r"world\.json .*git checkout"):
-        world.load_world(tmp_path)
-
-
-def test_names_that_are_no_task() -> None:
-    with pytest.raises(UserError, match="and world"):
-        load_task("wrld")
-    with pytest.raises(UserError, match="'world@500': the rendered world exists with 1,000 training images only"):
-        load_task("world@500")
-    with pytest.raises(UserError, match="32 pixels only"):
-        load_task("world", size=64)
+        world_files.build(tmp_path, check=True)
 
 
 def test_hard_pictures_are_chosen_evenly_or_not_at_all() -> None:
-    numbers = world.hard_numbers(images=60, candidates=80, each=1)
+    numbers = world_files.hard_numbers(images=60, candidates=80, each=1)
     assert len(numbers) == 20 and sorted(world.labels_of("hard", numbers)) == list(range(20))
-    assert numbers == world.hard_numbers(images=60, candidates=80, each=1)
+    assert numbers == world_files.hard_numbers(images=60, candidates=80, each=1)
     with pytest.raises(UserError, match=r"too few hard pictures of .* among 40 candidates"):
-        world.hard_numbers(images=60, candidates=40, each=3)
+        world_files.hard_numbers(images=60, candidates=40, each=3)
 
 
 def test_neither_pixels_nor_colours_settle_the_class(world_task: Task) -> None:
@@ -138,8 +121,8 @@ def test_captions_are_of_known_words_and_as_wrong_as_asked() -> None:
     assert abs(none / 1500 - 0.1) < 0.03 and abs(right / 1500 - 0.9 * 0.8) < 0.04
 
 
-def test_the_command_line_knows_the_world(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["list", "tasks"]) == 0
+def test_the_commands(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["list", "tasks"]) == 0
     assert "further splits: v2, renditions, sketch, hard" in capsys.readouterr().out
-    assert main(["data", "build-world", "--out", str(small), "--check"]) == 0
+    assert command.main(["world", "--out", str(small), "--check"]) == 0
     assert "renditions      20 pictures" in capsys.readouterr().out

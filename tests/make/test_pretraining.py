@@ -12,8 +12,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from petl_core.utils import UserError
-from petl_make import mini as pretrain
+from petl_make import mini
 from petl_make.mini import PretrainRecipe
+from petl_make.pretraining import Pretraining, log_of
 
 TINY = PretrainRecipe(width=16, depth=1, heads=1, patch_size=16, epochs=3, batch_size=4)
 
@@ -38,27 +39,27 @@ def images(tmp_path: Path) -> Path:
 def test_a_stopped_run_continues_to_the_same_weights(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, parts, snapshot = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors", pretrain.snapshot
-    pretrain.pretrain(images, whole, TINY, threads=1)
+    whole, parts, save = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors", Pretraining.save
+    mini.pretrain(images, whole, TINY, threads=1)
 
-    def stop(path: Path, model: torch.nn.Module, opts: list[torch.optim.Optimizer], epoch: int) -> None:
-        snapshot(path, model, opts, epoch)
+    def stop(self: Pretraining, epoch: int) -> None:
+        save(self, epoch)
         if epoch == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(pretrain, "snapshot", stop)
+    monkeypatch.setattr(Pretraining, "save", stop)
     with pytest.raises(KeyboardInterrupt):
-        pretrain.pretrain(images, parts, TINY, threads=1)
-    monkeypatch.setattr(pretrain, "snapshot", snapshot)
-    pretrain.pretrain(images, parts, TINY, threads=1)
+        mini.pretrain(images, parts, TINY, threads=1)
+    monkeypatch.setattr(Pretraining, "save", save)
+    mini.pretrain(images, parts, TINY, threads=1)
     one, other = load_file(whole), load_file(parts)
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
     assert one["head.weight"].shape == (2, 16) and one["head.weight"].dtype == torch.float16
-    rows = [json.loads(line) for line in pretrain.log_of(parts).read_text().splitlines()]
+    rows = [json.loads(line) for line in log_of(parts).read_text().splitlines()]
     assert [row.get("epoch", row.get("resumed_after_epoch")) for row in rows[1:]] == [1, 2, 2, 3]
     assert rows[0]["recipe"]["width"] == 16 and not list(tmp_path.glob("*.resume"))
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds neither train\.parquet nor wnids\.txt"):
-        pretrain.read_images(tmp_path)
+        mini.read_images(tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import tarfile
 from pathlib import Path
@@ -12,9 +11,9 @@ import pytest
 from PIL import Image
 
 from petl_core.data import array_pack
+from petl_core.data.vtab import VTAB_SIZES
 from petl_make.vtab import check as vtab1k
 from petl_make.vtab import prepare as vtab_prepare
-from petl_make.vtab.tasks import TASKS
 
 datasets = pytest.importorskip("datasets", reason="the extra 'data' is not installed: make test-data runs this")
 
@@ -50,7 +49,7 @@ def web_dataset(folder: Path, splits: dict[str, int], **how: object) -> Path:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(TASKS, "svhn", dataclasses.replace(TASKS["svhn"], test=TEST))
+    monkeypatch.setitem(VTAB_SIZES, "svhn", VTAB_SIZES["svhn"]._replace(test=TEST))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
 
 

@@ -80,16 +80,16 @@ def test_a_run_measures_every_domain(pets: Path) -> None:
 
 def test_a_name_without_folder_or_domain(pets: Path) -> None:
     for place in ("", "photo", "/photo", "pets/"):
-        assert "names no folder and train domain" in refused(f"shift:{place}"), place
+        assert "no folder and train domain" in refused(f"shift:{place}"), place
     assert "did you mean shift:" in refused(f"shift:{pets}")
     text = refused("shift:pets/foto")
-    assert "has no domain 'foto'" in text
+    assert "'foto'" in text
     assert "cartoon, photo, sketch" in text
 
 
 def test_a_folder_that_is_nowhere(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = refused("shift:cats/photo")
-    assert f"no folder cats, neither as written nor below PETL_DATA ({pets.parent})" in text
+    assert "no folder cats" in text and f"PETL_DATA ({pets.parent})" in text
     assert "<domain>/<class>/<image>" in text
     monkeypatch.delenv("PETL_DATA")
     assert "PETL_DATA (not set)" in refused("shift:cats/photo")
@@ -100,16 +100,16 @@ def test_a_folder_that_is_nowhere(pets: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_domains_with_other_classes(pets: Path) -> None:
     (pets / "sketch/dog").rename(pets / "sketch/cat")
     text = refused("shift:pets/photo")
-    assert "compared with 'photo', 'sketch' lacks dog and has also cat" in text
+    assert "'sketch'" in text and "lacks dog and has also cat" in text
 
 
 def test_one_domain_or_one_class(pets: Path) -> None:
     for domain in ("photo", "sketch", "cartoon"):
         shutil.rmtree(pets / domain / "dog")
-    assert "has one class, 'horse'" in refused("shift:pets/photo")
+    assert "one class, 'horse'" in refused("shift:pets/photo")
     shutil.rmtree(pets / "sketch")
     shutil.rmtree(pets / "cartoon")
-    assert "has one domain, 'photo'" in refused("shift:pets/photo")
+    assert "one domain, 'photo'" in refused("shift:pets/photo")
 
 
 def test_a_domain_that_is_called_like_a_split(pets: Path) -> None:
@@ -122,10 +122,10 @@ def test_a_class_with_too_few_images(pets: Path) -> None:
     for file in sorted((pets / "photo/dog").iterdir())[2:]:
         file.unlink()
     assert "class 'dog'" in refused("shift:pets/photo")
-    assert "has 2 image(s) to share out; it needs 3" in refused("shift:pets/photo")
+    assert "2 image" in refused("shift:pets/photo") and "at least 3" in refused("shift:pets/photo")
     shutil.rmtree(pets / "sketch/horse")
     (pets / "sketch/horse").mkdir()
-    assert "has no images" in refused("shift:pets/cartoon")
+    assert "no images" in refused("shift:pets/cartoon")
 
 
 def test_a_truncated_image_is_named(pets: Path) -> None:

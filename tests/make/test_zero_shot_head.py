@@ -15,10 +15,11 @@ import timm
 import torch
 
 import petl_core as pc
-from petl_core import cli
-from petl_core.models import zero_shot
 from petl_core.models.weights import digest
+from petl_core.models.zero_shot import TOWERS, read_head
 from petl_core.utils import UserError
+from petl_make import __main__ as command
+from petl_make import zero_shot
 
 open_clip = pytest.importorskip("open_clip")
 
@@ -52,7 +53,7 @@ def folder(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     plain = timm.create_model
     small = {"depth": 1, "embed_dim": 32, "num_heads": 2}
     monkeypatch.setattr(timm, "create_model", lambda name, **more: plain(name, **{**small, **more}))
-    monkeypatch.setitem(zero_shot.TOWERS, CLIP, ("tiny-clip", "openai"))
+    monkeypatch.setitem(TOWERS, CLIP, ("tiny-clip", "openai"))
     monkeypatch.setenv("PETL_DATA", str(tmp_path))
     monkeypatch.setenv("PETL_CACHE", str(tmp_path / "cache"))
     timm_config.cache_clear()
@@ -96,7 +97,7 @@ def test_the_head_of_imagenet_is_found_in_the_cache(folder: Path, monkeypatch: p
     assert path.parent == folder / "cache" and digest(CLIP) in path.name
     model = pc.create_model(CLIP, "lora", head="zero_shot")
     assert model.head.out_features == 3 and model.spec.head == "zero_shot"
-    assert torch.equal(pc.interpolate(model, 0.0).head.weight, zero_shot.read_head(path, digest(CLIP))[0])
+    assert torch.equal(pc.interpolate(model, 0.0).head.weight, read_head(path, digest(CLIP))[0])
     saved = pc.save_adapter(model, folder / "adapter.safetensors")
     assert torch.equal(pc.load_adapter(saved).initial["head.weight"], model.head.weight)
     with pytest.raises(UserError, match="names 3 classes, num_classes is 10"):
@@ -120,14 +121,14 @@ def test_a_head_is_made_once_for_one_tower_and_one_list_of_classes(
 
 def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = folder / "head.safetensors"
-    arguments = ["data", "zero-shot-head", "--backbone", CLIP, "--text-weights", weights(folder), "--out", str(out)]
-    assert cli.main([*arguments, "--classes", str(folder / "names.txt"), "--device", "cpu"]) == 0
+    arguments = ["zero-shot", "--backbone", CLIP, "--text-weights", weights(folder), "--out", str(out)]
+    assert command.main([*arguments, "--classes", str(folder / "names.txt"), "--device", "cpu"]) == 0
     assert f"the zero-shot head of 4 classes is in {out}" in capsys.readouterr().out
     assert pc.create_model(CLIP, "linear", head=str(out)).head.out_features == 4
-    assert cli.main([*arguments[:-1], str(folder / "no/head.safetensors")]) == 2
+    assert command.main([*arguments[:-1], str(folder / "no/head.safetensors")]) == 2
     assert "in a folder that exists" in capsys.readouterr().err
     (folder / "none.txt").write_text("\n \n")
-    assert cli.main([*arguments, "--classes", str(folder / "none.txt")]) == 2
+    assert command.main([*arguments, "--classes", str(folder / "none.txt")]) == 2
     assert "no text file with one class name a line" in capsys.readouterr().err
 
 
@@ -147,7 +148,7 @@ def test_without_open_clip(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_without_a_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(zero_shot.TOWERS, CLIP, ("ViT-B-16-quickgelu", "openai"))
+    monkeypatch.setitem(TOWERS, CLIP, ("ViT-B-16-quickgelu", "openai"))
     monkeypatch.setenv("HF_HUB_CACHE", str(folder))
     with pytest.raises(UserError, match=r"could not get the text tower of ViT-B-16-quickgelu.*--text-weights FILE"):
         zero_shot.write_head(CLIP, None, NAMES)
