@@ -2,6 +2,7 @@
 
     python -m book.build --out runs/book
     python -m book.build --print --out runs/book-print     # one page, and a PDF of it
+    python -m book.build --profile quick --runs runs/results-quick --chapters runs/notebooks/quick --out runs/quick
 
 The notebooks are shown with the outputs they have; nothing is executed, nothing is fetched. What is not sound stops the
 build and is named: a notebook that was not executed, one whose outputs come from other code or records than there are
@@ -23,6 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from book.formulas import unset_formulas
+from book.front import write
 from book.inputs import require_sound
 from book.loads import outside_requests
 from book.paper import BROWSER, print_site
@@ -30,13 +32,16 @@ from book.site import faults, finish, sizes
 from book.stage import find, stage
 from petl_core.utils import UserError
 from petl_guide.notebooks import FOLDER, ROOT
+from petl_guide.results import Results, open_results
 
 SOURCE = ROOT / "book"
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
-def build(out: Path, chapters: Path = FOLDER, source: Path = SOURCE) -> Path:
+def build(out: Path, chapters: Path = FOLDER, source: Path = SOURCE, results: Results | None = None) -> Path:
     """Build the book of the notebooks in ``chapters`` into ``out``; return its front page.
+
+    ``results``: records to compute the other pages from (default: these are shown as committed).
 
     Raises UserError if an input is not sound, RuntimeError if Jupyter Book warns or the site is not as it should be.
     """
@@ -45,6 +50,8 @@ def build(out: Path, chapters: Path = FOLDER, source: Path = SOURCE) -> Path:
     with tempfile.TemporaryDirectory() as temporary:
         staged = Path(temporary) / "book"
         stage(chapters, staged, source)
+        if results is not None:
+            write(staged.parent, results, f"{staged.name}/")
         site = run_jupyter_book(staged, "html", source)
         finish(site, find(chapters))
         require_none(faults(site))
@@ -111,18 +118,23 @@ def require_replaceable(out: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m book.build", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--chapters", type=Path, default=FOLDER, metavar="DIR", help="executed notebooks (notebooks)")
+    parser.add_argument("--runs", metavar="DIR", help="records to compute the other pages from (as committed)")
+    parser.add_argument("--profile", help="with --runs: whose records those are, such as quick")
     parser.add_argument("--out", type=Path, metavar="DIR", help="for the site (runs/book, or runs/book-print)")
     parser.add_argument("--print", action="store_true", help="one page with all chapters, and a PDF of it")
     options = parser.parse_args(arguments)
     start = time.perf_counter()
     try:
+        if bool(options.runs) != bool(options.profile) or (options.runs and options.print):
+            raise UserError("--runs DIR and --profile NAME go together, and without --print")
         if options.print:
             made = build_print(options.out or ROOT / "runs" / "book-print", options.chapters)
             print("\n".join(map(str, made)))
             if len(made) == 1:
                 print(f"no PDF, for want of a Chromium: install one, name it in {BROWSER}, or print the page by hand")
         else:
-            front = build(options.out or ROOT / "runs" / "book", options.chapters)
+            results = open_results(options.profile, runs=options.runs) if options.runs else None
+            front = build(options.out or ROOT / "runs" / "book", options.chapters, results=results)
             print(f"{front}: {sizes(front.parent)}, built in {time.perf_counter() - start:.0f} s")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,11 +1,12 @@
-"""The computed parts of the README and of the book's pages, and their pictures, from the shipped records.
+"""The computed parts of the README and of the book's pages, and their pictures, from records.
 
     python -m book.front            # write them
     python -m book.front --check    # are they what the shipped records say?
 
 A part stands between two marks, ``<!-- computed: NAME: begin -->`` and ``<!-- computed: NAME: end -->``; all else on a
 page is written by hand. In the book's pages, links to sections of chapters (``[4.5](...)``) are brought to where the
-section is now.
+section is now. As committed, all is computed from the shipped records; ``book.build --runs`` lets it be computed
+from others, for a book of these.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from book.pages import methods as method_pages
 from petl_core.utils import DATA, EMBEDDED, UserError, write_atomic
 from petl_guide import chapters
 from petl_guide.facts import Facts
-from petl_guide.results import Results, open_results
+from petl_guide.results import SHIPPED, Results, open_results
 
-PROFILE = "laptop"
+PROFILE = SHIPPED
 ROOT = DATA.parent
 
 Part = Callable[[Facts], str]
@@ -41,6 +42,7 @@ PAGES: Mapping[str, Mapping[str, Part]] = {  # by page, its computed parts
     },
     "book/intro.md": {
         "answer": answer.words,
+        "made": data_pages.made_from,
         "figure": answer.directive,
         "claims": claim_pages.standing,
         "chapters": lambda _: chapters.chapter_map(chapters.chapters()),
@@ -53,7 +55,7 @@ PAGES: Mapping[str, Mapping[str, Part]] = {  # by page, its computed parts
         "world": lambda _: data_pages.rendered_world(),
         "backbones": lambda _: data_pages.embedded_backbones(),
         "published": lambda _: data_pages.published_numbers(),
-        "records": data_pages.shipped_records,
+        "records": data_pages.records,
         "photographs": lambda _: data_pages.records_on_photographs(),
         "costs": lambda _: data_pages.measured_costs(),
     },
@@ -116,11 +118,12 @@ def same_picture(one: bytes, two: bytes) -> bool:
     return arrays[0].shape == arrays[1].shape and float(np.abs(arrays[0] - arrays[1]).mean()) < 0.5
 
 
-def write(root: Path, results: Results) -> None:
-    """Write the pictures and the pages: all are made before the first is written."""
+def write(root: Path, results: Results, folder: str = "") -> None:
+    """Write the pictures and the pages below ``folder`` ("": all): all are made before the first is written."""
     facts = facts_of(results)
-    files = {name: draw(facts) for name, draw in PICTURES.items()}
-    files |= {name: page(root / name, parts, facts).encode() for name, parts in PAGES.items()}
+    files = {name: draw(facts) for name, draw in PICTURES.items() if name.startswith(folder)}
+    pages = {name: parts for name, parts in PAGES.items() if name.startswith(folder)}
+    files |= {name: page(root / name, parts, facts).encode() for name, parts in pages.items()}
     for name, content in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         write_atomic(root / name, content)

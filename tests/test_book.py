@@ -187,6 +187,12 @@ def test_a_front_picture_that_is_older_than_its_records_stops_the_build(
     assert problem.startswith(f"{picture}: another picture than the records give")
 
 
+@pytest.mark.parametrize("options", ["--runs x", "--profile quick", "--print --runs x --profile quick"])
+def test_other_records_need_their_profile(options: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert book.main(options.split()) == 2
+    assert "--runs DIR and --profile NAME go together" in capsys.readouterr().err
+
+
 def pages(site: Path) -> dict[str, bytes]:
     return {path.relative_to(site).as_posix(): path.read_bytes() for path in site.rglob("*") if path.is_file()}
 

@@ -29,6 +29,22 @@ def shipped() -> Results:
     return open_results("laptop")
 
 
+def test_verdicts_that_changed_are_named(shipped: Results, tmp_path, capsys) -> None:
+    assert claims.changed(shipped, shipped.records) == {}
+    better = Records(shipped.records.root)  # the same runs, but BitFit five points better
+    for record in better.pack.records.values():
+        if record["spec"]["method"] == "bitfit":
+            record["metrics"]["accuracy"] += 5.0
+    differ = claims.changed(shipped, better)
+    assert differ["C2"] == (UNDECIDED, SUPPORTED)
+    assert "C6" not in differ
+    root = str(shipped.records.root)
+    assert cli.main(["claims", "--profile", "quick", "--compare", root]) == 0
+    assert capsys.readouterr().out == "verdicts that changed: 0 of 15\n"
+    assert cli.main(["claims", "--profile", "quick", "--compare", str(tmp_path)]) == 2
+    assert "has none of the runs" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("low", "high", "behaves", "margin", "word"),
     [

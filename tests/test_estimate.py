@@ -8,7 +8,7 @@ import torch
 
 from petl_core import cli, methods
 from petl_core.data import load_task
-from petl_core.data.counts import counts, images
+from petl_core.data.counts import counts
 from petl_core.study import estimate
 from petl_core.study import plan as study
 from petl_core.study.estimate import Cell, Rate, cell_of, forecast, seconds
@@ -16,6 +16,7 @@ from petl_core.study.profiles import Part, profile
 from petl_core.study.profiles_large import BACKBONE, CLIP, IMAGENET, MANY, NOT_PUBLISHED, SECOND, SEEDS_OF_THE_CODE
 from petl_core.study.protocol import absent_allowed
 from petl_core.study.records import Records, RunSpec
+from petl_core.study.time import images
 from petl_core.training.train import Recipe
 from petl_core.utils import UserError
 from petl_make.vtab.check import STANDARD

@@ -16,6 +16,9 @@ from book.pages import answer, summary
 from book.pages import claims as claim_pages
 from book.pages import data as data_pages
 from book.pages import methods as method_pages
+from petl_core.study import plan as study
+from petl_core.study.profiles import profile
+from petl_core.study.records import Records, pack
 from petl_core.utils import UserError
 from petl_guide import guide
 from petl_guide import runs as select
@@ -33,6 +36,19 @@ def results() -> Results:
 @pytest.fixture(scope="module")
 def facts(results: Results) -> Facts:
     return front.facts_of(results)
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """What the quick profile would compute, taken from the shipped records, in a folder of its own."""
+    plan, every = profile("quick"), open_results("quick").records
+    wanted: dict[str, list[str]] = {}
+    for planned in study.plan_trials(plan) + study.plan_finals(plan, every):
+        wanted.setdefault(planned.spec.digest, []).append(planned.variant)
+    records = Records(pack(every, tmp_path_factory.mktemp("quick"), wanted, predictions_of=("tuned",)))
+    for digest, variants in wanted.items():
+        records.get(digest)["variants"] = variants  # the shipped ones also serve what only laptop asks for
+    return Results(plan, records, fresh=True)
 
 
 @pytest.fixture
@@ -68,6 +84,23 @@ def test_changed_numbers_links_and_pictures_are_found_and_mended(copy: Path, res
     assert [problem.partition(":")[0] for problem in found] == list(changed)
     front.write(copy, results)
     assert front.problems(copy, results) == []
+
+
+def test_a_book_of_other_records_shows_these_on_every_page(copy: Path, quick: Results) -> None:
+    before = {name: (copy / name).read_bytes() for name in front.FILES}
+    front.write(copy, quick, "book/")
+    assert (copy / "README.md").read_bytes() == before["README.md"]
+    assert (copy / answer.PICTURE).read_bytes() != before[answer.PICTURE]
+    pages = {name: (copy / name).read_text("utf-8") for name in front.PAGES if name.startswith("book/")}
+    for shipped in ("594 runs", "2,528 runs", "profile laptop)"):
+        assert [name for name, text in pages.items() if shipped in text] == []
+    assert "72 runs (8 methods, 3 tasks, 3 seeds" in pages["book/intro.md"]
+    assert "On our records (profile quick): not run" in pages["book/claims.md"]
+    assert "293 runs of profile quick" in pages["book/data.md"]
+    made = data_pages.made_from(front.facts_of(quick))
+    assert made in pages["book/intro.md"]
+    for lacking in ("longer, more_seeds, published", "C5, C9", "photographs (profile real)"):  # it cannot give these
+        assert lacking in made
 
 
 @pytest.mark.parametrize(
@@ -181,7 +214,7 @@ def test_every_shipped_final_run_belongs_to_a_part(facts: Facts) -> None:
     counted = data_pages.of_parts(every)
     assert set(counted) == {part.name for part in facts.results.profile.parts}
     assert counted["tuned"] == facts.tuned["digest"].nunique()
-    assert f"{len(every):,} runs" in data_pages.shipped_records(facts)
+    assert f"{len(every):,} runs" in data_pages.records(facts)
     with pytest.raises(UserError, match="belongs to no part"):
         data_pages.part_of("an_unknown_variant")
 

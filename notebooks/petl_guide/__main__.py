@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     claims.add_argument("--profile", default="laptop", help="whose records (default: laptop)")
     claims.add_argument("--results", metavar="DIR", help="records in another folder than the shipped ones")
     claims.add_argument("--json", action="store_true", help="print JSON")
+    claims.add_argument("--compare", metavar="DIR", help="say only which verdicts differ on the same runs in DIR")
     claims.set_defaults(function=_claims)
     commands.add_parser("notebooks", help="execute, refresh, pair and check the notebooks")
     check = commands.add_parser("check-method", help="try the contract of methods on a file of your own")
@@ -73,6 +74,12 @@ def _claims(options: argparse.Namespace) -> int:
         results = Results(profile(options.profile), records, fresh=True)
     else:
         results = open_results(options.profile)
+    if options.compare:
+        differ = table.changed(results, Records(options.compare))
+        print(f"verdicts that changed: {len(differ)} of {len(table.CLAIMS)}")
+        for number, (here, there) in differ.items():
+            print(f"  {number}: {here} here, {there} there")
+        return 0
     print(table.as_json(results) if options.json else table.as_text(results))
     return 0
 

@@ -19,6 +19,7 @@ from petl_core.utils import UserError
 if TYPE_CHECKING:
     from IPython.display import Markdown
 
+SHIPPED = "laptop"  # the profile whose records the pages of the book are computed from
 SMOKE = "**This is the smoke profile, a few steps on few images: the code runs, the numbers mean nothing.**"
 
 
@@ -46,6 +47,13 @@ class Results:
         return bool(((self.table["variant"] == variant) & (self.table["stage"] == "final")).any())
 
     @property
+    def shipped(self) -> bool:
+        """Are these the records that come with the repository?"""
+        from petl_guide.notebooks import records_folder
+
+        return self.records.root.resolve() == records_folder(self.profile.name, "shipped").resolve()
+
+    @property
     def smoke(self) -> bool:
         return self.profile.name == "smoke"
 
@@ -62,17 +70,14 @@ class Results:
 
     def on_suite(self) -> Results:
         """These results or, if their tasks are not embedded, the shipped ones of laptop: for what is run live."""
-        return self if self.embedded else open_results("laptop")
+        return self if self.embedded else open_results(SHIPPED)
 
     def note(self) -> Markdown:
         """Where the numbers of this notebook come from; at smoke, in bold, that they mean nothing."""
         from IPython.display import Markdown
 
-        from petl_guide.notebooks import records_folder
-
         p = self.profile
-        shipped = self.records.root.resolve() == records_folder(p.name, "shipped").resolve()
-        read = "the runs shipped with the repository" if shipped else f"the runs in {self.records.root}"
+        read = "the runs shipped with the repository" if self.shipped else f"the runs in {self.records.root}"
         origin = "computed by this notebook's own study" if self.fresh else read
         runs = self.table["digest"].nunique()
         text = (

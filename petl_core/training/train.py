@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from petl_core.models.build import count_trainable
 from petl_core.training.augment import augmentation_of
@@ -28,9 +27,11 @@ from petl_core.training.feeds import feeds, take
 from petl_core.training.once import Part, parts_of
 from petl_core.training.recipe import CHOICES, Recipe, anchors_of, learning_rate, parameter_groups
 from petl_core.training.steps import NO_TRIAL, Gradients, at_work, compiling_pays, evaluation_batch, peak_memory_mb
-from petl_core.utils import UserError
+from petl_core.utils import UserError, progress_bar
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from petl_core.data.task import Task
     from petl_core.vit import ViT
 
@@ -99,11 +100,12 @@ def train(
     part, held = parts_of(model, recipe, images, held_images)
     history: list[dict[str, float]] = []
     scores: list[float] = []
-    with at_work(model, recipe, seed), tqdm(unit="step", disable=not progress, leave=False) as bar:
+    with at_work(model, recipe, seed), progress_bar(unit="step", shown=progress) as bar:
         training = Training(model, part, labels, recipe, seed, task.image_size)
         bar.reset(training.total)
         for epoch in range(1, recipe.epochs + 1):
             history.append({"epoch": epoch, **training.epoch(bar)})
+            bar.set_postfix(epoch=epoch, loss=f"{history[-1]['loss']:.3f}")
             if not math.isfinite(history[-1]["loss"]):
                 break
             if track:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from petl_core.study.records import Records
 from petl_core.utils import UserError
 from petl_guide.claims import ours
 from petl_guide.claims import published as theirs
@@ -239,6 +240,22 @@ def ledger(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["claim", "chapter", "text", "figure", "published", "ours"])
 
 
+def changed(here: Results, there: Records) -> dict[str, tuple[str, str]]:
+    """By number, the claims on which other records of the same runs give another verdict: the words here and there.
+
+    ``UserError`` if ``there`` has none of the runs.
+    """
+    theirs = there.table().drop_duplicates("digest").drop(columns="variant")
+    parts = here.table[["digest", "variant"]]  # there, a run may serve other parts of another profile
+    same = Results(here.profile, there, fresh=False).of(parts.merge(theirs, on="digest")[here.table.columns])
+    if same.table.empty:
+        raise UserError(
+            f"{there.root} has none of the runs in {here.records.root}; name another folder to compare with"
+        )
+    words = {claim.number: (on_ours(claim, here).verdict, on_ours(claim, same).verdict) for claim in CLAIMS}
+    return {number: pair for number, pair in words.items() if pair[0] != pair[1]}
+
+
 def as_json(results: Results) -> str:
     """The ledger as JSON, NaN as null."""
 
@@ -265,4 +282,4 @@ def as_text(results: Results) -> str:
     return "\n".join(lines)
 
 
-__all__ = ["CLAIMS", "Claim", "Verdict", "as_json", "as_text", "get", "ledger", "on_ours", "on_published"]
+__all__ = ["CLAIMS", "Claim", "Verdict", "as_json", "as_text", "changed", "get", "ledger", "on_ours", "on_published"]

@@ -14,8 +14,9 @@ from PIL import Image
 
 import petl_core as pc
 from petl_core import cli
+from petl_core.compare import METHODS
 from petl_core.compare import standing as paired
-from petl_core.compare.search import METHODS, _task_name
+from petl_core.compare.search import task_name
 from petl_core.models.weights import save_backbone
 from petl_core.study import budget
 from petl_core.study import plan as study
@@ -361,12 +362,12 @@ def test_bad_folders(tmp_path: Path, short: dict, monkeypatch):
 def test_names_under_which_workers_find_the_task(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     there = tmp_path.resolve()
-    assert _task_name("pictures") == _task_name("folder:pictures") == f"folder:{there / 'pictures'}"
-    assert _task_name("vtab:x/cifar") == f"vtab:{there / 'x' / 'cifar'}"
-    assert _task_name("vtab1k/cifar") == "vtab1k/cifar" and _task_name("real/cifar100@500") == "real/cifar100@500"
-    assert _task_name("digits") == "digits" and _task_name("orientation@5000") == "orientation@5000"
+    assert task_name("pictures") == task_name("folder:pictures") == f"folder:{there / 'pictures'}"
+    assert task_name("vtab:x/cifar") == f"vtab:{there / 'x' / 'cifar'}"
+    assert task_name("vtab1k/cifar") == "vtab1k/cifar" and task_name("real/cifar100@500") == "real/cifar100@500"
+    assert task_name("digits") == "digits" and task_name("orientation@5000") == "orientation@5000"
     with pytest.raises(UserError, match="no folder is named"):
-        _task_name(" ")
+        task_name(" ")
 
 
 def test_changed_images_are_noticed(short: dict, tmp_path: Path):
