@@ -68,7 +68,7 @@ class Streamed:
 
     def _gather(self, rows: Tensor) -> Tensor:
         images = self.images[rows]
-        return images.pinmemory() if self.device.type == "cuda" else images
+        return images.pin_memory() if self.device.type == "cuda" else images
 
 
 Feed = Resident | Streamed
