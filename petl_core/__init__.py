@@ -59,7 +59,6 @@ MOVED = {  # modules that once were here
     "checkpoints": "petl_core.models.formats",
     "clip": "petl_core.models.text_tower",
     "costs": "petl_make.costs",
-    "distributed": "petl_core.training.distributed",
     "errors": "petl_core.utils",
     "estimate": "petl_core.study.estimate",
     "evaluation": "petl_core.training.evaluation",

@@ -272,16 +272,26 @@ class ViT(nn.Module):
         for index, block in enumerate(self.blocks):
             block.drop_path1.rate = block.drop_path2.rate = rate * index / max(1, len(self.blocks) - 1)
 
-    def forward_features(self, images: Tensor) -> Tensor:
-        """Images (B, 3, height, width) to what the head reads (B, D)."""
+    def tokens(self, images: Tensor, blocks: int = 0) -> Tensor:
+        """Images (B, 3, height, width) to the tokens (B, N, D) behind the first ``blocks`` blocks."""
         at = self.sites
         patches = apply(at["patches"], self.patch_embed(images), images)  # (B, N-1, D)
         x = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1) + self.pos_embed  # (B, N, D)
         x = apply(at["embed"], self.norm_pre(x), patches)
-        for block in self.blocks:
+        for block in self.blocks[:blocks]:
             x = block(x)
-        y = apply(at["norm"], self.norm(x), x)
-        return apply(at["features"], y[:, 0], y)  # the class token: (B, D)
+        return x
+
+    def features(self, x: Tensor, blocks: int = 0) -> Tensor:
+        """Tokens (B, N, D) behind the first ``blocks`` blocks, through the others, to what the head reads (B, D)."""
+        for block in self.blocks[blocks:]:
+            x = block(x)
+        y = apply(self.sites["norm"], self.norm(x), x)
+        return apply(self.sites["features"], y[:, 0], y)  # the class token: (B, D)
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Images (B, 3, height, width) to what the head reads (B, D)."""
+        return self.features(self.tokens(images))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.forward_features(images))  # (B, C)

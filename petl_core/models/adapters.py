@@ -17,7 +17,7 @@ from torch import Tensor
 
 from petl_core import methods
 from petl_core.models import weights as backbones
-from petl_core.models.build import Model, ModelSpec, create_model, need_spec, set_alpha, trains
+from petl_core.models.build import Model, ModelSpec, need_spec, rebuild, set_alpha, trains
 from petl_core.models.formats import read_checkpoint
 from petl_core.utils import UserError, __version__, write_atomic
 
@@ -60,24 +60,13 @@ def load_adapter(path: str | Path, backbone_weights: str | Path | None = None) -
     path = Path(path)
     tensors, fields = _read_adapter(path)
     spec, alpha = read_spec(path, fields)
-    pretrained: bool | str = {"default": True, "random": False}.get(spec.source, spec.source)
-    if backbone_weights is not None:
-        pretrained = str(backbone_weights)
-    elif isinstance(pretrained, str) and not Path(pretrained).is_file():
+    file = spec.source not in ("default", "random")
+    if backbone_weights is None and file and not Path(spec.source).is_file():
         raise UserError(
-            f"{path} was trained on the backbone weights in {pretrained}, which is not there now; say where they are: "
+            f"{path} was trained on the backbone weights in {spec.source}, which is not there now; say where they are: "
             "load_adapter(path, backbone_weights='file')"
         )
-    model = create_model(
-        spec.backbone,
-        spec.methods,
-        num_classes=spec.num_classes,
-        pretrained=pretrained,
-        keep_head=spec.keep_head,
-        image_size=spec.image_size,
-        seed=spec.seed,
-        head=spec.head,
-    )
+    model = rebuild(spec, backbone_weights)
     _check_backbone(path, model, spec, fields)
     own = _trained(model)
     if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in tensors.items()}:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import warnings
 from collections import Counter
 
 import numpy as np
@@ -15,7 +13,7 @@ from torch import Tensor, nn
 
 from petl_core import methods
 from petl_core.study.records import Records, RunSpec
-from petl_core.training.distributed import Team
+from petl_core.training import train as train_module
 from petl_core.training.feeds import take
 from petl_core.training.recipe import Recipe
 from petl_core.training.steps import (
@@ -48,8 +46,7 @@ def short_of_memory(model: ViT, most: int) -> Counter[int]:
 
 
 def gradients_of(model: ViT, recipe: Recipe = Recipe()) -> Gradients:
-    trained = [p for p in model.parameters() if p.requires_grad]
-    return Gradients(model, torch.optim.AdamW(trained, lr=1e-3, fused=True), recipe, Team())
+    return Gradients(model, [p for p in model.parameters() if p.requires_grad], recipe)
 
 
 def batch(count: int = 30) -> tuple[Tensor, Tensor]:
@@ -60,25 +57,26 @@ def batch(count: int = 30) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("most", [16, 10, 7, 1])
 def test_pieces_of_a_batch_add_up_to_its_gradient(most: int) -> None:
     whole, pieces = (gradients_of(tiny_model("full")) for _ in range(2))
-    expected = whole(*batch(), 30)
-    short_of_memory(pieces.network, most)
-    with pytest.warns(UserWarning, match="not enough memory for 30 images at once") as told:
-        got = pieces(*batch(), 30)
-    assert len(told) == 1
+    whole.settle(*batch())
+    seen = short_of_memory(pieces.network, most)
+    random = torch.get_rng_state()
+    with pytest.warns(UserWarning, match="30 images at once") as told:
+        pieces.settle(*batch())
+    assert len(told) == 1  # and not once for each halving
+    assert torch.equal(torch.get_rng_state(), random)
     assert whole.micro is None
     assert pieces.micro <= most < 2 * pieces.micro
+    expected, got = whole(*batch()), pieces(*batch())
     assert got[0].item() == pytest.approx(expected[0].item(), rel=1e-6)
     assert got[1] == expected[1]
     for one, other in zip(whole.parameters, pieces.parameters, strict=True):
         torch.testing.assert_close(one.grad, other.grad, rtol=0, atol=1e-5)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # it is said once
-        pieces(*batch(), 30)
+    assert max(seen) == 30
 
 
 def test_a_failure_in_the_backward_pass_leaves_nothing_behind() -> None:
     whole, pieces = (gradients_of(tiny_model("full")) for _ in range(2))
-    whole(*batch(), 30)
+    whole(*batch())
     calls = []
 
     def fail(gradient: Tensor) -> None:  # by then the gradients of the head are there
@@ -87,24 +85,27 @@ def test_a_failure_in_the_backward_pass_leaves_nothing_behind() -> None:
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
     pieces.network.norm.register_forward_hook(lambda module, inputs, output: output.register_hook(fail) and None)
-    with pytest.warns(UserWarning, match="going on with 15 at a time"):
-        pieces(*batch(), 30)
-    assert calls == [30, 15, 15]
+    with pytest.warns(UserWarning, match="15 at a time"):
+        pieces.settle(*batch())
+    pieces(*batch())
+    assert calls == [30, 15, 15, 15, 15]
     for one, other in zip(whole.parameters, pieces.parameters, strict=True):
         torch.testing.assert_close(one.grad, other.grad, rtol=0, atol=1e-5)
 
 
-def test_a_run_short_of_memory_says_so_in_its_record_and_evaluates_in_smaller_batches(tmp_path) -> None:
+def test_a_run_short_of_memory_says_so_in_its_record_and_evaluates_in_smaller_batches(tmp_path, monkeypatch) -> None:
     recipe = Recipe(lr=1e-4, epochs=2, batch_size=32)
+    plain = train(tiny_model(dropout=0.0), easy_task(), recipe)
+    monkeypatch.setattr(train_module, "NO_TRIAL", ())
     model = tiny_model(dropout=0.0)
     seen = short_of_memory(model, 12)
-    with pytest.warns(UserWarning, match="going on with 8 at a time"):
+    with pytest.warns(UserWarning, match="8 at a time"):
         run = train(model, easy_task(), recipe)
-    plain = train(tiny_model(dropout=0.0), easy_task(), recipe)
     assert run.micro_batch == 8
     assert plain.micro_batch is None
     assert np.abs(run.logits.astype(np.float32) - plain.logits).max() < 1e-3  # float16 logits
     assert run.steps == plain.steps == 6
+    assert seen[32] == seen[16] == 1  # found before the first epoch
     assert seen[40] == seen[20] == 1 and seen[10] == 4  # the 40 test images
     spec = RunSpec("mini", "w", "lora", {}, "easy", "d", recipe)
     for name, one in (("short", run), ("plain", plain)):
@@ -112,6 +113,31 @@ def test_a_run_short_of_memory_says_so_in_its_record_and_evaluates_in_smaller_ba
         records.save(spec, one)
         assert records.get(spec).get("micro_batch") == one.micro_batch
         assert ("micro_batch" in records.get(spec)) == (name == "short")
+
+
+def test_trying_a_batch_first_changes_no_bit(monkeypatch) -> None:
+    recipe = Recipe(lr=1e-2, epochs=2, batch_size=32, drop_path=0.2)
+    plain = train(tiny_model(dropout=0.3), easy_task(), recipe)
+    monkeypatch.setattr(train_module, "NO_TRIAL", ())
+    tried = train(tiny_model(dropout=0.3), easy_task(), recipe)
+    assert tried.logits.tobytes() == plain.logits.tobytes()
+    assert tried.history == plain.history
+
+
+def test_memory_that_others_take_during_a_run_is_an_error_that_says_what_to_do() -> None:
+    model = tiny_model()
+    model.set_drop_path(0.0)
+    passes = []
+
+    def taken(module: nn.Module, inputs: tuple[Tensor]) -> None:
+        passes.append(len(inputs[0]))
+        if len(passes) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    model.patch_embed.register_forward_pre_hook(taken)
+    with pytest.raises(UserError, match=r"memory of cpu.*checkpointing=True"):
+        train(model, easy_task(), Recipe(epochs=3, drop_path=0.5))
+    assert not model.training and model.blocks[1].drop_path1.rate == 0.0
 
 
 def test_an_operation_without_a_deterministic_form_is_said_once_and_used() -> None:
@@ -122,9 +148,9 @@ def test_an_operation_without_a_deterministic_form_is_said_once_and_used() -> No
             raise RuntimeError("cumsum_cuda_kernel does not have a deterministic implementation")
 
     gradients.network.norm.register_forward_pre_hook(complain)
-    with pytest.warns(UserWarning, match=r"differ in their last bits: cumsum_cuda_kernel"):
-        loss, _ = gradients(*batch(), 30)
-    assert loss.item() == expected(*batch(), 30)[0].item()
+    with pytest.warns(UserWarning, match="cumsum_cuda_kernel"):
+        gradients.settle(*batch())
+    assert gradients(*batch())[0].item() == expected(*batch())[0].item()
     assert gradients.micro is None
 
     def fail(module: nn.Module, inputs: tuple[Tensor]) -> None:
@@ -132,17 +158,17 @@ def test_an_operation_without_a_deterministic_form_is_said_once_and_used() -> No
 
     gradients.network.norm.register_forward_pre_hook(fail)
     with pytest.raises(RuntimeError, match="another fault"):
-        gradients(*batch(), 30)
+        gradients.settle(*batch())
 
 
 def test_one_image_that_does_not_fit_is_refused_in_training_and_in_evaluation() -> None:
-    model = tiny_model()
-    short_of_memory(model, 0)
-    with pytest.raises(UserError, match=r"too small for one image.*2\.00 GiB.*checkpointing=True"):
-        train(model, easy_task(), Recipe(epochs=1))
+    gradients = gradients_of(tiny_model())
+    short_of_memory(gradients.network, 0)
+    with pytest.raises(UserError, match=r"2\.00 GiB.*checkpointing=True"):
+        gradients.settle(*batch())
     model = tiny_model("linear")  # its first pass is one without gradients
     short_of_memory(model, 0)
-    with pytest.raises(UserError, match="too small for one image"):
+    with pytest.raises(UserError, match=r"2\.00 GiB"):
         train(model, easy_task(), Recipe(epochs=1))
 
 
@@ -160,7 +186,7 @@ def test_checkpointing_gives_equal_gradients_and_keeps_less(method: str) -> None
             return tensor
 
         torch.manual_seed(0)
-        with checkpointed(model, wanted), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        with checkpointed(model, wanted=wanted), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
             loss = F.cross_entropy(model(batch()[0]), batch()[1])
             kept.append(saved)
             loss.backward()
@@ -253,9 +279,13 @@ def test_only_whole_batches_go_through_the_compiled_network(monkeypatch) -> None
     assert sizes == [32] * 4  # of 32, 32 and 16 images, twice
     assert np.abs(run.logits.astype(np.float32) - plain.logits).max() < 2e-3
     sizes.clear()
+    train(tiny_model("selective", index=(1,)), easy_task(), Recipe(**{**vars(recipe), "drop_path": 0.0}))
+    assert sizes == [32] * 4  # what is left to compute is compiled
+    sizes.clear()
+    monkeypatch.setattr(train_module, "NO_TRIAL", ())
     model = tiny_model()
     short_of_memory(model, 16)
-    with pytest.warns(UserWarning, match="going on with 16 at a time"):
+    with pytest.warns(UserWarning, match="16 at a time"):
         train(model, easy_task(), recipe)
     assert sizes == [32]  # then the graph is given up, because it holds memory
 
@@ -269,24 +299,21 @@ def test_a_compiled_run_is_the_same_run() -> None:
 
 
 def test_auto_goes_on_without_a_compiler_that_fails_and_on_does_not(monkeypatch) -> None:
+    compiled = torch.compile
+
     def broken(graph: object, inputs: object) -> object:
         raise RuntimeError("no C compiler")
 
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=broken))
-    monkeypatch.setattr(Gradients, "compile", _compile_plainly)
-    gradients, expected = gradients_of(tiny_model()), gradients_of(tiny_model())
+    monkeypatch.setattr(torch, "compile", lambda network, **how: compiled(network, backend=broken))
+    gradients, expected = (gradients_of(tiny_model(), Recipe(batch_size=30)) for _ in range(2))
     gradients.compile()
-    with pytest.warns(UserWarning, match=r"(?s)torch\.compile failed.*no C compiler"):
-        loss, _ = gradients(*batch(), 30)
-    assert loss.item() == expected(*batch(), 30)[0].item()
-    asked = gradients_of(tiny_model(), Recipe(compile="on"))
+    with pytest.warns(UserWarning, match=r"(?s)torch\.compile.*no C compiler"):
+        gradients.settle(*batch())
+    assert gradients(*batch())[0].item() == expected(*batch())[0].item()
+    asked = gradients_of(tiny_model(), Recipe(batch_size=30, compile="on"))
     asked.compile()
     with pytest.raises(Exception, match="no C compiler"):
-        asked(*batch(), 30)
-
-
-def _compile_plainly(self: Gradients) -> None:
-    self.compiled, self.compiled_size = torch.compile(self.network), 30
+        asked.settle(*batch())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

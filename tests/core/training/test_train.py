@@ -10,7 +10,9 @@ from small import easy_task, tiny_model
 
 from petl_core import methods
 from petl_core.data.task import Task, make_task
-from petl_core.training.train import Recipe, is_matrix, learning_rate, parameter_groups, predict, train
+from petl_core.training.evaluation import predict
+from petl_core.training.recipe import Recipe, is_matrix, learning_rate, parameter_groups
+from petl_core.training.train import train
 from petl_core.utils import UserError
 from petl_core.vit import ViT
 
@@ -151,31 +153,6 @@ def test_a_run_that_diverges_ends_and_counts_for_nothing():
     assert not run.accuracy > 0.0
 
 
-def test_linear_probing_passes_each_image_through_the_backbone_once(monkeypatch):
-    seen = []
-    features = ViT.forward_features
-    monkeypatch.setattr(ViT, "forward_features", lambda self, x: seen.append(len(x)) or features(self, x))
-    recipe = Recipe(lr=1e-2, epochs=7, batch_size=16)
-    model = tiny_model("linear")
-    fast = train(model, easy_task(), recipe)
-    assert sum(seen) == 80 + 40
-    assert fast.accuracy == pytest.approx(
-        100 * np.mean(predict(model, easy_task().split("test")[0]).argmax(1).numpy() == fast.labels), abs=2.6
-    )
-    seen.clear()  # with drop path the features differ from step to step
-    train(tiny_model("linear"), easy_task(), Recipe(lr=1e-2, epochs=7, batch_size=16, drop_path=0.1))
-    assert sum(seen) == 7 * 80 + 40
-
-
-def test_cached_features_train_the_same_head_as_the_whole_model():
-    recipe = Recipe(lr=1e-2, epochs=3, batch_size=16)
-    quick, slow = tiny_model("linear"), tiny_model("linear")
-    train(quick, easy_task(), recipe)
-    slow.methods["nothing"] = torch.nn.Identity()  # an attached module: features are not kept
-    train(slow, easy_task(), recipe)
-    assert torch.allclose(quick.head.weight, slow.head.weight, atol=1e-5)
-
-
 def test_normalisation_uses_the_backbones_mean_and_deviation_or_none():
     images, config = easy_task().split("test")[0], tiny_model().config
     model = tiny_model("linear")
@@ -212,7 +189,7 @@ def test_only_matrices_decay_by_default():
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     names = {id(p): n for n, p in model.named_parameters()}
-    decayed, spared = parameter_groups(model, Recipe(weight_decay=0.1))
+    spared, decayed = sorted(parameter_groups(model, Recipe(weight_decay=0.1)), key=lambda group: group["weight_decay"])
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
     decayed = {names[id(p)] for p in decayed["params"]}
     spared = {names[id(p)] for p in spared["params"]}
@@ -268,7 +245,7 @@ def test_l2_sp_is_its_update_rule_and_holds_the_backbone():
 
 
 def test_l2_sp_needs_unfrozen_backbone_parameters():
-    with pytest.raises(UserError, match="no parameter of the backbone is unfrozen"):
+    with pytest.raises(UserError, match=r"l2_sp is 1\.0.*unfrozen"):
         train(tiny_model("lora"), easy_task(), Recipe(l2_sp=1.0))
 
 
@@ -305,26 +282,33 @@ def test_fewer_images_can_be_asked_for():
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
+    ("values", "allowed"),
     [
         ({"lr": 0.0}, "greater than 0"),
         ({"lr": math.nan}, "greater than 0"),
+        ({"lr": "fast"}, "greater than 0"),
         ({"epochs": 0}, "whole number"),
         ({"batch_size": 2.5}, "whole number"),
+        ({"batch_size": True}, "whole number"),
         ({"weight_decay": -1.0}, "0 or greater"),
         ({"drop_path": 1.0}, r"\[0, 1\)"),
         ({"warmup": -0.1}, r"\[0, 1\)"),
-        ({"final_lr": 1.0}, "above the base rate"),
-        ({"normalise": "half"}, "allowed: backbone, imagenet, none"),
-        ({"precision": "fp16"}, "allowed: auto, fp32, bf16"),
-        ({"decay": "none"}, "allowed: matrices, all"),
+        ({"final_lr": 1.0}, "smaller"),
+        ({"normalise": "half"}, "backbone, imagenet, none"),
+        ({"precision": "fp16"}, "auto, fp32, bf16"),
+        ({"decay": "none"}, "matrices, all"),
         ({"l2_sp": -1.0}, "0 or greater"),
         ({"layer_decay": 0.0}, r"\(0, 1\]"),
         ({"layer_decay": 1.5}, r"\(0, 1\]"),
+        ({"augment": "mixup"}, "none, crop_flip, crop_flip_vertical, clip"),
+        ({"augment": "clip", "flip": True}, "mirrors"),
+        ({"compile": "yes"}, "auto, on, off"),
+        ({"compile": "on", "checkpointing": True}, "leave one"),
     ],
 )
-def test_a_recipe_says_what_is_wrong_with_it(values, message):
-    with pytest.raises(UserError, match=message):
+def test_a_recipe_says_what_is_wrong_with_it(values, allowed):
+    field, value = next(iter(values.items()))
+    with pytest.raises(UserError, match=f"(?s){field}.*{value}.*{allowed}"):
         Recipe(**values)
 
 
@@ -333,8 +317,8 @@ def test_a_recipe_says_what_is_wrong_with_it(values, message):
     [
         ({"classes": 4}, {}, {}, "num_classes=3"),
         ({}, {"size": 24}, {}, "image_size=24"),
-        ({}, {}, {"train_on": "train2000"}, "it has: test, train1000, train800, val200"),
-        ({}, {}, {"max_train": 0}, "1 or more"),
+        ({}, {}, {"train_on": "train2000"}, "train2000.*test, train1000, train800, val200"),
+        ({}, {}, {"max_train": 0}, "0; it must be 1 or more"),
         ({}, {}, {"seed": -1}, "seed is -1"),
     ],
 )
@@ -344,7 +328,7 @@ def test_a_model_that_does_not_fit_the_task_is_refused(model, task, options, mes
 
 
 def test_a_model_with_nothing_to_train_is_refused():
-    with pytest.raises(UserError, match="no parameter of the model is trainable"):
+    with pytest.raises(UserError, match="trainable"):
         train(tiny_model().requires_grad_(False), easy_task(), RECIPE)
 
 
