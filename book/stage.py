@@ -22,16 +22,15 @@ REPOSITORY = "PETL_REPOSITORY"
 ADDRESS = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+")
 
 
-def stage(chapters: Path, folder: Path, source: Path, *, paper: bool = False) -> list[Path]:
-    """Put the book of ``source`` and the notebooks of ``chapters`` into ``folder``; return the staged notebooks.
+def stage(notebooks: list[Path], folder: Path, source: Path, *, paper: bool = False) -> list[Path]:
+    """Put the book of ``source`` and these notebooks into ``folder``; return the staged notebooks.
 
     ``paper``: for one page with everything, where figures do not react and chapters are places on that page.
     """
-    notebooks = find(chapters)
-    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("_build"))
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("_build", "*.py", "__pycache__"))
     _write_config(folder / "_config.yml")
     (folder / "notebooks").mkdir()
-    return [_page(path, folder / "notebooks" / path.name, paper) for path in notebooks]
+    return [_page(path, folder / "notebooks" / path.name, paper=paper) for path in notebooks]
 
 
 def find(chapters: Path) -> list[Path]:
@@ -44,7 +43,7 @@ def find(chapters: Path) -> list[Path]:
     return notebooks
 
 
-def _page(source: Path, target: Path, paper: bool) -> Path:
+def _page(source: Path, target: Path, *, paper: bool) -> Path:
     """Copy a notebook, its outputs made ready for a page."""
     notebook = json.loads(source.read_text(encoding="utf-8"))
     notebook["metadata"].pop("widgets", None)  # with it, MyST-NB asks other hosts for the widgets' scripts
