@@ -30,7 +30,6 @@ IN_SCRIPT = re.compile(
 )
 TEX = re.compile(r"(?:\$\s*)?\\[a-zA-Z]{2,}.{0,40}")
 NOT_PROSE = "pre, code, script, style, textarea, title, .math"
-warnings.filterwarnings("ignore", category=XMLParsedAsHTMLWarning)  # drawings are read like pages
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,9 @@ def read(path: Path) -> Content:
 
 def read_html(text: str) -> Content:
     """The content of a page, its own styles and scripts included."""
-    soup = BeautifulSoup(text, "html.parser", multi_valued_attributes=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", XMLParsedAsHTMLWarning)  # drawings are read like pages
+        soup = BeautifulSoup(text, "html.parser", multi_valued_attributes=None)
     loads: list[str] = []
     for element in soup.find_all(True):
         values = {name: str(value) for name, value in element.attrs.items()}

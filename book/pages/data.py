@@ -181,7 +181,8 @@ def _records(results: Results) -> str:
     size = _megabytes(*(path for path in records.root.iterdir() if path.is_file()))
     lines = [
         f"{len(every):,} runs of profile {results.profile.name} ({stages['trial']:,} trials, "
-        f"{stages['final']:,} final runs), {hours:.1f} hours of one core in all; {size}. Final runs by part of the study (a run may serve several):",
+        f"{stages['final']:,} final runs), {hours:.1f} hours of one core in all; {size}. "
+        "Final runs by part of the study (a run may serve several):",
         "",
         *(f"- **{name}** ({count:,}): {escaped(PARTS[name].about)}" for name, count in of_parts(every).items()),
         "",
