@@ -8,12 +8,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from book import citation, front
+from book import computed
 from book.pages import claims as claim_pages
+from book.pages import data as data_pages
 from book.pages import methods as method_pages
 from petl_core.methods.base import Method, registry
+from petl_core.study import plan as study
+from petl_core.study.profiles import profile
+from petl_core.study.records import Records, pack
 from petl_core.utils import UserError
 from petl_guide import chapters
+from petl_guide.facts import Facts
+from petl_guide.results import Results, open_results
 
 pybtex = pytest.importorskip("pybtex.database")
 
@@ -36,6 +42,11 @@ def entries(repository: Path) -> dict:
 @pytest.fixture(scope="module")
 def pages(repository: Path) -> dict[str, str]:
     return {path.name: path.read_text("utf-8") for path in sorted((repository / "book").glob("*.md"))}
+
+
+@pytest.fixture(scope="module")
+def methods_page() -> str:
+    return method_pages.index()
 
 
 # literature
@@ -72,28 +83,26 @@ def test_every_entry_is_listed_in_one_section_of_the_bibliography(entries: dict,
 def test_every_arxiv_number_in_sources_and_pages_is_in_the_bibliography(repository: Path, entries: dict) -> None:
     known = {entry.fields["eprint"] for entry in entries.values() if "eprint" in entry.fields}
     texts = [repository / "README.md", repository / "CITATION.cff", *(repository / "data").glob("*/README.md")]
-    texts += [*(repository / "notebooks").glob("*.py"), *(repository / "petl_core").rglob("*.py")]
+    texts += [path for folder in ("notebooks", "petl_core", "data") for path in (repository / folder).rglob("*.py")]
     texts += (repository / "book").glob("*.md")
     found = {(path.name, number) for path in texts for number in method_pages.ARXIV.findall(path.read_text("utf-8"))}
     assert len(found) > 30
     assert sorted((name, number) for name, number in found if number not in known) == []
 
 
-def test_citations_on_the_pages_are_in_the_bibliography(entries: dict, pages: dict[str, str]) -> None:
-    cited = {key for text in pages.values() for keys in re.findall(r"\{cite:\w+\}`([^`]+)`", text)
+def test_citations_on_the_pages_are_in_the_bibliography(entries: dict, pages: dict, methods_page: str) -> None:
+    cited = {key for text in [*pages.values(), methods_page] for keys in re.findall(r"\{cite:\w+\}`([^`]+)`", text)
              for key in keys.split(",")}  # fmt: skip
     assert len(cited) > 40 and cited <= set(entries)
 
 
 @pytest.mark.parametrize("name", sorted(registry))
-def test_every_method_has_a_paper_in_the_bibliography_and_an_entry(
-    name: str, repository: Path, pages: dict[str, str]
-) -> None:
+def test_every_method_has_a_paper_in_the_bibliography_and_an_entry(name: str, methods_page: str) -> None:
     cls = registry[name]
     said = method_pages.described(cls)
     number = method_pages.ARXIV.search(cls.paper)
-    key = method_pages.cite_keys(repository)[number[1]]
-    text = pages["methods.md"].partition(f"(method-{name.replace('_', '-')})=\n")[2].partition("\n(method-")[0]
+    key = method_pages.cite_keys()[number[1]]
+    text = methods_page.partition(f"(method-{name.replace('_', '-')})=\n")[2].partition("\n(method-")[0]
     assert text.startswith(f"### {cls.title}\n") and f"`{key}`" in text and f"methods/{name}.py" in text
     assert ARXIV_OF_BASELINES.get(name, number[1]) in method_pages.ARXIV.findall(said["Paper"])
 
@@ -101,34 +110,37 @@ def test_every_method_has_a_paper_in_the_bibliography_and_an_entry(
 ARXIV_OF_BASELINES = {"linear": "1912.11370", "full": "2010.11929"}
 
 
-def test_a_method_without_docstring_or_without_its_paper_is_refused(repository: Path) -> None:
+def test_a_method_without_docstring_or_without_its_paper_is_refused() -> None:
     class Silent(Method):
         name, title, family, paper = "silent", "Silent", "adapter", "Nobody, 2000, arXiv 0000.00000"
 
     with pytest.raises(UserError, match=r"test_book_pages\.py lacks Paper, Formula"):
         method_pages.described(Silent)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(method_pages, "by_family", lambda: [Silent])
         patch.setattr(method_pages, "described", lambda cls: dict.fromkeys(("Idea", *method_pages.FIELDS), "x"))
-        with pytest.raises(UserError, match=r"'silent'.*not in book/references"):
-            method_pages._method(Silent, chapters.chapters(), method_pages.cite_keys(repository), None)
+        with pytest.raises(UserError, match=r"'silent'.*references"):
+            method_pages.index()
+
+
+def test_formulas_are_typeset_and_markup_is_not_made() -> None:
+    assert method_pages.typeset("x <- x + s * A z, A: r x D") == "x ← x + s · A z, A: r × D"
+    assert method_pages.typeset("12 L r^2 of ``qkv`` and a_b * c") == "12 L r² of `qkv` and a\\_b · c"
 
 
 def test_bibtex_says_what_the_citation_file_says(repository: Path, pages: dict[str, str]) -> None:
     said = yaml.safe_load((repository / "CITATION.cff").read_text("utf-8"))
-    made = citation.bibtex(repository)
-    found = pybtex.parse_string(made.removeprefix("```bibtex").removesuffix("```"), "bibtex").entries
-    guide, study = found.values()
-    assert guide.fields["title"].strip("{}") == said["title"] and guide.fields["version"] == said["version"]
-    assert study.fields["doi"] == said["references"][0]["doi"] == "10.48550/arXiv.2409.16434"
-    assert [str(person.last_names[0]) for person in study.persons["author"]][:2] == ["Mai", "Zhang"]
-    assert made in pages["cite.md"]
-
-
-def test_a_licence_without_a_year_is_refused(repository: Path, tmp_path: Path) -> None:
-    (tmp_path / "CITATION.cff").write_bytes((repository / "CITATION.cff").read_bytes())
-    (tmp_path / "LICENSE").write_text("MIT", "utf-8")
-    with pytest.raises(UserError, match="names no year"):
-        citation.bibtex(tmp_path)
+    block = pages["cite.md"].partition("```bibtex\n")[2].partition("```")[0]
+    guide, study = pybtex.parse_string(block, "bibtex").entries.values()
+    year = re.search(r"Copyright \(c\) (\d{4})", (repository / "LICENSE").read_text("utf-8"))
+    for entry, source in ((guide, {**said, "year": year[1]}), (study, said["references"][0])):
+        names = [
+            person.get("name") or f"{person['family-names']}, {person['given-names']}" for person in source["authors"]
+        ]
+        assert [str(person).strip("{}") for person in entry.persons["author"]] == names
+        for field in ("title", "year", "version", "license", "doi", "url"):
+            assert entry.fields.get(field, "").strip("{}") == str(source.get(field, "")), field
+    assert study.fields["booktitle"] == said["references"][0]["conference"]["name"]
 
 
 # words
@@ -204,6 +216,58 @@ def test_the_table_of_contents_holds_every_page(repository: Path, pages: dict[st
     toc = yaml.safe_load((repository / "book" / "_toc.yml").read_text("utf-8"))
     listed = [entry.get("file") for part in toc["parts"] for entry in part["chapters"]]
     assert {f"{name}.md" for name in [toc["root"], *filter(None, listed)]} == set(pages)
-    assert {name.partition("/")[2] for name in front.PAGES if name.startswith("book/")} == set(pages)
     assert all(part["caption"] for part in toc["parts"])
     assert {"glob": "notebooks/*"} in toc["parts"][0]["chapters"]
+
+
+# computed parts
+
+
+def test_every_computed_part_stands_on_one_page(pages: dict[str, str]) -> None:
+    used = [name for text in pages.values() for name in computed.DIRECTIVE.findall(text)]
+    assert sorted(used) == sorted(computed.PARTS)
+
+
+def test_parts_pictures_and_links_are_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(computed, "PARTS", {"a": lambda facts: f"# {facts}"})
+    monkeypatch.setattr(computed, "PICTURES", {"images/a.png": lambda facts: b"1", "images/b.png": lambda facts: b"2"})
+    text = "x\n```{computed} a\n```\n```{figure} images/a.png\n```\n[4.5](nowhere)"
+    found = computed.filled(text, "quick", tmp_path)
+    assert found.startswith("x\n# quick\n```{figure}") and "[4.5](notebooks/04_" in found
+    assert [path.name for path in tmp_path.rglob("*.png")] == ["a.png"]
+    with pytest.raises(UserError, match=r"'b'.* a"):
+        computed.filled("```{computed} b\n```", "quick", tmp_path)
+    with pytest.raises(UserError, match=r"4\.99"):
+        computed.filled("[4.99](there)", "quick", tmp_path)
+
+
+# a book of other records
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """What the quick profile would compute, taken from the shipped records, in a folder of its own."""
+    plan, every = profile("quick"), open_results("quick").records
+    wanted: dict[str, list[str]] = {}
+    for planned in study.plan_trials(plan) + study.plan_finals(plan, every):
+        wanted.setdefault(planned.spec.digest, []).append(planned.variant)
+    records = Records(pack(every, tmp_path_factory.mktemp("quick"), wanted, predictions_of=("tuned",)))
+    for digest, variants in wanted.items():
+        records.get(digest)["variants"] = variants  # the shipped ones also serve what only laptop asks for
+    return Results(plan, records, fresh=True)
+
+
+def test_a_book_of_other_records_shows_these_on_every_page(
+    pages: dict[str, str], quick: Results, tmp_path: Path
+) -> None:
+    facts = Facts(quick)
+    found = {name: computed.filled(text, facts, tmp_path) for name, text in pages.items()}
+    for shipped in ("594 runs", "2,528 runs", "profile laptop)"):
+        assert [name for name, text in found.items() if shipped in text] == []
+    assert "72 runs (8 methods, 3 tasks, 3 seeds" in found["intro.md"]
+    assert "On our records (profile quick): not run" in found["claims.md"]
+    assert "293 runs of profile quick" in found["data.md"]
+    made = data_pages.made_from(facts)
+    assert made in found["intro.md"]
+    for lacking in ("longer, more_seeds, published", "C5, C9", "photographs (profile real)"):  # it cannot give these
+        assert lacking in made

@@ -13,13 +13,13 @@ from PIL import Image
 
 import petl_core as pc
 from book.build import SOURCE
-from book.stage import stage
+from book.stage import find, stage
 from petl_core.vit import ViT, ViTConfig
 from petl_guide import notebooks
 from petl_guide.figures.tables import table
 from petl_guide.interactive import explorer, offline
 from petl_guide.interactive.explorer import Answer, Explorer
-from petl_guide.notebook_files import load
+from petl_guide.notebooks import load
 
 TINY = ViTConfig(image_size=16, patch_size=4, width=16, depth=2, heads=2)
 IN_CHAPTERS = {"sites": "01", "updates": "02", "counts": "02", "pairs": "05", "alphas": "08", "choices": "10"}
@@ -121,7 +121,7 @@ def test_the_book_makes_pages_of_figures(counts: Explorer, tmp_path) -> None:
     path = tmp_path / "07_small.ipynb"
     path.write_text(nbformat.writes(notebook), encoding="utf-8")
     for paper, scripts in ((False, 1), (True, 0)):
-        (staged,) = stage(tmp_path, tmp_path / f"book{paper}", SOURCE, paper=paper)
+        (staged,) = stage(find(tmp_path), tmp_path / f"book{paper}", SOURCE, paper=paper)
         (shown,) = load(staged).cells[0].outputs
         text = "".join(shown["data"].pop("text/html"))
         assert shown["data"] == {} and text.count("<script") == scripts and "294,912" in text

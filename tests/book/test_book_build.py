@@ -14,11 +14,13 @@ from typing import Any
 import nbformat
 import pytest
 import yaml
+from matplotlib.figure import Figure
 
 from book import build as book
-from book import inputs as book_inputs
 from book import stage as book_stage
 from petl_core.utils import UserError
+from petl_guide import notebooks
+from petl_guide.figures import style
 
 ADDRESS = "https://github.com/someone/some-name"
 INTRO = (
@@ -65,7 +67,7 @@ def source(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
 
 def staged_data(chapters: Path, source: Path, folder: Path, **how: bool) -> list[dict[str, Any]]:
     """The outputs of the staged notebook's code cell, by type."""
-    (staged,) = book_stage.stage(chapters, folder, source, **how)
+    (staged,) = book_stage.stage(book_stage.find(chapters), folder, source, **how)
     return [output["data"] for output in json.loads(staged.read_text(encoding="utf-8"))["cells"][1]["outputs"]]
 
 
@@ -129,14 +131,23 @@ def test_notebooks_that_cannot_be_shown_stop_the_build_and_are_named(chapters: P
     path = chapters / "07_small.ipynb"
     assert "execute the notebooks first" in refused(chapters.parent / "nowhere")
     write_notebook(path, execution_count=None)
-    assert f"{path}, cell 1: was not executed: python -m petl_guide notebooks execute" in refused(chapters)
+    assert "07_small.ipynb, cell 1: was not executed" in refused(chapters)
     error = nbformat.v4.new_output("error", ename="KeyError", evalue="'x'")
     write_notebook(path, outputs=[error])
-    assert f"{path}, cell 1: ended in KeyError: 'x'" in refused(chapters)
+    assert "07_small.ipynb, cell 1: ended in KeyError: 'x'" in refused(chapters)
     write_notebook(path, outputs=[error], metadata={"tags": ["raises-exception"]})
-    assert list(book_inputs.unfinished(path)) == []
+    assert notebooks.unfinished(path) == []
     path.write_text("half a noteb", encoding="utf-8")
-    assert f"{path}: not a notebook" in refused(chapters)
+    assert "07_small.ipynb is not a notebook" in refused(chapters)
+
+
+def test_notebooks_beside_their_sources_must_be_what_these_say_and_records_be_there(
+    chapters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (chapters / "07_small.py").write_text('# %% tags=["parameters"]\nA = 1\n', encoding="utf-8")
+    assert "07_small.ipynb is not what 07_small.py says" in refused(chapters)
+    monkeypatch.setattr(book, "RESULTS", tmp_path / "results")
+    assert re.search(r"results: there are no records.*git checkout .*results", refused(chapters))
 
 
 def test_only_a_book_is_replaced(chapters: Path, tmp_path: Path) -> None:
@@ -153,38 +164,14 @@ def test_only_a_book_is_replaced(chapters: Path, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "new").rglob("*")] == ["book", "index.html"]
 
 
-def test_committed_notebooks_must_be_what_their_sources_and_records_say(
-    chapters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (chapters / "07_small.py").write_text('# %% tags=["parameters"]\nA = 1\n', encoding="utf-8")
-    monkeypatch.setattr(book_inputs, "FOLDER", chapters.resolve())
-    monkeypatch.setattr(book_inputs, "sources", lambda: [chapters / "07_small.py"])
-    monkeypatch.setattr("book.front.problems", lambda *_: ["book/images/accuracy.png: another picture"])
-    monkeypatch.setattr("petl_guide.results.open_results", lambda *_: None)
-    found = refused(chapters)
-    assert "07_small.ipynb is not what 07_small.py says: make notebooks" in found
-    assert "book/images/accuracy.png: another picture: python -m book.front" in found
-    monkeypatch.setattr(book_inputs, "RESULTS", tmp_path / "results")
-    assert re.search(r"results: there are no records.*: git checkout .*results", refused(chapters))
-
-
-@pytest.mark.slow
-def test_a_front_picture_that_is_older_than_its_records_stops_the_build(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from book import front
-
-    picture = next(iter(front.PICTURES))
-    for name in front.FILES:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(repository / name, tmp_path / name)
-    monkeypatch.setattr(book_inputs, "ROOT", tmp_path)
-    monkeypatch.setattr(book_inputs, "sources", list)
-    from PIL import Image
-
-    Image.new("RGB", (720, 300), "white").save(tmp_path / picture)
-    (problem,) = book_inputs._committed_problems()
-    assert problem.startswith(f"{picture}: another picture than the records give")
+def test_pictures_keep_their_descriptions(source: Path, tmp_path: Path) -> None:
+    data, metadata = style.show(Figure(figsize=(1, 1)), "a dot above a line")._repr_mimebundle_()
+    output = nbformat.v4.new_output("execute_result", data=data, metadata=metadata)
+    path = write_notebook(tmp_path / "09_small.ipynb", outputs=[output])
+    (staged,) = book_stage.stage([path], tmp_path / "book", source)
+    shown = nbformat.read(staged, as_version=4).cells
+    assert shown[1].metadata["mystnb"]["image"]["alt"] == "a dot above a line" and shown[1].outputs == [output]
+    assert "mystnb" not in shown[0].metadata
 
 
 @pytest.mark.parametrize("options", ["--runs x", "--profile quick", "--print --runs x --profile quick"])
@@ -259,7 +246,7 @@ def test_the_workflow_publishes_what_make_book_writes(repository: Path) -> None:
     build, deploy = workflow["jobs"]["build"], workflow["jobs"]["deploy"]
     commands = [step["run"] for step in build["steps"] if "run" in step]
     uses = {step["uses"].split("@")[0]: step.get("with", {}) for step in build["steps"] if "uses" in step}
-    written = re.search(r"petl_core\.book --out (\S+)", (repository / "Makefile").read_text(encoding="utf-8"))
+    written = re.search(r"book\.build --out (\S+)", (repository / "Makefile").read_text(encoding="utf-8"))
     assert commands == ["make book"] and written and uses["actions/upload-pages-artifact"] == {"path": written[1]}
     assert uses["actions/setup-python"]["cache"] == "pip"
     assert build["env"][book_stage.REPOSITORY] == "${{ github.server_url }}/${{ github.repository }}"
@@ -280,7 +267,7 @@ def test_make_serves_on_this_machine_alone(repository: Path) -> None:
 def test_a_package_installed_without_its_data_finds_those_of_the_checkout(repository: Path, tmp_path: Path) -> None:
     """As on Binder, which installs the package with ``pip install .`` and opens the notebooks of the checkout."""
     (tmp_path / "petl_core").mkdir()
-    shutil.copy(repository / "petl_core" / "paths.py", tmp_path / "petl_core" / "paths.py")
+    shutil.copy(repository / "petl_core" / "utils.py", tmp_path / "petl_core" / "utils.py")
     (tmp_path / "petl_core" / "__init__.py").touch()
     done = subprocess.run(
         [sys.executable, "-c", "from petl_core.utils import DATA; print(DATA)"],

@@ -11,127 +11,56 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from book import front
+from book import computed, front
 from book.pages import answer, summary
 from book.pages import claims as claim_pages
 from book.pages import data as data_pages
-from book.pages import methods as method_pages
-from petl_core.study import plan as study
-from petl_core.study.profiles import profile
-from petl_core.study.records import Records, pack
 from petl_core.utils import UserError
 from petl_guide import guide
 from petl_guide import runs as select
-from petl_guide.claims.verdict import CONTRADICTED, SUPPORTED, UNDECIDED, Verdict
+from petl_guide.claims.verdict import CONTRADICTED, UNDECIDED, Verdict
 from petl_guide.facts import Facts
 from petl_guide.figures.style import title
-from petl_guide.results import Results, open_results
+from petl_guide.results import SHIPPED
 
 
 @pytest.fixture(scope="module")
-def results() -> Results:
-    return open_results(front.PROFILE)
-
-
-@pytest.fixture(scope="module")
-def facts(results: Results) -> Facts:
-    return front.facts_of(results)
-
-
-@pytest.fixture(scope="module")
-def quick(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """What the quick profile would compute, taken from the shipped records, in a folder of its own."""
-    plan, every = profile("quick"), open_results("quick").records
-    wanted: dict[str, list[str]] = {}
-    for planned in study.plan_trials(plan) + study.plan_finals(plan, every):
-        wanted.setdefault(planned.spec.digest, []).append(planned.variant)
-    records = Records(pack(every, tmp_path_factory.mktemp("quick"), wanted, predictions_of=("tuned",)))
-    for digest, variants in wanted.items():
-        records.get(digest)["variants"] = variants  # the shipped ones also serve what only laptop asks for
-    return Results(plan, records, fresh=True)
+def facts() -> Facts:
+    return computed.facts_of(SHIPPED)
 
 
 @pytest.fixture
 def copy(repository: Path, tmp_path: Path) -> Path:
-    for name in front.FILES:
+    for name in (front.README, front.PICTURE):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(repository / name, tmp_path / name)
     return tmp_path
 
 
-def edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text("utf-8")
-    assert old in text
-    path.write_text(text.replace(old, new, 1), "utf-8")
+def test_the_readme_is_what_the_records_say(repository: Path, facts: Facts) -> None:
+    assert front.problems(repository, facts) == []
 
 
-def blank(path: Path) -> None:
-    with Image.open(path) as picture:
-        Image.new("RGB", picture.size, "white").save(path)
+def test_a_changed_number_and_another_picture_are_found_and_mended(copy: Path, facts: Facts) -> None:
+    text = (copy / front.README).read_text("utf-8")
+    assert "tuning trials each" in text
+    (copy / front.README).write_text(text.replace("tuning trials each", "tuning trial each"), "utf-8")
+    Image.new("RGB", (720, 300), "white").save(copy / front.PICTURE)
+    assert [problem.partition(":")[0] for problem in front.problems(copy, facts)] == [front.README, front.PICTURE]
+    front.write(copy, facts)
+    assert front.problems(copy, facts) == []
 
 
-def test_the_pages_are_what_the_records_say(repository: Path, results: Results) -> None:
-    assert front.problems(repository, results) == []
-
-
-def test_changed_numbers_links_and_pictures_are_found_and_mended(copy: Path, results: Results) -> None:
-    edit(copy / "README.md", "tuning trials each", "tuning trial each")
-    edit(copy / "book/claims.md", f"numbers: {UNDECIDED}", f"numbers: {SUPPORTED}")
-    edit(copy / "book/glossary.md", "[4.5](notebooks/04", "[4.5](notebooks/03")
-    blank(copy / answer.PICTURE)
-    found = front.problems(copy, results)
-    changed = ("README.md", "book/claims.md", "book/glossary.md", answer.PICTURE)
-    assert [problem.partition(":")[0] for problem in found] == list(changed)
-    front.write(copy, results)
-    assert front.problems(copy, results) == []
-
-
-def test_a_book_of_other_records_shows_these_on_every_page(copy: Path, quick: Results) -> None:
-    before = {name: (copy / name).read_bytes() for name in front.FILES}
-    front.write(copy, quick, "book/")
-    assert (copy / "README.md").read_bytes() == before["README.md"]
-    assert (copy / answer.PICTURE).read_bytes() != before[answer.PICTURE]
-    pages = {name: (copy / name).read_text("utf-8") for name in front.PAGES if name.startswith("book/")}
-    for shipped in ("594 runs", "2,528 runs", "profile laptop)"):
-        assert [name for name, text in pages.items() if shipped in text] == []
-    assert "72 runs (8 methods, 3 tasks, 3 seeds" in pages["book/intro.md"]
-    assert "On our records (profile quick): not run" in pages["book/claims.md"]
-    assert "293 runs of profile quick" in pages["book/data.md"]
-    made = data_pages.made_from(front.facts_of(quick))
-    assert made in pages["book/intro.md"]
-    for lacking in ("longer, more_seeds, published", "C5, C9", "photographs (profile real)"):  # it cannot give these
-        assert lacking in made
-
-
-@pytest.mark.parametrize(
-    ("broken", "message"),
-    [
-        (lambda begin, end: "no marks", "needs the marks"),
-        (lambda begin, end: f"{end}\n{begin}", "needs the marks"),
-        (lambda begin, end: f"{begin}{begin}{end}", "needs the marks"),
-        (lambda begin, end: f"{begin}{end}<!-- computed: nonsense: begin -->", "a part 'nonsense'"),
-    ],
-)
-def test_a_page_without_its_marks_is_refused(copy: Path, facts: Facts, broken, message: str) -> None:
-    page, parts = copy / "book/cite.md", front.PAGES["book/cite.md"]
-    page.write_text(broken(*front.marks("citation")), "utf-8")
-    with pytest.raises(UserError, match=message):
-        front.page(page, parts, facts)
-
-
-def test_nothing_is_written_if_one_page_cannot_be(copy: Path, results: Results) -> None:
-    edit(copy / "README.md", "tuning trials each", "tuning trial each")
-    (copy / "book/cite.md").write_text("no marks", "utf-8")
-    before = {name: (copy / name).read_bytes() for name in front.FILES}
-    with pytest.raises(UserError, match=r"cite\.md needs the marks"):
-        front.write(copy, results)
-    assert before == {name: (copy / name).read_bytes() for name in before}
-
-
-def test_a_link_to_a_section_that_is_not_there_is_refused(copy: Path, facts: Facts) -> None:
-    edit(copy / "book/glossary.md", "[4.5](", "[4.99](")
-    with pytest.raises(UserError, match=r"no chapter has a section 4\.99"):
-        front.page(copy / "book/glossary.md", {}, facts)
+@pytest.mark.parametrize("broken", ["", "{1}\n{0}", "{0}{0}{1}", "{0}{1}<!-- computed: nonsense: begin -->"])
+def test_a_readme_without_its_marks_is_refused_and_nothing_written(broken: str, copy: Path, facts: Facts) -> None:
+    begin, end = front.marks("findings")
+    text = (copy / front.README).read_text("utf-8")
+    before, rest = text.split(begin)
+    (copy / front.README).write_text(before + broken.format(begin, end) + rest.split(end)[1], "utf-8")
+    files = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="marks"):
+        front.write(copy, facts)
+    assert files == {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
 
 
 def test_the_figure_of_the_answer_shows_the_tuned_runs(facts: Facts) -> None:
@@ -227,15 +156,9 @@ def test_the_published_files_are_all_described(tmp_path: Path, monkeypatch: pyte
         data_pages.published_numbers()
 
 
-def test_formulas_are_typeset_and_markup_is_not_made() -> None:
-    assert method_pages.typeset("x <- x + s * A z, A: r x D") == "x ← x + s · A z, A: r × D"
-    assert method_pages.typeset("12 L r^2 of ``qkv`` and a_b * c") == "12 L r² of `qkv` and a\\_b · c"
-
-
-def test_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, results: Results) -> None:
-    monkeypatch.setattr(front, "open_results", lambda profile: results)
+def test_command_line(capsys: pytest.CaptureFixture[str], facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
     assert front.main(["--check"]) == 0
-    assert "what the records say" in capsys.readouterr().out
-    monkeypatch.setattr(front, "problems", lambda root, results: ["README.md: something"])
+    assert "records" in capsys.readouterr().out
+    monkeypatch.setattr(front, "problems", lambda root, facts: ["README.md: something"])
     assert front.main(["--check"]) == 1
     assert "README.md: something" in capsys.readouterr().out
