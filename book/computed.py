@@ -53,7 +53,7 @@ DIRECTIVE = re.compile(r"^```\{computed\} *(\S*)\n```$", re.MULTILINE)
 @functools.lru_cache(maxsize=1)
 def facts_of(profile: str, runs: str = "") -> Facts:
     """The facts of a profile's records, the shipped ones or those in the folder ``runs``; they take seconds."""
-    return Facts(open_results(profile, runs=runs or None))
+    return Facts(open_results(profile, runs=runs))
 
 
 def filled(text: str, facts: Facts, folder: Path) -> str:
