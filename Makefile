@@ -18,6 +18,8 @@ DATA_PY := .venv-data/bin/python
 DATA_NEEDS := import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 	some = [r for r in p["dependencies"] if r.startswith(("numpy", "pillow", "scipy"))]; \
 	print(*some, *p["optional-dependencies"]["data"], "pytest", sep="\n")
+DATA_PATHS := import pathlib, sys, sysconfig; \
+	pathlib.Path(sysconfig.get_path("purelib"), "petl.pth").write_text("\n".join(sys.argv[1:]) + "\n")
 
 .DEFAULT_GOAL := help
 .PHONY: help install reproduce notebooks test data-env test-data lint book book-serve book-print bench bench-gpu lock clean
@@ -67,13 +69,14 @@ test: $(VENV)/.ready ## all tests, then every notebook cell by cell at PROFILE=s
 data-env: .venv-data/.ready ## make .venv-data, in which `python -m petl_make vtab` runs, with TensorFlow and without torch
 
 test-data: .venv-data/.ready ## test the preparation of VTAB-1K in .venv-data, about two minutes
-	$(DATA_PY) -m pytest -q tests/data_extra tests/test_vtab_prepare.py tests/test_array_pack.py
+	$(DATA_PY) -m pytest -q tests/make/data_extra tests/make/test_vtab_prepare.py tests/core/data/test_array_pack.py
 
 .venv-data/.ready: pyproject.toml
 	test -x $(DATA_PY) || $(PYTHON) -m venv .venv-data
 	@echo "installing TensorFlow and tensorflow-datasets into .venv-data; about 2.3 GB, some minutes"
 	@$(DATA_PY) -c '$(DATA_NEEDS)' > .venv-data/requirements.txt
 	$(DATA_PY) -m pip install -qq -r .venv-data/requirements.txt
+	@$(DATA_PY) -c '$(DATA_PATHS)' "$(CURDIR)" "$(CURDIR)/data"
 	@touch $@
 
 lint: $(VENV)/.ready ## ruff (rules and layout), mypy, and which room may import which

@@ -89,10 +89,10 @@ def write_atomic(path: str | Path, content: bytes | Callable[[BinaryIO], object]
     Raises ``UserError`` with the next step where the disk or the folder does not let it be written.
     """
     path = Path(path)
-    if make_folder:
-        path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
     try:
+        if make_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "xb") as file:
             if callable(content):
                 content(file)

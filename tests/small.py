@@ -18,8 +18,8 @@ def easy_task(classes: int = 3, size: int = 16) -> Task:
     names = tuple(f"image {i}" for i in range(120))
     index = np.arange(120)
     classes_ = tuple("abcdef"[:classes])
-    arrays = (images.astype(np.uint8), labels, names, index[:60], index[60:80], index[80:])
-    return make_task("easy", "other", classes_, *arrays)
+    splits = {"train800": index[:60], "val200": index[60:80], "test": index[80:]}
+    return make_task("easy", "other", classes_, images=images.astype(np.uint8), labels=labels, ids=names, splits=splits)
 
 
 def tiny_model(method: str = "lora", classes: int = 3, depth: int = 2, **hyper) -> ViT:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 
 import petl_core as pc
 from petl_core.data import Task
+from petl_core.data.embedded import SHIFTS
 from petl_core.models import text_tower as clip
 from petl_core.models.weights import weights_of
 from petl_core.training.train import predict
-from petl_core.utils import EMBEDDED, UserError
-from petl_make import mini as pretrain
+from petl_core.utils import UserError
 from petl_make import mini_clip as pretrain_clip
-from petl_make.mini_clip import ClipRecipe, Towers
-from petl_make.world import SHIFTS
+from petl_make.mini_clip import ClipRecipe
+from petl_make.pretraining import normalise
 from petl_make.world.captions import PROMPTS
 
 TINY = ClipRecipe(
@@ -36,56 +33,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_the_loss_is_the_mean_of_both_directions() -> None:
-    torch.manual_seed(0)
-    towers = Towers(TINY).eval()
-    images, numbers = (
-        torch.randn(5, 3, 32, 32),
-        towers.text.numbers(["a boat", "a key", "my cup", "the car", "for sale"]),
-    )
-    a, b = F.normalize(towers.image(images), dim=1), towers.text(numbers)
-    cosines = torch.stack([torch.stack([x @ y for y in b]) for x in a]) / 0.07
-    one = -sum(torch.log_softmax(cosines[i], 0)[i] for i in range(5)) / 5
-    other = -sum(torch.log_softmax(cosines[:, i], 0)[i] for i in range(5)) / 5
-    torch.testing.assert_close(towers.loss(images, numbers), (one + other) / 2, rtol=1e-4, atol=1e-4)
-
-
 def test_a_caption_is_read_alone_and_in_order() -> None:
     torch.manual_seed(0)
     tower = clip.TextTower(clip.TextConfig(("a", "boat", "of", "photo"))).eval()
     torch.testing.assert_close(tower.encode(["a boat"]), tower.encode(["a boat", "a photo of a boat"])[:1])
     torch.testing.assert_close(tower.encode(["a boat"]).norm(), torch.tensor(1.0))
     assert not torch.allclose(tower.encode(["boat of photo"]), tower.encode(["photo of boat"]), atol=1e-6)
-
-
-def test_pretraining_leaves_files_and_a_log(made: Path) -> None:
-    rows = [json.loads(line) for line in pretrain.log_of(made).read_text().splitlines()]
-    assert rows[0]["recipe"]["images"] == 96 and [row["epoch"] for row in rows[1:]] == [1, 2]
-    assert {"train_loss", "val_accuracy", "val_photos", "logit_scale", "seconds"} <= set(rows[1])
-    assert sorted(path.name for path in made.parent.iterdir()) == [
-        "tiny.safetensors", "tiny_log.jsonl", "tiny_text.safetensors",
-    ]  # fmt: skip
-    assert not load_file(made)["head.bias"].any()
-
-
-def test_an_interrupted_pretraining_continues_to_the_same_weights(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out, snapshot = tmp_path / "tiny.safetensors", pretrain.snapshot
-
-    def stop(*arguments: object) -> None:
-        snapshot(*arguments)  # type: ignore[arg-type]
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(pretrain, "snapshot", stop)
-    with pytest.raises(KeyboardInterrupt):
-        pretrain_clip.pretrain_clip(out, TINY, threads=1)
-    monkeypatch.setattr(pretrain, "snapshot", snapshot)
-    pretrain_clip.pretrain_clip(out, TINY, threads=1)
-    assert '"resumed_after_epoch": 1' in pretrain.log_of(out).read_text()
-    for name in ("tiny.safetensors", "tiny_text.safetensors"):
-        one, other = load_file(made.with_name(name)), load_file(out.with_name(name))
-        assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one), name
 
 
 def test_the_head_is_clip_up_to_the_length_of_the_feature(world_task: Task) -> None:
@@ -101,7 +54,7 @@ def test_the_head_is_clip_up_to_the_length_of_the_feature(world_task: Task) -> N
             rows = [tower.encode([text.format(thing=name)])[0] for text in PROMPTS]
             mean = torch.stack([row / row.norm() for row in rows]).mean(0)
             vectors.append(mean / mean.norm())
-        features = model.forward_features(pretrain.normalise(images)) @ projection.T  # (100, E)
+        features = model.forward_features(normalise(images)) @ projection.T  # (100, E)
         cosines = F.normalize(features, dim=1) @ torch.stack(vectors).T
         expected = tower.logit_scale.exp() * cosines * features.norm(dim=1, keepdim=True) / tower.feature_norm
     logits = predict(model, images)
@@ -159,12 +112,6 @@ def test_a_model_is_trained_on_the_target_and_evaluated_on_a_shift(world_task: T
     for split in SHIFTS:
         run = pc.train(model, world_task, pc.Recipe(epochs=1), max_train=32, evaluate_on=split, max_evaluate=20)
         assert run.evaluated_on == split and run.ids[0].startswith(f"world/{split}/") and run.test_accuracy is None
-
-
-def test_the_shipped_log_is_of_the_recipe_in_the_code() -> None:
-    rows = [json.loads(line) for line in pretrain.log_of(EMBEDDED / "mini_clip.safetensors").read_text().splitlines()]
-    assert rows[0]["recipe"] == asdict(ClipRecipe())
-    assert [row["epoch"] for row in rows[1:]] == list(range(1, ClipRecipe().epochs + 1))
 
 
 def test_the_shipped_model_names_things_it_was_shown_no_labels_of(world_task: Task) -> None:

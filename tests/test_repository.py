@@ -14,7 +14,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from petl_guide import notebook_files, notebooks
+from petl_guide import notebooks
 
 TOP = {"README.md", "requirements.txt", "pyproject.toml", "Makefile", "LICENSE", "CITATION.cff", ".ci", ".gitignore"}
 TOP |= {"petl_core", "notebooks", "tests", "book", "data"}
@@ -179,7 +179,7 @@ def test_readme_commands_are_understood(readme: str, capsys: pytest.CaptureFixtu
 def test_readme_papermill_command_fits_the_notebook(readme: str, repository: Path) -> None:
     pattern, parameters = re.findall(r"papermill (\S+) \S+ (-p .+)$", readme, re.MULTILINE)[0]
     (notebook,) = repository.glob(pattern)
-    known = notebook_files.parameters(notebook_files.read(notebook.with_suffix(".py")), notebook.name)
+    known = notebooks.parameters(notebooks.read(notebook.with_suffix(".py")), notebook.name)
     assert set(re.findall(r"-p (\w+)", parameters)) <= known
 
 
@@ -192,7 +192,7 @@ def test_make_knows_what_to_do(target: str, repository: Path) -> None:
 
 @pytest.mark.parametrize("path", notebooks.sources(), ids=lambda path: path.stem)
 def test_a_chapter_is_short_enough_to_read(path: Path) -> None:
-    cells = notebook_files.read(path).cells
+    cells = notebooks.read(path).cells
     lines = [line for cell in cells if cell.cell_type == "code" for line in cell.source.splitlines() if line.strip()]
     assert len(lines) <= 350, (
         f"{path.name}: {len(lines)} lines of code; move some to petl_core and show them with inspect.getsource"

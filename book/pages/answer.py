@@ -22,7 +22,7 @@ from petl_guide.facts import Facts
 from petl_guide.figures.style import FAMILIES, GREY, INK, Shown, applied, headline, look, show, title
 from petl_guide.guide import FAR, LOSS, NEAR
 
-PICTURE = "book/images/which_method.png"
+PICTURE = "images/which_method.png"
 KINDS = {NEAR: "near the pre-training", FAR: "far from the pre-training"}
 SIZE, DPI, SHOWN = (4.0, 5.6), 200, 460  # inches; dots per inch; width on the page: narrow, so legible on a phone
 MARKERS = {"selective": "o", "low-rank": "D", "adapter": "s", "prompt": "^", "other": "v"}
@@ -85,7 +85,7 @@ def directive(facts: Facts) -> str:
     left = runs["task"].nunique() - sum(its["task"].nunique() for its in runs_of(facts).values())
     return "\n".join(
         [
-            f"```{{figure}} {PICTURE.removeprefix('book/')}",
+            f"```{{figure}} {PICTURE}",
             f":alt: {picture(facts).alt}",
             f":width: {SHOWN}px",
             "",

@@ -35,7 +35,7 @@ PUBLISHED_FILES = {  # what a row is; the columns are described in data/publishe
     "clip_tuning.csv": "tuning run of CLIP",
     "clip_interpolation.csv": "weight-space ensemble of a tuned and the zero-shot CLIP",
 }
-
+OTHER_VARIANTS = {"full_high_lr": "full_low_lr"}  # those that do not begin with the name of their part
 PHOTOGRAPHS = {  # what the runs of profile "real" were made on; test images are at most 2,000 of each set
     "caltech101": "photographs of things {cite:p}`feifei2006caltech`",
     "cifar10": "small photographs {cite:p}`krizhevsky2009cifar`, from a copy that went through JPEG",
@@ -197,15 +197,16 @@ def records_on_photographs() -> str:
 
 
 def _records(results: Results) -> str:
-    records, plan = results.records, results.profile
+    records = results.records
     every = [records.get(digest) for digest in records.digests()]
     stages = Counter(record["stage"] for record in every)
     hours = sum(record["seconds"] for record in every) / 3600
     files = records.root.glob("*" if records.pack is not None else "*/*")  # packed, or a folder for each record
     size = _megabytes(*(path for path in files if path.is_file()))
     lines = [
-        f"{len(every):,} runs of profile {plan.name} ({stages['trial']:,} trials, {stages['final']:,} final runs), "
-        f"{hours:.1f} hours of one core in all; {size}. Final runs by part of the study (a run may serve several):",
+        f"{len(every):,} runs of profile {results.profile.name} ({stages['trial']:,} trials, "
+        f"{stages['final']:,} final runs), {hours:.1f} hours of one core in all; {size}. "
+        "Final runs by part of the study (a run may serve several):",
         "",
         *(f"- **{name}** ({count:,}): {escaped(PARTS[name].about)}" for name, count in of_parts(every).items()),
         "",
@@ -217,7 +218,7 @@ def _records(results: Results) -> str:
 
 
 def of_parts(every: Iterable[dict[str, Any]]) -> dict[str, int]:
-    """Final runs by part. The variants of a part bear its name, or are named in what it is about."""
+    """Final runs by part of the study."""
     found = dict.fromkeys(PARTS, 0)
     for record in every:
         if record["stage"] == "final":
@@ -229,8 +230,10 @@ def of_parts(every: Iterable[dict[str, Any]]) -> dict[str, int]:
 def part_of(variant: str) -> str:
     """The part of the study that makes a variant of final runs. ``UserError`` if there is none."""
     for name in sorted(PARTS, key=len, reverse=True):
-        if variant == name or variant.startswith(f"{name}_") or f"({variant})" in PARTS[name].about:
+        if variant == name or variant.startswith(f"{name}_"):
             return name
+    if variant in OTHER_VARIANTS:
+        return OTHER_VARIANTS[variant]
     raise UserError(f"the variant '{variant}' belongs to no part of the study; the parts are: {', '.join(PARTS)}")
 
 

@@ -15,7 +15,7 @@ from petl_core.utils import UserError
 
 COMMANDS = {  # name: its module, whose ``main`` takes the arguments and returns the exit code, and what it is for
     "suite": ("petl_make.suite_files", "draw the embedded tasks anew, bit for bit, or further training images"),
-    "world": ("petl_make.world", "draw the rendered world, or compare its digests"),
+    "world": ("petl_make.world_files", "draw the rendered world, or compare its digests"),
     "mini": ("petl_make.mini", "pre-train the small backbone"),
     "mini-clip": ("petl_make.mini_clip", "pre-train the small CLIP"),
     "vtab": ("petl_make.vtab.prepare", "make lossless packs of VTAB-1K's nineteen tasks"),

@@ -17,15 +17,17 @@ The reference of a training step is a step of full fine-tuning; that of inferenc
 from __future__ import annotations
 
 import argparse
+import functools
 import json
-import os
-import subprocess
+import multiprocessing
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -47,17 +49,21 @@ REFERENCE = "full"
 STATUS = Path("/proc/self/status")
 
 
+def _setting(default: str | int, about: str) -> Any:
+    return field(default=default, metadata={"help": about})
+
+
 @dataclass(frozen=True)
 class Settings:
-    """How costs are measured. ``steps`` are timed together; each of ``rounds`` times the method and the reference."""
+    """How costs are measured; each setting is an option of the command."""
 
-    backbone: str
-    device: str = "cpu"
-    batch: int = 2
-    classes: int = 100
-    rounds: int = 3
-    steps: int = 1
-    precision: str = "fp32"  # or "bf16": weights in float32, most operations in bfloat16
+    backbone: str = _setting("vit_base_patch16_224", "whose shape")
+    device: str = _setting("cpu", "cpu or cuda")
+    batch: int = _setting(2, "images in a step")
+    classes: int = _setting(100, "of the head")
+    rounds: int = _setting(3, "how often each time is taken, of the method and of the reference")
+    steps: int = _setting(1, "timed together")
+    precision: str = _setting("fp32", "fp32, or bf16: weights in float32, most operations in bfloat16")
 
     def __post_init__(self) -> None:
         for name in ("batch", "classes", "rounds", "steps"):
@@ -171,9 +177,8 @@ def measure(name: str, settings: Settings, *, alone: bool = True, **hyper: Any) 
     for _ in range(2):  # the first makes the optimiser's state, so only the second needs all the memory
         trainee.step()
     peak = (watch.bytes() or None) if watch else None
-    model = trainee.model
+    model, exact = trainee.model, trainee.exact()
     method = model.spec.methods[0]
-    exact = trainee.exact()
     size, head = file_bytes(model)
     result: dict[str, Any] = {
         "method": name,
@@ -190,36 +195,30 @@ def measure(name: str, settings: Settings, *, alone: bool = True, **hyper: Any) 
     reference.step()
     result["step"], result["step_reference"] = _rounds(settings, trainee.step, reference.step)
     del trainee
-    plain = reference.model
     reference.optimiser.zero_grad(set_to_none=True)
-    run = {"unmerged": model, "plain": plain}
+    run = {"unmerged": model, "plain": reference.model}
     if method.mergeable:
         run["merged"] = merge(model).to(settings.device)
         result["merged_weights"] = bytes_of(list(run["merged"].parameters()))
-    result["plain_weights"] = bytes_of(list(plain.parameters()))
-    result |= _inference(run, reference, settings)
-    return result
+    result["plain_weights"] = bytes_of(list(reference.model.parameters()))
+    return result | _inference(run, reference)
 
 
-def _inference(run: dict[str, Model], reference: Trainee, settings: Settings) -> dict[str, Any]:
-    """Seconds and operations of a batch through each of the models, in inference mode."""
-    images, found = reference.images, {}
+def _inference(run: dict[str, Model], reference: Trainee) -> dict[str, Any]:
+    """Seconds and operations of the reference's batch through each of the models, in inference mode."""
+    found: dict[str, Any] = {}
 
-    def forward(model: Model) -> Callable[[], object]:
-        def once() -> object:
-            with torch.inference_mode(), reference.cast():
-                return model(images)
-
-        return once
+    def forward(model: Model) -> None:
+        with torch.inference_mode(), reference.cast():
+            model(reference.images)
 
     for name, model in run.items():
         model.eval()
         with FlopCounterMode(display=False) as counter:  # with gradients on: its hooks fail on VQT without
-            model(images)
+            model(reference.images)
         found[f"{name}_flops"] = counter.get_total_flops()
-    calls = [forward(model) for model in run.values()]
-    seconds = _rounds(settings, *calls)
-    return {**found, **{f"inference_{name}": times for name, times in zip(run, seconds, strict=True)}}
+    seconds = _rounds(reference.settings, *(functools.partial(forward, model) for model in run.values()))
+    return found | {f"inference_{name}": times for name, times in zip(run, seconds, strict=True)}
 
 
 def _model(name: str, settings: Settings, hyper: dict[str, Any]) -> Model:
@@ -275,7 +274,7 @@ class Peak:
         return resident(peak=True) - self.start
 
 
-def resident(peak: bool = False) -> int:
+def resident(*, peak: bool = False) -> int:
     """Bytes of this process that are in memory now, or at most were."""
     if STATUS.exists():
         key = "VmHWM:" if peak else "VmRSS:"
@@ -312,35 +311,30 @@ def measure_all(
     config_of(settings.backbone)
     found: dict[str, Any] = {
         "format": FORMAT,
-        "settings": vars(settings),
+        "settings": asdict(settings),
         "environment": describe_environment(settings.device),
         "methods": [],
     }
     there = read(out) if out is not None and out.exists() else found
     same = all(there[key] == found[key] for key in ("settings", "environment"))
+    rows = {row["method"]: row for row in there["methods"]} if same else {}
     for name in dict.fromkeys([*names, REFERENCE]):
-        row = next((row for row in there["methods"] if same and row["method"] == name), None)
-        if row is None:
-            row = _in_process(name, settings) if separate else measure(name, settings, alone=False)
-        found["methods"].append(row)
+        if name not in rows:
+            rows[name] = _in_process(name, settings) if separate else measure(name, settings, alone=False)
+        found["methods"].append(rows[name])
         if out is not None:
             write_atomic(out, (json.dumps(found, indent=1) + "\n").encode())
     return found
 
 
 def _in_process(name: str, settings: Settings) -> dict[str, Any]:
+    """``measure`` in a process that does nothing else."""
     print(f"measuring {name}", file=sys.stderr, flush=True)
-    command = [sys.executable, "-m", "petl_make.costs", "--one", name, *_flags(settings)]
-    path = os.pathsep.join([str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode:
-        raise RuntimeError(f"measuring {name} ended with code {done.returncode}: {done.stderr.strip()[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def _flags(settings: Settings) -> list[str]:
-    return [part for key, value in vars(settings).items() for part in (f"--{key}", str(value))]
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        try:
+            return process.submit(measure, name, settings).result()
+        except BrokenProcessPool as error:
+            raise UserError(f"the process that measured {name} was ended, perhaps for memory; try --batch 1") from error
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -357,39 +351,20 @@ def read(path: str | Path) -> dict[str, Any]:
         ) from error
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m petl_make.costs", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--backbone", default="vit_base_patch16_224", help="whose shape (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
-    parser.add_argument("--precision", default="fp32", help="fp32 or bf16 (default: %(default)s)")
-    for name, text in (
-        ("batch", "images in a step"),
-        ("classes", "of the head"),
-        ("rounds", "how often each time is taken"),
-        ("steps", "timed together"),
-    ):
-        default = getattr(Settings, name)
-        parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} (default: %(default)s)")
+def main(arguments: Sequence[str]) -> int:
+    """The command ``costs``."""
+    parser = argparse.ArgumentParser(prog="python -m petl_make costs", description=(__doc__ or "").split("\n")[0])
+    for setting in fields(Settings):
+        about = f"{setting.metadata['help']} (default: %(default)s)"
+        parser.add_argument(f"--{setting.name}", type=type(setting.default), default=setting.default, help=about)
     parser.add_argument("--methods", nargs="+", help="only these (default: all)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the JSON file to write; started again, it goes on")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    try:
-        settings = Settings(**{key: getattr(options, key) for key in Settings.__dataclass_fields__})
-        if options.one:
-            print(json.dumps(measure(options.one, settings)))
-            return 0
-        if options.out is None:
-            raise UserError("say where the result goes: --out FILE")
-        if not options.out.parent.is_dir():
-            raise UserError(f"--out got '{options.out}', but there is no folder {options.out.parent}; make it first")
-        found = measure_all(options.methods or methods.names(), settings, out=options.out)
-    except ValueError as error:
-        print(f"petl_make.costs: {error}", file=sys.stderr)
-        return 2
-    print(f"wrote {options.out}: {len(found['methods'])} methods")
+    chosen = parser.parse_args(arguments)
+    settings = Settings(**{setting.name: getattr(chosen, setting.name) for setting in fields(Settings)})
+    if chosen.out is None:
+        raise UserError("say where the result goes: --out FILE")
+    if not chosen.out.parent.is_dir():
+        raise UserError(f"--out got '{chosen.out}', but there is no folder {chosen.out.parent}; make it first")
+    found = measure_all(chosen.methods or methods.names(), settings, out=chosen.out)
+    print(f"wrote {chosen.out}: {len(found['methods'])} methods")
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 import petl_core as pc
-from petl_core.contract import meta_count as meta_count  # chapter 02 counts with it
 from petl_core.methods import Method
+from petl_core.methods import meta_count as meta_count  # chapter 02 counts with it
 from petl_core.vit import MODEL_SITES, Edit, ViT
 from petl_guide.anatomy import SMALL, STATIONS, site_list
 

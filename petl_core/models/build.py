@@ -235,8 +235,8 @@ def merge(model: Model) -> Model:
     for module in merged.modules():
         for edits in getattr(module, "sites", {}).values():
             edits.clear()
-        if hasattr(module, "score_bias"):
-            module.score_bias = None
+        if hasattr(module, "score_biases"):
+            module.score_biases.clear()
     merged.methods = nn.ModuleDict()
     if before is not None:
         _check_same(before, merged, [m.name for m in added])

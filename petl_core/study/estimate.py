@@ -24,9 +24,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from petl_core.data.counts import counts
 from petl_core.data.embedded import SIZE, WORLD, embedded_names
-from petl_core.data.load import DEFAULT_SIZE
+from petl_core.data.load import DEFAULT_SIZE, counts
 from petl_core.data.task import make_task
 from petl_core.models import weights as backbones
 from petl_core.models.build import create_model
@@ -212,8 +211,9 @@ def time_cell(cell: Cell, device: str) -> Rate:
     pixels = random.integers(0, 256, (count + 2, 3, cell.image_size, cell.image_size), dtype=np.uint8)
     names = tuple(map(str, range(count + 2)))
     parts = np.split(np.arange(count + 2), [count, count + 1])
+    splits = dict(zip(("train800", "val200", "test"), parts, strict=True))
     classes, labels = tuple(map(str, range(CLASSES))), np.arange(count + 2) % CLASSES
-    task = make_task("random", "other", classes, pixels, labels, names, *parts)
+    task = make_task("random", "other", classes, images=pixels, labels=labels, ids=names, splits=splits)
     held: dict[str, Any] = {"l2_sp": 1.0} if cell.held_back.startswith("l2_sp") else {}
     held |= {"layer_decay": 0.9} if cell.held_back.endswith("layer_decay") else {}
     recipe = Recipe(1e-4, epochs=1, batch_size=count, precision=cell.precision, augment=cell.augment, **held)

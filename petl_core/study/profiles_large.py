@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 from petl_core import methods
-from petl_core.data.vtab_sizes import VTAB_SIZES
+from petl_core.data.vtab import VTAB_SIZES
 from petl_core.study.profiles import Amount, Part, Profile, Robustness
 from petl_core.training.train import Recipe
 

@@ -168,8 +168,9 @@ def test_normalisation_uses_the_backbones_mean_and_deviation_or_none():
 
 def test_flips_are_mirror_images():
     task = easy_task()
-    mirrored = make_task("m", "other", task.classes, task.images.flip(-1).numpy(), task.labels.numpy(), task.ids,
-                         np.arange(60), np.arange(60, 80), np.arange(80, 120))  # fmt: skip
+    splits = {name: index.numpy() for name, index in task.splits.items() if name != "train1000"}
+    same = {"labels": task.labels.numpy(), "ids": task.ids, "splits": splits}
+    mirrored = make_task("m", "other", task.classes, images=task.images.flip(-1).numpy(), **same)
     batches = []
     model = tiny_model()
     model.patch_embed.register_forward_pre_hook(lambda module, inputs: batches.append(inputs[0]))
