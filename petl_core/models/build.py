@@ -77,7 +77,7 @@ def create_model(
         image_size: S in pixels, if not the backbone's own; the position embedding is resized.
         seed: fixes random weights, the new head and what the method draws. The global generator is left alone.
         head: "new"; "zero_shot": with mini_clip the head of the task "world" that its text tower writes
-            (``clip.zero_shot_head``), with a CLIP of timm's the head for ImageNet that lies in the cache; or the file
+            (``text_tower.zero_shot_head``), with a CLIP of timm's the head for ImageNet that lies in the cache; or the file
             of a head (both: ``petl_core.models.zero_shot``). Then ``interpolate(model, 0)`` is the zero-shot model.
 
     Raises ``UserError`` (a ``ValueError``) that says what is wrong, what is allowed and what to do.
@@ -116,11 +116,10 @@ def create_model(
 
 def rebuild(spec: ModelSpec, weights: str | Path | None = None) -> Model:
     """The model of a spec before training. Its backbone's weights come from where they came from, or from a file."""
-    given = dict(vars(spec))
-    del given["weights"]
-    source = given.pop("source") if weights is None else str(weights)
+    source = spec.source if weights is None else str(weights)
     pretrained: bool | str = {"default": True, "random": False}.get(source, source)
-    return create_model(given.pop("backbone"), given.pop("methods"), pretrained=pretrained, **given)
+    given = {name: getattr(spec, name) for name in ("num_classes", "image_size", "keep_head", "seed", "head")}
+    return create_model(spec.backbone, spec.methods, pretrained=pretrained, **given)
 
 
 def _methods(method: str | Method | Sequence[str | Method], hyper: dict[str, Any]) -> tuple[Method, ...]:
@@ -154,20 +153,20 @@ def _classes(
     if num_classes is not None and (not whole or num_classes < 1):
         raise UserError(f"num_classes is {num_classes!r}; it must be a whole number, 1 or more")
     if written is not None:
-        held, whose = len(written[0]), "the zero-shot head"
+        held, whose = len(written[0]), "the zero-shot head names"
     elif keep_head and weights is None:
         raise UserError("keep_head=True needs pre-trained weights; random ones (pretrained=False) have no head to keep")
     elif keep_head and weights is not None:
         if "head.weight" not in weights.tensors:
             raise UserError(f"{weights.where} has no head to keep; give num_classes and leave keep_head out")
-        held, whose = len(weights.tensors["head.weight"]), f"the head of {weights.where}"
+        held, whose = len(weights.tensors["head.weight"]), f"the head of {weights.where} has"
     elif num_classes is None:
         raise UserError("say how many classes the new head has (num_classes=...), or keep_head=True")
     else:
         return num_classes
     if num_classes not in (None, held):
         raise UserError(
-            f"{whose} has {held:,} classes, num_classes is {num_classes}; leave num_classes out, or take a "
+            f"{whose} {held:,} classes, num_classes is {num_classes}; leave num_classes out, or take a "
             "new head (head='new' without keep_head)"
         )
     return held

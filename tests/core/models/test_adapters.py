@@ -88,13 +88,13 @@ def test_only_what_was_trained_is_in_the_file(backbone: str, tmp_path: Path) -> 
 
 
 def test_lora_8_on_vit_base_takes_1_25_megabytes_besides_the_head(tmp_path: Path) -> None:
-    from petl_core.models.adapters import _trained
+    from petl_core.models.adapters import trained
     from petl_core.models.build import ModelSpec, attach
 
     spec = ModelSpec("vit_base_patch16_224", "0" * 16, "default", (pc.methods.get("lora", rank=8),), 100, 224)
     with torch.device("meta"):  # the file does not hold the other 86 million numbers
         model = attach(Model(ViTConfig(), 100), spec)
-    for name, tensor in _trained(model).items():
+    for name, tensor in trained(model).items():
         owner, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(owner), leaf, nn.Parameter(torch.randn(tensor.shape)))
     size = save_adapter(model, tmp_path / "a.safetensors").stat().st_size
@@ -166,7 +166,7 @@ def test_one_changed_bit_is_noticed(backbone: str, tmp_path: Path) -> None:
 )
 def test_files_of_other_versions_say_so(backbone: str, tmp_path: Path, change: dict[str, object], message: str) -> None:
     """Intact, with a checksum that is right, but not what this version writes."""
-    from petl_core.models.adapters import _checksum
+    from petl_core.models.adapters import checksum
 
     path = save_adapter(create_model(backbone, "lora", num_classes=4), tmp_path / "a.safetensors")
     with safe_open(path, "pt") as file:
@@ -174,7 +174,7 @@ def test_files_of_other_versions_say_so(backbone: str, tmp_path: Path, change: d
         tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     text = json.dumps({**fields, "spec": {**fields["spec"], **change}})
     with pytest.raises(UserError, match=message):
-        load_adapter(rewritten(path, fields=text, checksum=_checksum(text, tensors)))
+        load_adapter(rewritten(path, fields=text, checksum=checksum(text, tensors)))
     with pytest.raises(UserError, match="adapter format '2'"):
         load_adapter(rewritten(path, adapter="2"))
 

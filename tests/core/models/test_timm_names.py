@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
 import timm
 import torch
+from timm.layers import RmsNorm
 
 from petl_core import create_model
 from petl_core.models.weights import config_of, digest
@@ -63,14 +65,18 @@ def test_what_cannot_be_expressed_is_named(name: str, differences: list[str]) ->
     ("argument", "difference"),
     [
         ({"qk_norm": True}, "qk_norm"),
-        ({"img_size": (224, 192)}, "not square"),
-        ({"in_chans": 1}, "1 channels"),
-        ({"act_layer": "relu"}, "activation is ReLU"),
-        ({"act_layer": "gelu_tanh"}, "activation is GELUTanh"),
+        ({"qkv_bias": False}, "no bias"),
+        ({"reg_tokens": 4}, "4 register tokens"),
         ({"no_embed_class": True}, "no position embedding"),
-        ({"dynamic_img_size": True}, "dynamic_img_size"),
-        ({"final_norm": False}, "no LayerNorm after the last block"),
-        ({"scale_attn_norm": True}, "norm inside"),
+        ({"img_size": (224, 192)}, "pos_embed"),
+        ({"patch_size": (16, 8)}, "patch_embed.proj.weight"),
+        ({"in_chans": 1}, "patch_embed.proj.weight"),
+        ({"final_norm": False}, "norm.weight"),
+        ({"scale_attn_norm": True}, "blocks.0.attn.norm.weight"),
+        ({"act_layer": "relu"}, "features"),
+        ({"act_layer": "gelu_tanh"}, "features"),
+        ({"norm_layer": functools.partial(RmsNorm, eps=1e-6)}, "norm"),
+        ({"global_pool": "avg"}, "global_pool='avg'"),
     ],
 )
 def test_each_variation_of_timms_class_is_noticed(
@@ -79,7 +85,7 @@ def test_each_variation_of_timms_class_is_noticed(
     from petl_core.models.timm_names import timm_config
 
     plain = timm.create_model
-    monkeypatch.setattr(timm, "create_model", lambda name: plain(name, depth=2, **argument))
+    monkeypatch.setattr(timm, "create_model", lambda name, **more: plain(name, **{"depth": 2, **argument, **more}))
     timm_config.cache_clear()
     try:
         with pytest.raises(UserError, match=difference):
@@ -117,7 +123,7 @@ def test_weights_come_from_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = timm.create_model
     torch.manual_seed(3)
     held = plain("vit_tiny_patch16_224")
-    monkeypatch.setattr(timm, "create_model", lambda name, pretrained=False: held if pretrained else plain(name))
+    monkeypatch.setattr(timm, "create_model", lambda name, **more: held if more.get("pretrained") else plain(name, **more))
     model = create_model("vit_tiny_patch16_224", "linear", keep_head=True).eval()
     images = torch.randn(1, 3, 224, 224)
     torch.testing.assert_close(model(images), held.eval()(images), rtol=0, atol=1e-5)
