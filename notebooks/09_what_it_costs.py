@@ -400,7 +400,7 @@ panels = {
     "train": ("time of a training step (% of full)", False),
     "deployed": ("inference time, merged where possible (plain: 1)", False),
 }
-fronts = {c: both["method"].iloc[analysis.pareto(both["accuracy"].tolist(), both[c].tolist())].tolist() for c in panels}
+fronts = {c: both["method"].iloc[accuracy.pareto(both["accuracy"].tolist(), both[c].tolist())].tolist() for c in panels}
 everywhere = [m for m in both["method"] if m != analysis.REFERENCE and all(m in front for front in fronts.values())]
 show(
     cost_figures.accuracy_against(

@@ -51,10 +51,9 @@ def by_task(runs: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """One row for each task and method: group, mean, sd over seeds, low and high of the t interval, n seeds."""
     runs = grid(runs)
     rows = []
-    for (group, task, method), cell in runs.groupby(["group", "task", "method"]):
+    for key, cell in runs.groupby(["group", "task", "method"]):
         found = interval(cell["accuracy"].to_numpy(), level)
-        sd = float(cell["accuracy"].std(ddof=1))
-        rows.append((group, task, method, found.mean, sd, found.low, found.high, found.n))
+        rows.append((*key, found.mean, float(cell["accuracy"].std(ddof=1)), found.low, found.high, found.n))
     return pd.DataFrame(rows, columns=["group", "task", "method", "mean", "sd", "low", "high", "n"])
 
 
@@ -121,3 +120,15 @@ def spread(runs: pd.DataFrame) -> pd.DataFrame:
         sd = float(means.std(ddof=1))
         rows.append((group, float(means.mean()), sd, float(np.ptp(means)), 100 * sd / float(means.mean()), len(means)))
     return pd.DataFrame(rows, columns=["group", "mean", "sd", "range", "relative", "methods"])
+
+
+def pareto(accuracy: Sequence[float] | np.ndarray, cost: Sequence[float] | np.ndarray) -> list[int]:
+    """Positions of the points that no other beats, by cost. A point beats another if it is no less accurate and no more
+    costly, and better in one of both; so equal points all stay."""
+    gain, price = np.asarray(accuracy, dtype=float), np.asarray(cost, dtype=float)
+    if gain.shape != price.shape or gain.ndim != 1 or not np.isfinite([gain, price]).all():
+        raise UserError(f"a Pareto front needs as many finite accuracies as costs; got {gain.shape} and {price.shape}")
+    no_worse = (gain >= gain[:, None]) & (price <= price[:, None])  # [i, j]: is j no worse than i?
+    better = (gain > gain[:, None]) | (price < price[:, None])
+    beaten = np.asarray((no_worse & better).any(axis=1))
+    return [int(i) for i in np.lexsort((gain, price)) if not beaten[i]]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import pandas as pd
 
-from petl_core.data.embedded import parts_of_name
 from petl_core.study.records import Records
 from petl_core.study.statistics import Interval, interval
 from petl_core.utils import UserError
@@ -22,7 +21,7 @@ HELD = tuple(name for name in KINDS.values() if name)
 
 def small(found: pd.DataFrame) -> list[str]:
     """The PEFT methods among the kinds."""
-    return select.peft(kind for kind in dict.fromkeys(found["kind"]) if kind not in HELD)
+    return [kind for kind in select.peft(found["kind"]) if kind not in HELD]
 
 
 def runs(table: pd.DataFrame, records: Records) -> pd.DataFrame:
@@ -31,37 +30,24 @@ def runs(table: pd.DataFrame, records: Records) -> pd.DataFrame:
 
     Raises ``UserError`` if the part was not run, a measurement is missing, or a kind lacks a seed in a setting.
     """
-    mine = table[table["variant"].isin(KINDS) & (table["stage"] == "final")]
-    if mine.empty:
-        raise UserError("there are no runs of the part 'mechanism'; run it: python -m petl_core study --part mechanism")
-    rows = []
-    for row in select.at_chance(mine).itertuples():
-        moved = select.measured(records, row, "displacement")
-        task, images = parts_of_name(row.task)
-        weights = moved["weights"]
-        rows.append(
-            {
-                "task": task,
-                "group": row.group,
-                "images": images,
-                "kind": KINDS[row.variant] or row.method,
-                "seed": row.seed,
-                "test": row.accuracy,
-                "train": row.train_accuracy,
-                "gap": row.train_accuracy - row.accuracy,
-                "features": moved["features"][-1],
-                "weights": float("nan") if weights is None else sum(weights) / len(weights),
-                "by_block": moved["features"],
-                "lr": row.lr,
-            }
-        )
-    found = pd.DataFrame(rows).sort_values([*SETTING, "kind", "seed"], ignore_index=True)
-    if lacking := select.without_all_seeds(found, [*SETTING, "kind"]):
-        task, images, kind = lacking
-        raise UserError(
-            f"{kind} on {task} with {images} images does not have one run for each seed; run the study again"
-        )
-    return found
+    mine = select.at_chance(select.of_part(table, "mechanism", KINDS))
+    moved = [select.measured(records, row, "displacement") for row in mine.itertuples()]
+    found = mine[["task", "group", "images", "seed", "lr"]].assign(
+        kind=[KINDS[row.variant] or row.method for row in mine.itertuples()],
+        test=mine["accuracy"],
+        train=mine["train_accuracy"],
+        gap=mine["train_accuracy"] - mine["accuracy"],
+        features=[moves["features"][-1] for moves in moved],
+        weights=[_mean(moves["weights"]) for moves in moved],
+        by_block=[moves["features"] for moves in moved],
+    )
+    select.check_seeds(found, [*SETTING, "kind"])
+    return found.sort_values([*SETTING, "kind", "seed"], ignore_index=True)
+
+
+def _mean(values: list[float] | None) -> float:
+    """NaN where there are none."""
+    return float("nan") if values is None else sum(values) / len(values)
 
 
 def means(found: pd.DataFrame) -> pd.DataFrame:

@@ -129,7 +129,7 @@ def pair(source: Path) -> Path:
 
 def provenance(notebook: Any, name: str) -> dict[str, str]:
     """What the outputs came from: digests of the code cells and, for a notebook that reads records, of the records;
-    those on photographs count where a notebook reads them (``report.real``)."""
+    those on photographs count where a notebook reads them (``results.open_real``)."""
     code = json.dumps([cell.source for cell in notebook.cells if cell.cell_type == "code"])
     photographs = any(name in code for name in ("open_real(", "claims.ledger(", "claims_ours."))
     folders = [RESULTS, RESULTS / "real"] if photographs else [RESULTS]

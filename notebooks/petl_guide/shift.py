@@ -1,4 +1,4 @@
-"""Accuracy under distribution shift: compared at matched accuracy on the target, and by Pareto fronts.
+"""Accuracy under distribution shift, compared at matched accuracy on the target.
 
 A model that is worse on the target is often better off it, so "more robust" must be said at equal target accuracy. A
 weight-space ensemble gives each method a whole curve to compare on (Wortsman et al., 2022, arXiv 2109.01903).
@@ -12,16 +12,6 @@ import numpy as np
 import pandas as pd
 
 from petl_core.utils import UserError
-
-
-def pareto(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Which points (bool) no other point beats: at least as high in both and higher in one."""
-    x, y = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
-    if x.shape != y.shape or x.ndim != 1 or not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise UserError(f"a Pareto front needs two equally long lists of finite numbers; got {x.shape} and {y.shape}")
-    no_worse = (x[:, None] >= x) & (y[:, None] >= y)
-    better = (x[:, None] > x) | (y[:, None] > y)
-    return np.asarray(~(no_worse & better).any(axis=0))
 
 
 def at_target(alphas: Sequence[float], target: Sequence[float], shifted: Sequence[float], level: float) -> float:

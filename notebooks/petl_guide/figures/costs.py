@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from petl_guide.costs import pareto
+from petl_guide.accuracy import pareto
 from petl_guide.figures.style import GREY, INK, WIDTH, applied, headline, look
 
 PARTS = {  # of training memory: label, colour

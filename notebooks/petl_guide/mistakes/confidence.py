@@ -7,7 +7,6 @@ each other, so a count of shared images says nothing without that number, and li
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 
@@ -60,26 +59,16 @@ class Overlap:
         return (self.shared - self.chance) / (self.smaller - self.chance) if self.smaller > self.chance else math.nan
 
 
-def overlap(one: np.ndarray, two: np.ndarray) -> Overlap:
-    """The overlap of two sets given as bool (n,). Unrelated sets share a hypergeometric number of images."""
-    a, b, n = int(one.sum()), int(two.sum()), len(one)
-    variance = a * b * (n - a) * (n - b) / (n**2 * (n - 1)) if n > 1 else 0.0
-    return Overlap(int((one & two).sum()), a * b / n, math.sqrt(variance), min(a, b), max(a, b))
-
-
 def overlap_of_counts(pool: int, sizes: tuple[int, int], shared: int) -> Overlap:
-    """The same from published counts."""
+    """The overlap of two sets of these sizes among ``pool`` images that have ``shared`` in common.
+
+    Unrelated sets share a hypergeometric number of images. ``UserError`` for numbers that cannot be.
+    """
     a, b = sizes
     if not 0 <= shared <= min(sizes) <= max(sizes) <= pool:
         raise UserError(f"{shared} shared by sets of {a} and {b} among {pool} images is impossible")
-    deviation = math.sqrt(a * b * (pool - a) * (pool - b) / (pool**2 * (pool - 1)))
-    return Overlap(shared, a * b / pool, deviation, min(a, b), max(a, b))
-
-
-def venn(sets: np.ndarray) -> dict[tuple[bool, ...], int]:
-    """Images in each region of a Venn diagram of S sets, bool (S, n), by (in set 0, in set 1, ...)."""
-    keys = list(itertools.product((True, False), repeat=len(sets)))
-    return {key: int((sets == np.array(key)[:, None]).all(axis=0).sum()) for key in keys}
+    variance = a * b * (pool - a) * (pool - b) / (pool**2 * max(pool - 1, 1))
+    return Overlap(shared, a * b / pool, math.sqrt(variance), min(a, b), max(a, b))
 
 
 def pairs(found: Predictions, n: int, which: str = "confident_correct") -> pd.DataFrame:
@@ -95,7 +84,8 @@ def pairs(found: Predictions, n: int, which: str = "confident_correct") -> pd.Da
     ranks = np.atleast_2d(np.corrcoef(stats.rankdata(found.confidence, axis=1)))
     rows = []
     for i, j, names in predictions.pairs(found):
-        met = overlap(sets[i], sets[j])
+        sizes = int(sets[i].sum()), int(sets[j].sum())
+        met = overlap_of_counts(sets.shape[1], sizes, int((sets[i] & sets[j]).sum()))
         scale = 100 / met.smaller if met.smaller else math.nan
         numbers = {"shared": scale * met.shared, "chance": scale * met.chance, "beyond_chance": met.beyond_chance}
         rows.append(names | numbers | {"rank_correlation": ranks[i, j]})

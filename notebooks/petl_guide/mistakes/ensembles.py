@@ -87,19 +87,23 @@ def greedy(val: Predictions, test: Predictions, rounds: int = 20) -> Greedy:
     return Greedy(counts, best, accuracy(mixed, test.labels))
 
 
+def of_methods(found: Predictions) -> pd.Series:
+    """Accuracy (%) of each method, mean over its seeds."""
+    return pd.Series(100 * found.correct.mean(axis=1)).groupby(found.runs["method"].to_numpy()).mean()
+
+
 def summary(found: Predictions, how: str = "logit") -> dict[str, float]:
     """Accuracies (%) on one task: single runs, the ensemble of all methods with one seed (mean over seeds), the oracle.
 
     "best single" and "worst single" are methods, by their mean over seeds on the same test images; the best is
     therefore a little optimistic, and an ensemble that beats it beats a choice that nobody could have made.
     """
-    right = found.correct.mean(axis=1) * 100
-    means = pd.Series(right).groupby(found.runs["method"].to_numpy()).mean()
+    means = of_methods(found)
     seeds = found.runs["seed"].to_numpy()
     members = [np.flatnonzero(seeds == seed).tolist() for seed in sorted(set(seeds))]
     correct = found.correct
     return {
-        "mean single": float(right.mean()),
+        "mean single": float((correct.mean(axis=1) * 100).mean()),
         "worst single": float(means.min()),
         "best single": float(means.max()),
         "ensemble": float(np.mean([_together(found, index, how) for index in members])),

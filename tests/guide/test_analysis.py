@@ -66,7 +66,7 @@ def test_runs_chooses_the_variant_and_checks_the_grid() -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda t: t.drop(columns="classes"), "lacks the columns classes"),
+        (lambda t: t.drop(columns=["seed", "classes"]), "columns classes, seed"),
         (lambda t: t[t.variant != "tuned"], "no final runs of variant 'tuned'"),
         (lambda t: t.drop(index=t.index[5]), "lacks 1 of 48 runs: a, full, seed 2"),
         (lambda t: pd.concat([t, t.iloc[[7]]]), "several runs of the same cell, for example lora on a, seed 1"),
@@ -199,14 +199,11 @@ def test_critical_difference_of_the_textbook() -> None:
             ranks.critical_difference(*wrong)
 
 
-def test_nemenyi_agrees_with_the_critical_difference() -> None:
+def test_pairs_are_told_apart_by_the_critical_difference() -> None:
     random = np.random.default_rng(5)
     table = pd.DataFrame(random.normal(np.arange(6) * 0.6, 1, (15, 6)), columns=list("abcdef"))
-    p, means = ranks.nemenyi(table), ranks.average_ranks(table)
-    cd = ranks.critical_difference(6, 15)
-    pairs = list(itertools.combinations(table.columns, 2))
-    far = [abs(means[a] - means[b]) >= cd for a, b in pairs]
-    assert [p.loc[a, b] <= 0.05 for a, b in pairs] == far
+    means, cd = ranks.average_ranks(table), ranks.critical_difference(6, 15)
+    far = [abs(one - two) >= cd for one, two in itertools.combinations(means, 2)]
     assert 0 < sum(far) < len(far)
     assert ranks.separated(table) == (sum(far), len(far))
 
@@ -225,11 +222,7 @@ def test_replication() -> None:
     assert ranks.replication(turned) == pytest.approx(-1)
 
 
-def test_frequencies_and_holes() -> None:
-    level = {"linear": 1.0, "full": 2.0, "lora": 4.0, "bitfit": 4.0}
-    table = ranks.frequencies(synthetic(lambda t, m, s: level[m]))
-    assert table.loc["lora"].tolist() == [4, 0, 0, 0]
-    assert table.loc["linear"].tolist() == [0, 0, 0, 4]
+def test_ranks_need_every_method_on_every_task() -> None:
     holed = pd.DataFrame([[1.0, math.nan], [1.0, 2.0]], columns=["p", "q"], index=["t", "u"])
     with pytest.raises(UserError, match="accuracy of q on t is missing"):
         ranks.ranks(holed)
@@ -502,8 +495,32 @@ def test_common_means_are_of_what_all_variants_have() -> None:
     assert found.to_dict() == {"short": {"lora": 60, "full": 50}, "long": {"lora": 62, "full": 52}}
     assert list(found.index) == ["lora", "full"]
     other = synthetic(tasks=("e",), variant="longer")
-    with pytest.raises(UserError, match="variants tuned, longer have no task in common"):
+    with pytest.raises(UserError, match="no task in common"):
         tuning.common_means(pd.concat([short, other]), {"tuned": "short", "longer": "long"})
+
+
+def test_pareto_keeps_what_no_other_beats() -> None:
+    assert accuracy.pareto([60, 70, 65, 70, 50], [1, 3, 2, 4, 1]) == [0, 2, 1]
+    assert accuracy.pareto([60, 60], [1, 1]) == [0, 1]  # equal points both stay
+    for bad in ([1, math.nan], [1, 2, 3]):
+        with pytest.raises(UserError, match="Pareto"):
+            accuracy.pareto([1, 2], bad)
+
+
+def test_a_part_of_the_study_is_whole_or_named() -> None:
+    table = pd.concat([synthetic(variant="x"), synthetic(variant="y"), synthetic(variant="x", stage="trial")])
+    table["task"] = table["task"].replace("a", "a@100")
+    mine = select.of_part(table, "part", ["x"])
+    assert set(mine["variant"]) == {"x"} and set(mine["stage"]) == {"final"}
+    assert set(zip(mine["spec_task"], mine["task"], mine["images"], strict=True)) >= {
+        ("a@100", "a", 100),
+        ("b", "b", 1000),
+    }
+    select.check_seeds(mine, ["task", "method"])
+    with pytest.raises(UserError, match=r"task b, method lora: seeds \[0, 2\] instead of \[0, 1, 2\]"):
+        select.check_seeds(mine[~mine["digest"].eq(mine["digest"].iloc[19])], ["task", "method"])
+    with pytest.raises(UserError, match=r"'many_shot'.*--part many_shot"):
+        select.of_part(table, "many_shot")
 
 
 def test_the_stratified_bootstrap_knows_nothing_of_differences_between_tasks():
