@@ -510,7 +510,7 @@ Markdown(
 # before the numbers: a side is taken only where intervals allow it.
 
 # %%
-verdicts = similar.judge(every, without, with_)
+verdicts = similar.verdicts(every, without, with_)
 display(table(verdicts, caption=f"Profile {plan.name}, backbone {plan.backbone}"))
 count = verdicts["verdict"].value_counts()
 Markdown(

@@ -50,7 +50,7 @@ from petl_core.models import text_tower as clip
 from petl_core.study import measures
 from petl_core.study.profiles import ROBUST_BACKBONE
 from petl_core.training.train import predict
-from petl_guide import published, robust, shift
+from petl_guide import published, robust
 from petl_guide.claims import table as claims
 from petl_guide.exercises import check, is_right
 from petl_guide.figures import shift as shift_figures
@@ -400,7 +400,7 @@ theirs = published.read("interpolation")
 theirs = theirs[theirs["interpolated"] == "backbone and head"]
 paper = published.read("clip").set_index("method")
 levels = (74.0, 75.0, 76.0)
-at = shift.matched(theirs, levels).round(2).reset_index()
+at = robust.matched(theirs, levels).round(2).reset_index()
 display(
     table(
         at,

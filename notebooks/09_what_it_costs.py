@@ -366,7 +366,7 @@ table(keep, "{:,.1f}", f"MB on disk; the backbone has {plain_mb:,.0f}")
 # rule takes the side of one half on which the whole interval lies.
 
 # %%
-verdicts = analysis.judge(share)
+verdicts = analysis.verdicts(share)
 forms = dict.fromkeys(verdicts.columns[1:4], "{:.2f}") | dict.fromkeys(verdicts.columns[4:6], "{:.1f}")
 table(verdicts, forms, f"Shares in % of full fine-tuning's; {len(peft)} PEFT methods, batch {B}")
 

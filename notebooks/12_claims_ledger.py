@@ -414,10 +414,7 @@ answer_4 = None  # def answer_4(table, random): ...
 
 # %%
 def right_4(spoil) -> bool:
-    import dataclasses
-
-    changed = dataclasses.replace(results)
-    changed.__dict__["table"] = spoil(results.table, np.random.default_rng(0))
+    changed = results.of(spoil(results.table, np.random.default_rng(0)))
     word = claims.on_ours(claims.get("C3"), changed).verdict
     return word == SUPPORTED or ours["C3"].verdict == NOT_RUN
 

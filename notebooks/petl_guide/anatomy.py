@@ -76,6 +76,7 @@ STATIONS = [  # from images to logits
     Station("box", "head", "head", in_block=False),
 ]
 SITES = [station.name for station in STATIONS if station.kind == "site"]  # in the order in which images pass them
+BOX: dict[str, Any] = {"boxstyle": "round,pad=0.05", "ec": INK, "lw": 0.8, "zorder": 3}
 STEP = {"box": 0.86, "site": 0.66, "plus": 0.9}
 
 
@@ -165,8 +166,7 @@ def draw_block(ax: Axes, marked: Mapping[str, str] | None = None) -> None:
             ax.add_patch(Circle((x, 0), 0.27, fc="white", ec=INK, lw=1, zorder=3))
             ax.text(x, -0.02, "+", ha="center", va="center", fontsize=11, zorder=4)
         else:
-            look: dict[str, Any] = {"boxstyle": "round,pad=0.05", "fc": colour or FROZEN, "ec": INK, "lw": 0.8, "zorder": 3}
-            ax.add_patch(FancyBboxPatch((x - 0.27, -1.2), 0.54, 2.4, **look))
+            ax.add_patch(FancyBboxPatch((x - 0.27, -1.2), 0.54, 2.4, fc=colour or FROZEN, **BOX))
             shade = "white" if colour else INK
             ax.text(x, 0, station.label, rotation=90, ha="center", va="center", fontsize=8.5, zorder=4, color=shade)
     ax.set_xlim(at[0] - 2.8, at[-1] + 2.4)

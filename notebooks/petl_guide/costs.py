@@ -117,7 +117,7 @@ def elasticity(of: pd.DataFrame, column: str, level: float = 0.95) -> tuple[floa
     return float(fit.slope), float(fit.slope) - half, float(fit.slope) + half
 
 
-def judge(of: pd.DataFrame) -> pd.DataFrame:
+def verdicts(of: pd.DataFrame) -> pd.DataFrame:
     """The claim "few trained parameters do not mean proportionally little", for each cost: its elasticity, the smallest
     and largest share among PEFT methods, and the verdict. The file's row is the control: it has to be proportional."""
     of_peft = peft_rows(of)

@@ -173,13 +173,13 @@ SITUATIONS = (
         "few labels, near the pre-training",
         "04",
         "the cheapest method is enough (DiffFit, SSF, LayerNorm, BitFit)",
-        _near,
+        find=_near,
     ),
     Situation(
         "few labels, far from the pre-training",
         "04",
         "more capacity (ConvPass, Houlsby or Pfeiffer adapters, AdaptFormer, RepAdapter)",
-        _far,
+        find=_far,
     ),
     Situation(
         "few labels: drop path?",
@@ -190,7 +190,7 @@ SITUATIONS = (
         contradicted="off",
         undecided="try both: two trials decide it",
     ),
-    Situation("no time to tune", "04", "tune learning rate, weight decay, size and scale", _untuned),
+    Situation("no time to tune", "04", "tune learning rate, weight decay, size and scale", find=_untuned),
     Situation(
         "many labels",
         "06",
@@ -200,8 +200,8 @@ SITUATIONS = (
         contradicted="full fine-tuning, down to small rates",
         undecided="PEFT or full fine-tuning, undecided; PEFT where many models must be kept",
     ),
-    Situation("little memory for training", "09", "none: cost was outside its scope", memory),
-    Situation("must merge into a plain ViT", "02", "none: cost was outside its scope", _merging),
+    Situation("little memory for training", "09", "none: cost was outside its scope", find=memory),
+    Situation("must merge into a plain ViT", "02", "none: cost was outside its scope", find=_merging),
     Situation(
         "time to spare at prediction",
         "05",
@@ -261,15 +261,8 @@ def decision_table(found: Mapping[str, Finding]) -> pd.DataFrame:
         evidence = finding.verdict.size or finding.verdict.note
         if finding.agreement == "not run":
             evidence = f"not run: {finding.verdict.note}"
-        rows.append(
-            {
-                "situation": situation.name,
-                "recommended here": finding.recommendation or "–",
-                "evidence": evidence,
-                "runs": len(finding.digests) or np.nan,
-                "the study's advice": situation.advice,
-                "ours": finding.agreement,
-                "chapter": situation.chapter,
-            }
-        )
-    return pd.DataFrame(rows)
+        recommended_here, runs = finding.recommendation or "–", len(finding.digests) or np.nan
+        ours = finding.agreement
+        rows.append((situation.name, recommended_here, evidence, runs, situation.advice, ours, situation.chapter))
+    columns = ["situation", "recommended here", "evidence", "runs", "the study's advice", "ours", "chapter"]
+    return pd.DataFrame(rows, columns=columns)

@@ -12,7 +12,7 @@ from petl_core.study.records import Records
 from petl_core.study.statistics import Interval, interval
 from petl_core.utils import UserError
 from petl_guide import runs as select
-from petl_guide.accuracy import interval_over
+from petl_guide.accuracy import interval_over, intervals
 
 KINDS = {"mechanism": "", "mechanism_l2_sp": "full + L2-SP", "mechanism_layer_decay": "full + layer-wise rates"}
 SETTING = ["task", "images"]
@@ -52,13 +52,11 @@ def _mean(values: list[float] | None) -> float:
 
 def means(found: pd.DataFrame) -> pd.DataFrame:
     """A row for each setting and kind: group, mean test, train, gap, features, weights, and low and high of test."""
-    rows = []
-    for key, cell in found.groupby([*SETTING, "kind"]):
-        ends = interval(cell["test"].to_numpy())
-        columns = [float(cell[name].mean()) for name in ("test", "train", "gap", "features", "weights")]
-        rows.append((*key, cell["group"].iloc[0], *columns, ends.low, ends.high))
-    names = [*SETTING, "kind", "group", "test", "train", "gap", "features", "weights", "low", "high"]
-    return pd.DataFrame(rows, columns=names)
+    cell = [*SETTING, "kind"]
+    ends = intervals(found, cell, "test")[[*cell, "low", "high"]]
+    by = found.groupby(cell)
+    means = by[["test", "train", "gap", "features", "weights"]].mean()
+    return by[["group"]].first().join(means).reset_index().merge(ends, on=cell)
 
 
 def _mean_of(found: pd.DataFrame, kinds: list[str], column: str) -> pd.Series:
@@ -102,12 +100,11 @@ def closed(found: pd.DataFrame, where: pd.Series) -> Interval:
 def held_back(found: pd.DataFrame) -> pd.DataFrame:
     """Each way of holding back minus plain full fine-tuning, by setting: difference of test accuracy and its interval,
     and of movement (features)."""
-    rows = []
-    full = found[found["kind"] == "full"].set_index([*SETTING, "seed"])
+    tables = []
+    keyed = found.set_index(["kind", *SETTING, "seed"])[["test", "features"]]
     for kind in HELD:
-        other = found[found["kind"] == kind].set_index([*SETTING, "seed"])
-        for key, part in (other["test"] - full["test"]).groupby(SETTING):
-            ends = interval(part.to_numpy())
-            less = float((other["features"] - full["features"]).groupby(SETTING).mean()[key])
-            rows.append((*key, kind, ends.mean, ends.low, ends.high, less))
-    return pd.DataFrame(rows, columns=[*SETTING, "kind", "difference", "low", "high", "features"])
+        apart = (keyed.loc[kind] - keyed.loc["full"]).reset_index()
+        less = apart.groupby(SETTING)["features"].mean().reset_index()
+        tables.append(intervals(apart, SETTING, "test").merge(less, on=SETTING).assign(kind=kind))
+    table = pd.concat(tables, ignore_index=True).rename(columns={"mean": "difference"})
+    return table[[*SETTING, "kind", "difference", "low", "high", "features"]]

@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from petl_core.study.statistics import Interval, interval
+from petl_core.study.statistics import Interval
 from petl_core.utils import UserError
 from petl_guide import published
 from petl_guide import runs as select
-from petl_guide.accuracy import interval_over, stratified_bootstrap
+from petl_guide.accuracy import interval_over, intervals, stratified_bootstrap
 
 CELL = ["task", "images", "method", "size"]
 SPEC = ["spec_task", "method", "hyper"]  # what a cell's trials and final runs share
@@ -44,12 +44,9 @@ def runs(table: pd.DataFrame) -> pd.DataFrame:
 
 def cells(found: pd.DataFrame) -> pd.DataFrame:
     """A row for each cell: group, percent, val, lr, mean, low and high (t interval over seeds), train (mean), n."""
-    rows = []
-    for key, cell in found.groupby(CELL):
-        first, ends = cell.iloc[0], interval(cell["accuracy"].to_numpy())
-        spread = ends.mean, ends.low, ends.high, float(cell["train_accuracy"].mean()), ends.n
-        rows.append((*key, *first[["group", "percent", "val", "lr"]], *spread))
-    return pd.DataFrame(rows, columns=[*CELL, "group", "percent", "val", "lr", "mean", "low", "high", "train", "n"])
+    by = found.groupby(CELL)
+    same = by[["group", "percent", "val", "lr"]].first().assign(train=by["train_accuracy"].mean())
+    return intervals(found, CELL, "accuracy").merge(same.reset_index(), on=CELL)
 
 
 def small_cells(table: pd.DataFrame, most: float = SMALL, methods: list[str] | None = None) -> pd.DataFrame:
@@ -82,12 +79,8 @@ def against_full(found: pd.DataFrame, picks: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_setting(found: pd.DataFrame, picks: pd.DataFrame) -> pd.DataFrame:
-    """``against_full`` summarised: task, images, mean, low, high (t interval over seeds)."""
-    rows = []
-    for (task, images), part in against_full(found, picks).groupby(["task", "images"]):
-        ends = over_seeds(part)
-        rows.append((task, images, ends.mean, ends.low, ends.high))
-    return pd.DataFrame(rows, columns=["task", "images", "mean", "low", "high"])
+    """``against_full`` summarised: task, images, mean, low, high (t interval over seeds), n."""
+    return intervals(against_full(found, picks), ["task", "images"], "difference")
 
 
 def over_seeds(differences: pd.DataFrame) -> Interval:
@@ -160,10 +153,9 @@ def slope(found: pd.DataFrame) -> pd.DataFrame:
     """For each task and sized method of a part of ``by_amount``: points of accuracy gained by a tenfold larger size
     (least squares, by seed)."""
     rows = []
-    for (task, method), cell in found[found["size"] > 0].groupby(["task", "method"]):
-        if cell["size"].nunique() < 2:
-            continue
-        lines = [np.polyfit(np.log10(run["size"].astype(float)), run["accuracy"], 1) for _, run in cell.groupby("seed")]
-        ends = interval([float(line[0]) for line in lines])
-        rows.append((task, method, ends.mean, ends.low, ends.high))
-    return pd.DataFrame(rows, columns=["task", "method", "slope", "low", "high"])
+    for (task, method, seed), cell in found[found["size"] > 0].groupby(["task", "method", "seed"]):
+        if cell["size"].nunique() > 1:
+            line = np.polyfit(np.log10(cell["size"].astype(float)), cell["accuracy"], 1)
+            rows.append((task, method, seed, float(line[0])))
+    slopes = pd.DataFrame(rows, columns=["task", "method", "seed", "slope"])
+    return intervals(slopes, ["task", "method"], "slope").rename(columns={"mean": "slope"}).drop(columns="n")

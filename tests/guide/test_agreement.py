@@ -167,23 +167,6 @@ def test_the_ways_to_combine_differ_where_they_should() -> None:
         ensembles.combine(logits, "mean")
 
 
-def test_greedy_takes_the_good_runs_and_keeps_the_test_out_of_the_choice() -> None:
-    runs = [("lora", 0), ("ssf", 0), ("bitfit", 0)]
-    random = np.random.default_rng(0)
-    parts = []
-    for start, n in ((0, 300), (300, 3000)):
-        labels = random.integers(0, 4, n)
-        classes = np.stack([labels, random.integers(0, 4, n), random.integers(0, 4, n)])
-        part = from_classes(classes, labels, runs)
-        parts.append(dataclasses.replace(part, ids=tuple(str(start + i) for i in range(n))))
-    chosen = ensembles.greedy(*parts)
-    assert chosen.counts.tolist() == [1, 0, 0] and chosen.test_accuracy == chosen.val_accuracy == 100
-    with pytest.raises(UserError, match="share images"):
-        ensembles.greedy(parts[0], parts[0])
-    with pytest.raises(UserError, match="the runs on made up's validation and test images differ"):
-        ensembles.greedy(parts[0], parts[1].of(["ssf", "lora", "bitfit"]))
-
-
 def test_summary_and_equal_sizes() -> None:
     found = noisy(0.7, GRID, n=20_000)
     numbers = ensembles.summary(found)

@@ -441,7 +441,7 @@ def study_table(of_method, noise: float = 1.0, seed: int = 0, **columns) -> pd.D
 
 
 def verdicts(table: pd.DataFrame) -> dict[str, str]:
-    return similar.judge(table).set_index("part")["verdict"].to_dict()
+    return similar.verdicts(table).set_index("part")["verdict"].to_dict()
 
 
 def test_equal_methods_above_both_baselines_are_judged_so() -> None:

@@ -36,7 +36,7 @@ def test_the_verdict_on_costs_of_known_elasticity(power: float, verdict: str) ->
     assert shares.loc[shares["method"] == "full"].iloc[0, 1:].tolist() == [100.0] * 5
     slope, low, high = analysis.elasticity(shares, "memory")
     assert slope == pytest.approx(power, abs=1e-9) and low <= slope <= high
-    judged = analysis.judge(shares).set_index("cost")["verdict"]
+    judged = analysis.verdicts(shares).set_index("cost")["verdict"]
     assert judged["training memory"] == judged["time of a step"] == verdict
     assert judged["file, head apart"] == "control behaves"
 
@@ -45,7 +45,7 @@ def test_noise_is_undecided_and_a_file_that_does_not_grow_fails_the_control() ->
     shares = analysis.shares(pretended(0.05))
     shares.loc[0:3, "step"] = [1.0, 80.0, 2.0, 90.0]
     shares["file"] = 50.0
-    judged = analysis.judge(shares).set_index("cost")["verdict"]
+    judged = analysis.verdicts(shares).set_index("cost")["verdict"]
     assert judged["time of a step"] == "undecided" and judged["file, head apart"] == "control fails"
     assert math.isnan(analysis.elasticity(shares[:2], "memory")[0])
     with pytest.raises(UserError, match="exactly one row of 'full'"):

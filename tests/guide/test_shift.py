@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from petl_core.utils import UserError
-from petl_guide import published, shift
+from petl_guide import published, robust
 from petl_guide.accuracy import pareto
 from petl_guide.low_shot import affinity
 
@@ -23,7 +23,7 @@ def test_the_published_front_and_matched_accuracies() -> None:
         *("lora@0.4", "lora@0.5", "lora@0.6", "full@0.3", "lora@0.7"),
         *("full@0.4", "full@0.5", "full@0.6"),
     ]
-    table = shift.matched(curves, [75, 76, 76.5, 77])
+    table = robust.matched(curves, [75, 76, 76.5, 77])
     assert table.loc["lora"].round(2).tolist()[:3] == [61.02, 60.52, 59.85]
     assert table.loc["full"].round(2).tolist() == [60.61, 60.27, 59.83, 59.40]
     assert math.isnan(table.loc["lora", 77]) and math.isnan(table.loc["bitfit", 76])
@@ -31,15 +31,15 @@ def test_the_published_front_and_matched_accuracies() -> None:
 
 def test_at_target_stays_on_the_rising_part() -> None:
     alphas, target, shifted = [0, 0.5, 1], [50, 70, 60], [40, 30, 10]
-    assert shift.at_target(alphas, target, shifted, 60) == pytest.approx(35)
-    assert shift.at_target(alphas[::-1], target[::-1], shifted[::-1], 60) == pytest.approx(35)
-    assert shift.at_target(alphas, target, shifted, 50) == 40
-    assert math.isnan(shift.at_target(alphas, target, shifted, 49))
+    assert robust.at_target(alphas, target, shifted, 60) == pytest.approx(35)
+    assert robust.at_target(alphas[::-1], target[::-1], shifted[::-1], 60) == pytest.approx(35)
+    assert robust.at_target(alphas, target, shifted, 50) == 40
+    assert math.isnan(robust.at_target(alphas, target, shifted, 49))
     curves = pd.DataFrame({"method": ["full"] * 2, "alpha": [0.5, 0.5], "imagenet": [1.0, 2], "shift": [1.0, 2]})
     with pytest.raises(UserError, match=r"full has several points at alpha 0\.5"):
-        shift.matched(curves, [1])
+        robust.matched(curves, [1])
     with pytest.raises(UserError, match="lack the columns alpha, shift"):
-        shift.matched(curves[["method", "imagenet"]], [1])
+        robust.matched(curves[["method", "imagenet"]], [1])
 
 
 def test_size_against_distance() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from petl_core.study.statistics import Interval, interval
-from petl_guide import published, shift
+from petl_guide import published, robust
 from petl_guide.claims.verdict import Control, Evidence
 from petl_guide.low_shot import affinity as domain
 from petl_guide.low_shot.similar import deviations
@@ -178,7 +178,7 @@ def interpolation() -> Evidence:
 def balance() -> Evidence:
     """C13: shift of full's curve minus that of the best PEFT curve at matched ImageNet accuracy."""
     curves = _curves()
-    table = shift.matched(curves, LEVELS)
+    table = robust.matched(curves, LEVELS)
     effect = interval((table.loc["full"] - table.drop("full").max()).to_numpy())
     top = curves.groupby("method")["imagenet"].max()
     note = f"only full reaches more than {top.drop('full').max():.1f} % on ImageNet (up to {top['full']:.1f})"

@@ -55,7 +55,7 @@ def methods_and_seeds(tuned: pd.DataFrame) -> tuple[str, variance.Components]:
     return side(found.method_low, found.method_high, found.seed, below=True), found
 
 
-def judge(table: pd.DataFrame, low_drop: str = "drop_path_0", high_drop: str = "drop_path_0.1") -> pd.DataFrame:
+def verdicts(table: pd.DataFrame, low_drop: str = "drop_path_0", high_drop: str = "drop_path_0.1") -> pd.DataFrame:
     """Columns part, verdict, evidence, from a study's table of records; parts whose runs are absent are left out."""
     tuned = runs(table, "tuned")
     names = peft(sorted(set(tuned["method"])))

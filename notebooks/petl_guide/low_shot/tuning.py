@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -139,11 +140,14 @@ def mean_difference(differences: pd.DataFrame, level: float = 0.95) -> Interval:
 
 def by_method(differences: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """``mean_difference`` for each method: columns method, difference, low, high, n."""
-    rows = []
-    for method, part in differences.groupby("method"):
-        found = mean_difference(part, level)
-        rows.append((method, found.mean, found.low, found.high, found.n))
-    return pd.DataFrame(rows, columns=["method", "difference", "low", "high", "n"])
+    return _summary(
+        {str(method): mean_difference(part, level) for method, part in differences.groupby("method")}, "method"
+    )
+
+
+def _summary(means: Mapping[str, Interval], name: str) -> pd.DataFrame:
+    rows = [(key, found.mean, found.low, found.high, found.n) for key, found in means.items()]
+    return pd.DataFrame(rows, columns=[name, "difference", "low", "high", "n"])
 
 
 def common_means(table: pd.DataFrame, variants: dict[str, str]) -> pd.DataFrame:
@@ -162,10 +166,8 @@ def ingredients(table: pd.DataFrame, base: str, variants: dict[str, str]) -> tup
     Returns the ``paired`` differences of all, with a column ``change``, and their means and intervals by ``change``.
     """
     parts = {text: paired(table, variant, base) for variant, text in variants.items()}
-    means = {text: mean_difference(part) for text, part in parts.items()}
-    summary = [(text, found.mean, found.low, found.high, found.n) for text, found in means.items()]
     differences = pd.concat([part.assign(change=text) for text, part in parts.items()], ignore_index=True)
-    return differences, pd.DataFrame(summary, columns=["change", "difference", "low", "high", "n"])
+    return differences, _summary({text: mean_difference(part) for text, part in parts.items()}, "change")
 
 
 def after_k_trials(table: pd.DataFrame, most: int) -> pd.DataFrame:

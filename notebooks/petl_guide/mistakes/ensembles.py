@@ -1,4 +1,4 @@
-"""Ensembles of runs (mean logit, mean probability, vote, greedy) against single runs, other seeds, and the oracle.
+"""Ensembles of runs (mean logit, mean probability, vote) against single runs, other seeds, and the oracle.
 
 An ensemble of five methods is also an ensemble of five runs, and runs that differ in the seed alone gain from averaging
 too. So the comparison that says something about *methods* is the one with as many seeds of one method.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -49,42 +48,6 @@ def accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
 def oracle(correct: np.ndarray) -> float:
     """Per cent of images that at least one run classifies correctly: what no choice among these runs can exceed."""
     return float(100 * correct.any(axis=0).mean())
-
-
-@dataclass(frozen=True)
-class Greedy:
-    """A greedily selected ensemble: how often each run was taken, and its accuracy on images it was not chosen by."""
-
-    counts: np.ndarray
-    val_accuracy: float
-    test_accuracy: float
-
-
-def greedy(val: Predictions, test: Predictions, rounds: int = 20) -> Greedy:
-    """Greedy selection with replacement (Caruana et al., 2004): in each round the run that helps ``val`` most is added.
-
-    The prefix with the highest validation accuracy is kept; ties go to the shorter one and to the earlier run. Runs of
-    ``val`` and ``test`` must be the same in the same order, on different images.
-    """
-    if not val.runs[["method", "seed"]].equals(test.runs[["method", "seed"]]):
-        raise UserError(f"the runs on {val.task}'s validation and test images differ; select both in the same order")
-    if set(val.ids) & set(test.ids):
-        raise UserError(f"validation and test predictions on {val.task} share images; the choice would see the test")
-    if rounds < 1:
-        raise UserError(f"a selection of {rounds} rounds is empty; choose 1 or more")
-    chances, total = val.probabilities, np.zeros(val.logits.shape[1:])
-    taken: list[int] = []
-    best, kept = -1.0, 0
-    for _ in range(rounds):
-        reached = [accuracy(total + one, val.labels) for one in chances]
-        pick = int(np.argmax(reached))
-        total = total + chances[pick]
-        taken.append(pick)
-        if reached[pick] > best:
-            best, kept = reached[pick], len(taken)
-    counts = np.bincount(taken[:kept], minlength=len(val))
-    mixed = np.tensordot(counts / counts.sum(), test.probabilities, axes=1)
-    return Greedy(counts, best, accuracy(mixed, test.labels))
 
 
 def of_methods(found: Predictions) -> pd.Series:

@@ -1,6 +1,6 @@
 """The study's second finding, task by task: other methods, other mistakes; and what ensembles gain from it.
 
-Everything is set beside the same measure between runs that differ in the seed alone. ``judge`` applies a rule that was
+Everything is set beside the same measure between runs that differ in the seed alone. ``verdicts`` applies a rule that was
 fixed before the numbers: an interval over tasks on one side of zero decides, anything else is undecided.
 """
 
@@ -153,7 +153,7 @@ def equal_sizes(found: Mapping[str, Predictions], size: int = 3, how: str = "log
     return pd.DataFrame(rows, columns=["task", "single", "seeds", "methods", "difference"])
 
 
-def judge(found: Mapping[str, Predictions], size: int = 3) -> pd.DataFrame:
+def verdicts(found: Mapping[str, Predictions], size: int = 3) -> pd.DataFrame:
     """Columns part, verdict, evidence: each part of the claim on these tasks."""
     apart, shared, gains, sizes = everything(found, size).values()
     sure, unsure = (shared[shared["which"] == which] for which in ("confident_correct", "unconfident_wrong"))
