@@ -136,11 +136,10 @@ def test_pairs_of_sets() -> None:
     random = np.random.default_rng(1)
     logits = found.logits * random.uniform(1, 3, (9, found.logits.shape[1], 1)).astype(np.float32)
     table = confidence.pairs(dataclasses.replace(found, logits=logits), 1000)
-    assert len(table) == 18 and table["beyond_chance"].abs().max() < 0.1  # sets of unrelated confidences
-    assert table["rank_correlation"].abs().max() < 0.1
+    assert len(table) == 18 and (table["shared"] - table["chance"]).abs().max() < 5  # of unrelated confidences
     alike = dataclasses.replace(found, logits=np.repeat(logits[:1], 9, axis=0))
     same = confidence.pairs(alike, 1000, "unconfident_wrong")
-    assert (same["shared"] == 100).all() and same["rank_correlation"].min() == pytest.approx(1)
+    assert (same["shared"] == 100).all() and same["chance"].max() < 50
     with pytest.raises(UserError, match="unknown set 'confident'"):
         confidence.pairs(found, 10, "confident")
 

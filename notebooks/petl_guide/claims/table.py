@@ -267,10 +267,10 @@ def on_ours(claim: Claim, results: Results) -> Verdict:
     """The claim's verdict on our records of a profile; "not run", with what is missing, where they do not suffice."""
     if claim.on_ours is None:
         return Verdict(NOT_TESTABLE, note=claim.why_ours, profile=results.profile.name)
-    found = ours.checked(claim.on_ours, results)
+    found = replace(ours.checked(claim.on_ours, results), profile=results.profile.name)
     if found.verdict == NOT_RUN:
-        found = replace(found, note=f"{found.note}: python -m petl_core study --profile {results.profile.name}")
-    return found.of(results.profile.name)
+        return replace(found, note=f"{found.note}: python -m petl_core study --profile {found.profile}")
+    return found
 
 
 def on_false(claim: Claim, results: Results, seed: int = 0) -> Verdict:

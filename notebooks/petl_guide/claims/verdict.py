@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from petl_core.study.statistics import Interval
 
@@ -61,10 +61,6 @@ class Verdict:
     profile: str = ""
     threshold: float = 0.0  # of the effect: the claim is that it lies above it, or below it where ``below``
     below: bool = False
-
-    def of(self, profile: str) -> Verdict:
-        """The same, of a profile."""
-        return replace(self, profile=profile)
 
     @property
     def size(self) -> str:

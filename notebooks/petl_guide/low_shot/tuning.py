@@ -106,21 +106,17 @@ def best_on_test(table: pd.DataFrame, variant: str = "best_on_test") -> pd.DataF
 def paired(table: pd.DataFrame, after: str, before: str, column: str = "accuracy") -> pd.DataFrame:
     """``after`` minus ``before`` (variants), in points, for each task, method and seed that both have: ``difference``.
 
-    What only one of them has is left out, and named in ``.attrs["left_out"]`` as pairs of task and method. Raises
-    ``UserError`` if nothing pairs.
+    What only one of them has is left out. ``UserError`` if nothing pairs.
     """
     one, two = runs(table, after), runs(table, before)
     keys = ["group", "task", "method", "seed"]
     both = one[[*keys, column]].merge(two[[*keys, column]], on=keys, suffixes=("", "_before"))
     if both.empty:
         raise UserError(f"variants {after!r} and {before!r} have no task, method and seed in common")
-    cells = [set(zip(frame["task"], frame["method"], strict=True)) for frame in (one, two)]
     rank = {group: i for i, group in enumerate(group_order(both["group"]))}
     result = both[keys].assign(difference=both[column] - both[f"{column}_before"])
     result = result.assign(place=result["group"].map(rank)).sort_values(["place", "task", "method", "seed"])
-    result = result.drop(columns="place").reset_index(drop=True)
-    result.attrs["left_out"] = sorted(cells[0] ^ cells[1])
-    return result
+    return result.drop(columns="place").reset_index(drop=True)
 
 
 def sample(differences: pd.DataFrame) -> str:

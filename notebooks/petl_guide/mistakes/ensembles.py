@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -84,8 +83,7 @@ def _together(found: Predictions, index: list[int], how: str) -> float:
 def same_size(found: Predictions, size: int, how: str = "logit", draws: int = 200) -> pd.DataFrame:
     """Ensembles of ``size`` runs: of different methods, and of one method with other seeds.
 
-    Columns kind ("methods" or "seeds"), members, single and best (mean and best accuracy of the members), accuracy.
-    Every set of ``size`` seeds of each method is taken; of the sets of methods, each member with a random seed, at most
+    Columns kind ("methods" or "seeds"), single (mean accuracy of the members), accuracy (of the ensemble). Every set of ``size`` seeds of each method is taken; of the sets of methods, each member with a random seed, at most
     ``draws``. Mean over its rows, "single" is nearly the same for both kinds, so their accuracies can be compared.
     """
     names = list(dict.fromkeys(found.runs["method"]))
@@ -100,9 +98,7 @@ def same_size(found: Predictions, size: int, how: str = "logit", draws: int = 20
     if len(sets) > draws:
         sets = [sets[i] for i in sorted(random.choice(len(sets), draws, replace=False))]
     place = {key: i for i, key in enumerate(found.runs[["method", "seed"]].itertuples(index=False, name=None))}
-    chosen: list[tuple[str, Sequence[tuple[str, int]]]] = [
-        ("methods", [(m, int(random.choice(seeds))) for m in members]) for members in sets
-    ]
+    chosen = [("methods", [(m, int(random.choice(seeds))) for m in members]) for members in sets]
     chosen += [("seeds", [(m, s) for s in some]) for m in names for some in itertools.combinations(seeds, size)]
     right, rows = found.correct.mean(axis=1) * 100, []
     for kind, members in chosen:
@@ -110,7 +106,5 @@ def same_size(found: Predictions, size: int, how: str = "logit", draws: int = 20
         if absent:
             raise UserError(f"no predictions on {found.task} by {absent[0][0]} seed {absent[0][1]}; run it")
         index = [place[member] for member in members]
-        together = _together(found, index, how)
-        name = " + ".join(f"{m}/{s}" for m, s in members)
-        rows.append((kind, name, float(right[index].mean()), float(right[index].max()), together))
-    return pd.DataFrame(rows, columns=["kind", "members", "single", "best", "accuracy"])
+        rows.append((kind, float(right[index].mean()), _together(found, index, how)))
+    return pd.DataFrame(rows, columns=["kind", "single", "accuracy"])
