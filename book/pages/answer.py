@@ -17,10 +17,10 @@ from matplotlib.patheffects import withStroke
 
 from petl_guide import accuracy, picks
 from petl_guide import runs as select
-from petl_guide.claims.verdict import NOT_RUN
 from petl_guide.facts import Facts
 from petl_guide.figures.style import FAMILIES, GREY, INK, Shown, applied, headline, look, show, title
 from petl_guide.picks import FAR, LOSS, NEAR
+from petl_guide.verdict import NOT_RUN
 
 PICTURE = "images/which_method.png"
 KINDS = {NEAR: "near the pre-training", FAR: "far from the pre-training"}

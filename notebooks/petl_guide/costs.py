@@ -14,8 +14,8 @@ import pandas as pd
 from scipy import stats
 
 from petl_core.utils import UserError
-from petl_guide.claims.verdict import side
 from petl_guide.runs import peft_rows
+from petl_guide.verdict import side
 
 REFERENCE = "full"  # the method that others are a share of
 COSTS_FORMAT = 1

@@ -77,8 +77,8 @@ def create_model(
         image_size: S in pixels, if not the backbone's own; the position embedding is resized.
         seed: fixes random weights, the new head and what the method draws. The global generator is left alone.
         head: "new"; "zero_shot": with mini_clip the head of the task "world" that its text tower writes
-            (``text_tower.zero_shot_head``), with a CLIP of timm's the head for ImageNet that lies in the cache; or the file
-            of a head (both: ``petl_core.models.zero_shot``). Then ``interpolate(model, 0)`` is the zero-shot model.
+            (``text_tower.zero_shot_head``), with a CLIP of timm's the head for ImageNet that lies in the cache; or the
+            file of a head (both: ``petl_core.models.zero_shot``). Then ``interpolate(model, 0)`` is the zero-shot model.
 
     Raises ``UserError`` (a ``ValueError``) that says what is wrong, what is allowed and what to do.
     """

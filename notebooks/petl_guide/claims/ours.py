@@ -16,10 +16,10 @@ from petl_guide import mechanism, published, robust, sweep
 from petl_guide import runs as select
 from petl_guide.accuracy import scores
 from petl_guide.claims.published import MARGIN, baseline_gap, bitfit_gap, trend_of_size
-from petl_guide.claims.verdict import CONTRADICTED, NOT_RUN, SUPPORTED, UNDECIDED, Control, Evidence, Verdict, judged
 from petl_guide.low_shot import tuning, variance
 from petl_guide.mistakes import mistakes
 from petl_guide.results import Results, open_real
+from petl_guide.verdict import CONTRADICTED, NOT_RUN, SUPPORTED, UNDECIDED, Control, Evidence, Verdict, judged
 
 FEWEST_TASKS = 2  # for an interval over tasks
 LEVEL = 1.0  # points below full fine-tuning that still count as matching it, for C9 and C10
