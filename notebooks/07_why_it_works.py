@@ -37,6 +37,7 @@ RUNS = os.environ.get("PETL_RUNS", "")
 
 # %%
 import inspect
+import textwrap
 from importlib import import_module
 
 import pandas as pd
@@ -112,7 +113,7 @@ table(
 # %%
 source = inspect.getsource(import_module("petl_core.training.train")).splitlines()
 first = next(i for i, line in enumerate(source) if "optimiser.step()" in line)
-Code("\n".join(line[16:] for line in source[first : first + 3]), language="python")
+Code(textwrap.dedent("\n".join(source[first : first + 3])), language="python")
 
 # %% [markdown]
 # Each way has two strengths and two learning rates, so as many trials as every method has:

@@ -96,7 +96,6 @@ def train(
         torch.cuda.reset_peak_memory_stats(device)
     (images, labels, _), (held_images, held_labels, ids) = feeds(task, splits, device)
     answers = held_labels.cpu().numpy().astype(np.int64)
-    model.eval()
     part, held = parts_of(model, recipe, images, held_images)
     history: list[dict[str, float]] = []
     scores: list[float] = []
@@ -105,7 +104,6 @@ def train(
         bar.reset(training.total)
         for epoch in range(1, recipe.epochs + 1):
             history.append({"epoch": epoch, **training.epoch(bar)})
-            bar.set_postfix(epoch=epoch, loss=f"{history[-1]['loss']:.3f}")
             if not math.isfinite(history[-1]["loss"]):
                 break
             if track:
@@ -157,7 +155,8 @@ class Training:
     def epoch(self, bar: tqdm[Any]) -> dict[str, float]:
         """Train on every image once, in a new order; the last incomplete batch is kept. Ends early at a loss that is
         not finite. Returns the mean loss, the accuracy of the batches in percent, and the rate of the last step."""
-        recipe, device, count = self.recipe, self.labels.device, len(self.labels)
+        recipe, optimiser, anchors = self.recipe, self.optimiser, self.anchors
+        device, count = self.labels.device, len(self.labels)
         look = 1 if device.type == "cpu" else 16  # reading a loss makes the host wait for an accelerator
         losses: list[Tensor] = []
         right = torch.zeros((), dtype=torch.long, device=device)
@@ -167,8 +166,8 @@ class Training:
             inputs = self.prepared(x)
             loss, correct = self.gradients(inputs, self.labels[batch.to(device)])  # forward, loss, backward
             rate = self.set_rate()
-            self.optimiser.step()
-            for parameter, start in self.anchors:
+            optimiser.step()
+            for parameter, start in anchors:
                 parameter.data.lerp_(start, min(1.0, rate * recipe.l2_sp))
             self.step += 1
             losses.append(loss)
@@ -177,6 +176,7 @@ class Training:
             if self.step % look == 0 and not math.isfinite(loss.item()):
                 break
         mean = torch.stack(losses).sum().item() / count
+        bar.set_postfix(loss=f"{mean:.3f}")
         return {"loss": mean, "train_accuracy": 100.0 * right.item() / count, "lr": rate}
 
     def prepared(self, x: Tensor) -> Tensor:

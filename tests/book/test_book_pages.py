@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 from book import computed
-from book.pages import claims as claim_pages
 from book.pages import data as data_pages
 from book.pages import methods as method_pages
 from petl_core.methods.base import Method, registry
