@@ -2,7 +2,7 @@
 
 A picture and a caption become vectors of E numbers each; training made those that belong together point the same way
 (Radford et al., 2021, arXiv 2103.00020). The image tower is a ViT whose ``head`` is the projection to E numbers
-(``create_model("mini_clip", keep_head=True)``); the text tower is here. How both were trained: ``pretrain_clip.py``.
+(``create_model("mini_clip", keep_head=True)``); the text tower is here. How both were trained: ``petl_make.mini_clip``.
 
 Shapes: T captions, W words in the longest, E the width of the common space, C classes, D the ViT's width.
 """
