@@ -16,7 +16,6 @@ The reference of a training step is a step of full fine-tuning; that of inferenc
 
 from __future__ import annotations
 
-import argparse
 import functools
 import json
 import multiprocessing
@@ -42,6 +41,7 @@ from petl_core.models.build import Model, ModelSpec, attach, count_trainable, me
 from petl_core.models.weights import config_of
 from petl_core.study.records import describe_environment
 from petl_core.utils import UserError, write_atomic
+from petl_make import command_line
 from petl_make.memory import Peak, bytes_of, saved_activations, saving
 
 __all__ = ["REFERENCE", "Settings", "measure", "measure_all", "read", "saved_activations", "saving"]
@@ -273,7 +273,7 @@ def read(path: str | Path) -> dict[str, Any]:
 
 def main(arguments: Sequence[str]) -> int:
     """The command ``costs``."""
-    parser = argparse.ArgumentParser(prog="python -m petl_make costs", description=(__doc__ or "").split("\n")[0])
+    parser = command_line("costs", __doc__, "--out costs.json", "--backbone mini --methods lora full --out costs.json")
     for setting in fields(Settings):
         about = f"{setting.metadata['help']} (default: %(default)s)"
         parser.add_argument(f"--{setting.name}", type=type(setting.default), default=setting.default, help=about)
