@@ -2,11 +2,13 @@
 
     python -m book.build --out runs/book
     python -m book.build --print --out runs/book-print     # one page, and a PDF of it
+    python -m book.build --profile quick --runs runs/results-quick --chapters runs/notebooks/quick --out runs/quick
+    python -m book.build --profile quick --runs runs/results-quick --chapters runs/notebooks/quick --out runs/quick
 
 The notebooks are shown with the outputs they have; nothing is executed, nothing is fetched. What is not sound stops the
 build and is named: a notebook that was not executed, one whose outputs come from other code or records than there are
-now, a picture that is not what the records say, a reference to nowhere (every warning is an error), a page that would
-load from another host or is too large. The site is built in a temporary folder and moved to ``--out`` when it is whole.
+now, a reference to nowhere (every warning is an error), a page that would load from another host or is too large. The
+site is built in a temporary folder and moved to ``--out`` when it is whole.
 """
 
 from __future__ import annotations
@@ -22,49 +24,69 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from book.formulas import unset_formulas
-from book.inputs import require_sound
-from book.loads import outside_requests
+from book.checks import Site
 from book.paper import BROWSER, print_site
-from book.site import faults, finish, sizes
+from book.site import finish
 from book.stage import find, stage
-from petl_core.utils import UserError
-from petl_guide.notebooks import FOLDER, ROOT
+from petl_core.utils import PUBLISHED, RESULTS, UserError
+from petl_guide.notebooks import FOLDER, ROOT, check, unfinished
 
 SOURCE = ROOT / "book"
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
-def build(out: Path, chapters: Path = FOLDER, source: Path = SOURCE) -> Path:
+def build(out: Path, chapters: Path = FOLDER, source: Path = SOURCE, *, records: tuple[str, str] | None = None) -> Path:
     """Build the book of the notebooks in ``chapters`` into ``out``; return its front page.
+
+    ``records``: the profile and the folder of the records that the other pages are computed from (the shipped ones).
 
     Raises UserError if an input is not sound, RuntimeError if Jupyter Book warns or the site is not as it should be.
     """
-    require_replaceable(out)
-    require_sound(find(chapters))
+    notebooks = inputs(out, chapters)
     with tempfile.TemporaryDirectory() as temporary:
         staged = Path(temporary) / "book"
-        stage(chapters, staged, source)
+        stage(notebooks, staged, source, records=records)
         site = run_jupyter_book(staged, "html", source)
-        finish(site, find(chapters))
-        require_none(faults(site))
+        finish(site, notebooks)
+        checked = Site(site)
+        require_none(checked.outside_requests() + checked.unset_formulas() + checked.too_large())
+        print(f"{out / 'index.html'}: {checked.sizes()}")
         move(site, out)
     return out / "index.html"
 
 
 def build_print(out: Path, chapters: Path = FOLDER, source: Path = SOURCE) -> list[Path]:
     """Build the book as one page into ``out``, and a PDF of it where there is a browser; return what there is."""
-    require_replaceable(out)
-    require_sound(find(chapters))
+    notebooks = inputs(out, chapters)
     with tempfile.TemporaryDirectory() as temporary:
         staged = Path(temporary) / "book"
-        stage(chapters, staged, source, paper=True)
+        stage(notebooks, staged, source, paper=True)
         site = run_jupyter_book(staged, "singlehtml", source)
         finish(site, ())
-        require_none(outside_requests(site) + unset_formulas(site))
-        names = print_site(site)
+        checked = Site(site)
+        require_none(checked.outside_requests() + checked.unset_formulas())
+        assert checked.first is not None, "Jupyter Book's index.html leads to the page"
+        names = print_site(checked.folder, checked.first)
         move(site, out)
     return [out / name for name in names]
+
+
+def inputs(out: Path, chapters: Path) -> list[Path]:
+    """The notebooks to show. UserError naming what is unsound, before anything is built: something else than a book at
+    ``out``, no records, or a notebook; one that lies beside its source must be what that source says."""
+    if out.exists() and not (out / "index.html").is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f"{out} exists and is not a book (it has no index.html); choose another folder or remove it")
+    for folder in (RESULTS, PUBLISHED):
+        if not folder.is_dir() or not any(folder.iterdir()):
+            raise UserError(f"{folder}: there are no records, which pages are computed from: git checkout {folder}")
+    notebooks = find(chapters)
+    found = []
+    for path in notebooks:
+        source = path.with_suffix(".py")
+        found += check(source) if source.exists() else unfinished(path)
+    if found:
+        raise UserError("the book is not built:\n" + "\n".join(f"  {problem}" for problem in found))
+    return notebooks
 
 
 def require_none(found: list[str]) -> None:
@@ -82,6 +104,7 @@ def run_jupyter_book(staged: Path, builder: str, source: Path) -> Path:
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        cwd=ROOT,  # where the extension book.computed is found
         env={**os.environ, "PYTHONHASHSEED": "0"},
         check=False,
     )
@@ -102,28 +125,29 @@ def move(site: Path, out: Path) -> None:
     part.rename(out)
 
 
-def require_replaceable(out: Path) -> None:
-    """UserError if something else than a book is at ``out``: it would be removed."""
-    if out.exists() and not (out / "index.html").is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise UserError(f"{out} exists and is not a book (it has no index.html); choose another folder or remove it")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m book.build", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--chapters", type=Path, default=FOLDER, metavar="DIR", help="executed notebooks (notebooks)")
+    parser.add_argument("--runs", metavar="DIR", help="records to compute the other pages from (as committed)")
+    parser.add_argument("--profile", help="with --runs: whose records those are, such as quick")
+    parser.add_argument("--runs", metavar="DIR", help="records to compute the other pages from (the shipped ones)")
+    parser.add_argument("--profile", help="with --runs: whose records those are, such as quick")
     parser.add_argument("--out", type=Path, metavar="DIR", help="for the site (runs/book, or runs/book-print)")
     parser.add_argument("--print", action="store_true", help="one page with all chapters, and a PDF of it")
     options = parser.parse_args(arguments)
     start = time.perf_counter()
     try:
+        if bool(options.runs) != bool(options.profile) or (options.runs and options.print):
+            raise UserError("--runs DIR and --profile NAME go together, and without --print")
         if options.print:
             made = build_print(options.out or ROOT / "runs" / "book-print", options.chapters)
             print("\n".join(map(str, made)))
             if len(made) == 1:
                 print(f"no PDF, for want of a Chromium: install one, name it in {BROWSER}, or print the page by hand")
         else:
-            front = build(options.out or ROOT / "runs" / "book", options.chapters)
-            print(f"{front}: {sizes(front.parent)}, built in {time.perf_counter() - start:.0f} s")
+            records = (options.profile, str(Path(options.runs).resolve())) if options.runs else None
+            build(options.out or ROOT / "runs" / "book", options.chapters, records=records)
+            print(f"built in {time.perf_counter() - start:.0f} s")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,17 +1,15 @@
-"""The computed parts of the README and of the book's pages, and their pictures, from the shipped records.
+"""The computed parts of the README and its picture, from the shipped records.
 
     python -m book.front            # write them
     python -m book.front --check    # are they what the shipped records say?
 
-A part stands between two marks, ``<!-- computed: NAME: begin -->`` and ``<!-- computed: NAME: end -->``; all else on a
-page is written by hand. In the book's pages, links to sections of chapters (``[4.5](...)``) are brought to where the
-section is now.
+A part stands between two marks, ``<!-- computed: NAME: begin -->`` and ``<!-- computed: NAME: end -->``; all else in
+the README is written by hand. The parts of the book's pages are computed when it is built (``book.computed``).
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
 import io
 import re
 import sys
@@ -19,54 +17,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from book import citation
-from book.pages import answer, summary
-from book.pages import claims as claim_pages
-from book.pages import data as data_pages
-from book.pages import methods as method_pages
-from petl_core.utils import DATA, EMBEDDED, UserError, write_atomic
-from petl_guide import chapters
+from book.computed import facts_of
+from book.pages import summary
+from petl_core.utils import UserError, write_atomic
+from petl_guide.chapters import chapter_table, chapters
 from petl_guide.facts import Facts
-from petl_guide.results import Results, open_results
+from petl_guide.notebooks import ROOT
+from petl_guide.results import SHIPPED
 
-PROFILE = "laptop"
-ROOT = DATA.parent
-
-Part = Callable[[Facts], str]
-PAGES: Mapping[str, Mapping[str, Part]] = {  # by page, its computed parts
-    "README.md": {
-        "findings": summary.paragraphs,
-        "chapters": lambda _: chapters.chapter_table(chapters.chapters()),
-    },
-    "book/intro.md": {
-        "answer": answer.words,
-        "figure": answer.directive,
-        "claims": claim_pages.standing,
-        "chapters": lambda _: chapters.chapter_map(chapters.chapters()),
-    },
-    "book/claims.md": {"overview": claim_pages.overview, "claims": claim_pages.index},
-    "book/methods.md": {"table": lambda _: method_pages.table(), "methods": lambda _: method_pages.index(ROOT)},
-    "book/glossary.md": {},
-    "book/data.md": {
-        "tasks": lambda _: data_pages.tasks(),
-        "world": lambda _: data_pages.rendered_world(),
-        "backbones": lambda _: data_pages.embedded_backbones(),
-        "published": lambda _: data_pages.published_numbers(),
-        "records": data_pages.shipped_records,
-        "photographs": lambda _: data_pages.records_on_photographs(),
-        "costs": lambda _: data_pages.measured_costs(),
-    },
-    "book/bibliography.md": {},
-    "book/cite.md": {"citation": lambda _: citation.bibtex(ROOT)},
+README, PICTURE = "README.md", "book/images/accuracy.png"
+PARTS: Mapping[str, Callable[[Facts], str]] = {
+    "findings": summary.paragraphs,
+    "chapters": lambda _: chapter_table(chapters()),
 }
-PICTURES: Mapping[str, Callable[[Facts], bytes]] = {
-    "book/images/accuracy.png": lambda facts: summary.picture(facts).png,
-    answer.PICTURE: lambda facts: answer.picture(facts).png,
-    "book/images/examples.png": lambda _: (EMBEDDED / "examples.png").read_bytes(),
-    "book/images/world.png": lambda _: (EMBEDDED / "world.png").read_bytes(),
-}
-FILES = (*PAGES, *PICTURES)
 
 
 def marks(name: str) -> tuple[str, str]:
@@ -74,75 +39,58 @@ def marks(name: str) -> tuple[str, str]:
     return f"<!-- computed: {name}: begin -->", f"<!-- computed: {name}: end -->"
 
 
-def page(path: Path, parts: Mapping[str, Part], facts: Facts) -> str:
-    """The page as it should be. ``UserError`` if the marks of a part are not there once each, or belong to no part."""
-    text = path.read_text(encoding="utf-8")
-    for name in set(re.findall(r"<!-- computed: (.+?): (?:begin|end) -->", text)) - set(parts):
-        raise UserError(f"{path} has marks of a part '{name}'; its parts are: {', '.join(parts) or 'none'}")
-    for name, part in parts.items():
+def readme(text: str, facts: Facts) -> str:
+    """The README as it should be. ``UserError`` if the marks of a part are not there once each, or belong to none."""
+    for name in set(re.findall(r"<!-- computed: (.+?): (?:begin|end) -->", text)) - set(PARTS):
+        raise UserError(f"{README} has marks of a part '{name}'; its parts are: {', '.join(PARTS)}")
+    for name, part in PARTS.items():
         begin, end = marks(name)
         if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
-            raise UserError(f"{path} needs the marks '{begin}' and '{end}', once each, around what is computed")
+            raise UserError(f"{README} needs the marks '{begin}' and '{end}', once each, around what is computed")
         before, after = text[: text.index(begin) + len(begin)], text[text.index(end) :]
         text = f"{before}\n{part(facts)}\n{after}"
-    return text if path.name == "README.md" else chapters.mended(text, chapters.chapters())
+    return text
 
 
-@functools.lru_cache(maxsize=1)
-def facts_of(results: Results) -> Facts:
-    """The facts of these records, which take seconds to compute: kept for the next call with the same ``results``."""
-    return Facts(results)
-
-
-def problems(root: Path, results: Results) -> list[str]:
-    """What on the pages is not what the records and the sources say; an empty list if nothing is."""
-    facts = facts_of(results)
-    found = [
-        f"{name}: a computed part or a link to a section differs"
-        for name, parts in PAGES.items()
-        if (root / name).read_text(encoding="utf-8") != page(root / name, parts, facts)
-    ]
-    for name, draw in PICTURES.items():
-        if not (root / name).is_file() or not same_picture((root / name).read_bytes(), draw(facts)):
-            found.append(f"{name}: another picture than the records give")
+def problems(root: Path, facts: Facts) -> list[str]:
+    """What in the README and its picture is not what the records and the sources say; an empty list if nothing is."""
+    found, text = [], (root / README).read_text(encoding="utf-8")
+    if text != readme(text, facts):
+        found.append(f"{README}: a computed part differs")
+    if not (root / PICTURE).is_file() or not same_picture((root / PICTURE).read_bytes(), summary.picture(facts).png):
+        found.append(f"{PICTURE}: another picture than the records give")
     return found
 
 
 def same_picture(one: bytes, two: bytes) -> bool:
     """Two PNGs with the same pixels, but for the last bits of anti-aliased edges."""
-    from PIL import Image
-
     arrays = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), dtype=float) for data in (one, two)]
     return arrays[0].shape == arrays[1].shape and float(np.abs(arrays[0] - arrays[1]).mean()) < 0.5
 
 
-def write(root: Path, results: Results) -> None:
-    """Write the pictures and the pages: all are made before the first is written."""
-    facts = facts_of(results)
-    files = {name: draw(facts) for name, draw in PICTURES.items()}
-    files |= {name: page(root / name, parts, facts).encode() for name, parts in PAGES.items()}
-    for name, content in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(root / name, content)
+def write(root: Path, facts: Facts) -> None:
+    """Write README and picture: both are made before the first is written."""
+    text = readme((root / README).read_text(encoding="utf-8"), facts)
+    picture = summary.picture(facts).png
+    write_atomic(root / README, text.encode())
+    write_atomic(root / PICTURE, picture)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m book.front", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing; exit 1 if a page is not what the records say"
-    )
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if they are not what records say")
     options = parser.parse_args(arguments)
     try:
-        results = open_results(PROFILE)
+        facts = facts_of(SHIPPED)
         if options.check:
-            found = problems(ROOT, results)
-            print("\n".join(found) or "the pages are what the records say")
+            found = problems(ROOT, facts)
+            print("\n".join(found) or "the README is what the records say")
             return int(bool(found))
-        write(ROOT, results)
+        write(ROOT, facts)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"wrote {', '.join(FILES)}")
+    print(f"wrote {README}, {PICTURE}")
     return 0
 
 

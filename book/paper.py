@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 import shutil
-import subprocess
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-
-from book.site import first_page
+from typing import Any
 
 BROWSER = "PETL_BROWSER"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 MACOS = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
+ADDRESS = "http://book.invalid/"  # answered from the site's files; nothing is served, nothing else is reached
 SECONDS = 900
 # On one page with everything in it the theme's sidebars and search lead nowhere; each chapter begins a page.
 STYLE = """<style>
@@ -30,10 +23,9 @@ span[id^="document-"] + section > :is(h1, h2, h3) { break-before: page; font-siz
 </head>"""
 
 
-def print_site(site: Path) -> list[str]:
-    """Turn a site of one page into ``index.html`` and, where there is a browser, ``book.pdf``; return their names."""
-    page = first_page(site)
-    assert page is not None, "Jupyter Book's index.html leads to the page"
+def print_site(site: Path, page: Path) -> list[str]:
+    """Turn a site whose only page is ``page`` into ``index.html`` and, where there is a browser, ``book.pdf``; return
+    the names of what there is."""
     text = page.read_text(encoding="utf-8").replace("</head>", STYLE, 1)
     text = re.sub(r"<details(?![^>]*\bopen\b)", "<details open", text)
     (site / "index.html").write_text(text.replace(f'href="{page.name}#', 'href="#'), encoding="utf-8")
@@ -54,45 +46,22 @@ def find_browser() -> str | None:
 
 def to_pdf(browser: str, site: Path, target: Path) -> None:
     """Print ``index.html`` of ``site`` to ``target``; RuntimeError with the browser's words if it does not."""
-    with served(site) as address, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        command = [
-            browser,
-            "--headless",
-            "--no-sandbox",  # the page is our own, and sandboxes need rights that containers do not give
-            "--disable-gpu",
-            f"--user-data-dir={profile}",  # not the reader's own, which may be in use
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-            "--no-pdf-header-footer",
-            "--generate-pdf-document-outline",
-            "--virtual-time-budget=120000",  # until the formulas are set
-            f"--print-to-pdf={target}",
-            f"{address}/index.html",
-        ]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-        except subprocess.TimeoutExpired as error:
-            raise RuntimeError(f"{browser} made no PDF within {SECONDS} s") from error
-    if done.returncode or not target.is_file():
-        raise RuntimeError(f"{browser} made no PDF:\n{done.stderr}")
+    from playwright.sync_api import Error, Route, sync_playwright
 
+    def answer(route: Route) -> Any:
+        file = site / route.request.url.removeprefix(ADDRESS).partition("?")[0]
+        return route.fulfill(path=file) if file.is_file() else route.abort()
 
-@contextmanager
-def served(site: Path) -> Iterator[str]:
-    """Serve a folder on the loopback interface for a while; the address."""
-    handler = functools.partial(_Quiet, directory=str(site))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *args: object) -> None:
-        """Say nothing."""
+        with sync_playwright() as playwright:
+            # The page is our own, and sandboxes need rights that containers do not give.
+            running = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-gpu"])
+            page = running.new_page()
+            page.set_default_timeout(SECONDS * 1000)
+            page.route("**/*", answer)
+            page.goto(f"{ADDRESS}index.html")
+            page.evaluate("() => window.MathJax?.startup?.promise?.then(() => null)")  # until the formulas are set
+            page.pdf(path=target, prefer_css_page_size=True, print_background=True, outline=True)
+            running.close()
+    except Error as error:
+        raise RuntimeError(f"{browser} made no PDF:\n{error}") from error

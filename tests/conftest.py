@@ -1,9 +1,10 @@
-"""For all tests: one thread, no windows, no network, and the folder of real data where there is one."""
+"""For all tests: one thread, no windows, no network, an empty cache, and the folder of real data if there is one."""
 
 from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,14 @@ def petl_data() -> Path:
     if not Path(folder).is_dir():
         pytest.skip(f"PETL_DATA is {folder}, which is not a folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def empty_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """An empty cache for all tests, so that none passes because of what an earlier run left there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PETL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,11 @@ def test_the_counts_of_real_tasks_follow_from_their_names():
 
 def test_a_plan_needs_neither_data_nor_weights_and_says_what_is_absent(no_data, tmp_path):
     plan = forecast(profile("gpu"), Records(tmp_path / "runs"))
-    wanted = {*(f"task vtab1k/{name}" for name in VTAB_SIZES), f"task {IMAGENET[0]}", *(f"task {task}" for task in MANY)}
+    wanted = {
+        *(f"task vtab1k/{name}" for name in VTAB_SIZES),
+        f"task {IMAGENET[0]}",
+        *(f"task {task}" for task in MANY),
+    }
     assert wanted | {f"weights of {name}" for name in (BACKBONE, CLIP, SECOND)} <= set(plan.absent)
     rows = {name: (some, more) for name, some, more in plan.parts}
     chosen = profile("gpu")

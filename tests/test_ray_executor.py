@@ -41,25 +41,33 @@ def plan(backbone) -> list[Planned]:
 
 
 @pytest.fixture
-def cluster(monkeypatch):
+def ray_folder(monkeypatch):
+    """A folder for all that Ray keeps, so that nothing which another run or cluster left in /tmp/ray counts."""
+    folder = Path(tempfile.mkdtemp(prefix="petl", dir="/tmp"))  # short: a socket's name is at most 107 bytes
+    (folder / "ray").mkdir()  # Ray writes a cluster's address there without making it
+    monkeypatch.setenv("RAY_TMPDIR", str(folder))
+    yield folder / "ray"
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def cluster(monkeypatch, ray_folder):
     """A head node and another one, of one CPU each, which notice within two seconds that the other is gone."""
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setattr(socket.socket, "connect", CONNECT)
-    folder = tempfile.mkdtemp(prefix="petl", dir="/tmp")  # short: a socket's name is at most 107 bytes
     quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
     made = Cluster(shutdown_at_exit=False)
     try:
-        made.add_node(**HERE, _system_config=quick, temp_dir=folder)
+        made.add_node(**HERE, _system_config=quick, temp_dir=str(ray_folder))
         made.other = made.add_node(**HERE)
         yield made
     finally:
         with contextlib.suppress(Exception):
             ray.shutdown()
         made.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.slow
@@ -134,7 +142,7 @@ def test_what_is_kept_in_memory_is_written_nowhere(tmp_path, monkeypatch):
         ({"workers": 0}, "workers is 0; with Ray it must be 1 or more"),
     ],
 )
-def test_what_cannot_be_is_refused(tmp_path, monkeypatch, options, message):
+def test_what_cannot_be_is_refused(tmp_path, monkeypatch, ray_folder, options, message):
     pytest.importorskip("ray")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(UserError, match=message):
@@ -173,14 +181,14 @@ def test_the_slurm_script_is_well_formed():
 
 
 @pytest.mark.slow
-def test_the_slurm_script_runs_a_study_and_leaves_nothing_running(backbone, tmp_path):
+def test_the_slurm_script_runs_a_study_and_leaves_nothing_running(backbone, tmp_path, ray_folder):
     pytest.importorskip("ray")
     for name, body in FAKES.items():
         (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
         (tmp_path / name).chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
     environment |= {"SLURM_JOB_ID": str(os.getpid()), "SLURM_JOB_NODELIST": "x", "SLURM_JOB_NUM_NODES": "2"}
-    environment |= {"SLURM_CPUS_PER_TASK": "1", "PYTHONPATH": str(ROOT), "RAY_TMPDIR": "/tmp"}
+    environment |= {"SLURM_CPUS_PER_TASK": "1", "PYTHONPATH": str(ROOT)}
     runs = tmp_path / "runs"
     command = ["bash", str(SCRIPT), "--profile", "smoke", "--part", "default", "--backbone", backbone]
     done = subprocess.run(

@@ -14,7 +14,7 @@ from chapters import LINK, literal_texts, output_text, pieces
 from matplotlib.colors import to_rgb
 
 from petl_core import methods
-from petl_guide import notebook_files, notebooks
+from petl_guide import notebooks
 from petl_guide.figures import style
 
 CHAPTERS = pytest.mark.parametrize("path", notebooks.sources(), ids=lambda path: path.stem)
@@ -51,7 +51,7 @@ HARMLESS = {"k", "w", "white", "black", "none"}
 
 
 def cells(path: Path) -> list[Any]:
-    return notebook_files.read(path).cells
+    return notebooks.read(path).cells
 
 
 def executed(path: Path) -> list[Any]:

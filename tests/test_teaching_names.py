@@ -19,7 +19,7 @@ import petl_core
 from petl_core import methods
 from petl_core.cli import main
 from petl_core.models.weights import EMBEDDED_NAMES
-from petl_guide import notebook_files, notebooks
+from petl_guide import notebooks
 from petl_guide.anatomy import STATIONS
 
 ROOT = notebooks.ROOT
@@ -41,7 +41,7 @@ SPECIAL = {  # inline code that names nothing of ours, and why
 
 
 def cells(path: Path) -> list[Any]:
-    return notebook_files.read(path).cells
+    return notebooks.read(path).cells
 
 
 def names_of_package() -> set[str]:

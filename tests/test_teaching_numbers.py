@@ -22,7 +22,7 @@ from petl_core import methods
 from petl_core.data import load_task
 from petl_core.data.folder import split_sizes
 from petl_core.models.weights import config_of
-from petl_guide import accuracy, notebook_files, notebooks, sweep
+from petl_guide import accuracy, notebooks, sweep
 
 SOURCE = re.compile(r"\]\(https://(?:arxiv\.org/abs/|doi\.org/|github\.com/[\w.-]+/[\w.-]+/issues/)")
 
@@ -90,7 +90,7 @@ def _examined(cells: list[Any], output: str, founded_ones: bool) -> list[tuple[N
 
 def of(path: Path) -> tuple[list[Any], str]:
     executed = nbformat.read(path.with_suffix(".ipynb"), as_version=4).cells
-    return notebook_files.read(path).cells, "\n".join(output_text(c) for c in executed if c.cell_type == "code")
+    return notebooks.read(path).cells, "\n".join(output_text(c) for c in executed if c.cell_type == "code")
 
 
 @pytest.mark.parametrize("path", notebooks.sources(), ids=lambda path: path.stem)

@@ -19,10 +19,11 @@ from petl_core.methods import get
 from petl_core.models import weights as backbones
 from petl_core.models.text_tower import load_text_tower, text_file
 from petl_core.study.plan import PARTS
+from petl_core.study.profiles import profile
 from petl_core.utils import DATA, EMBEDDED, PUBLISHED, UserError
+from petl_guide.claims.verdict import NOT_RUN
 from petl_guide.facts import Facts
-from petl_guide.photographs import open_real, short
-from petl_guide.results import Results
+from petl_guide.results import SHIPPED, Results, open_real, short
 
 PUBLISHED_FILES = {  # what a row is; the columns are described in data/published/README.md
     "vtab1k_final.csv": "final run with ViT-B/16 on VTAB-1K",
@@ -33,7 +34,7 @@ PUBLISHED_FILES = {  # what a row is; the columns are described in data/publishe
     "clip_tuning.csv": "tuning run of CLIP",
     "clip_interpolation.csv": "weight-space ensemble of a tuned and the zero-shot CLIP",
 }
-
+OTHER_VARIANTS = {"full_high_lr": "full_low_lr"}  # those that do not begin with the name of their part
 PHOTOGRAPHS = {  # what the runs of profile "real" were made on; test images are at most 2,000 of each set
     "caltech101": "photographs of things {cite:p}`feifei2006caltech`",
     "cifar10": "small photographs {cite:p}`krizhevsky2009cifar`, from a copy that went through JPEG",
@@ -149,8 +150,29 @@ def _rows(path: Path) -> int:
     return len((gzip.decompress(content) if path.suffix == ".gz" else content).splitlines()) - 1  # without the header
 
 
-def shipped_records(facts: Facts) -> str:
-    """How many runs are shipped, of which parts of the study, how long they took and on what."""
+def made_from(facts: Facts) -> str:
+    """Which runs the book's numbers come from; for another profile than the shipped one, also what it cannot give."""
+    results = facts.results
+    plan, count = results.profile, results.table["digest"].nunique()
+    shipped = "the runs on photographs (profile real) and the measured costs"
+    if results.shipped:
+        return f"All numbers in this book come from shipped files: {count:,} runs of profile {plan.name}, {shipped}."
+    whole = profile(SHIPPED)
+    lacking = dict.fromkeys(part.name for part in whole.parts if part.name not in {its.name for its in plan.parts})
+    not_run = [number for number, verdict in facts.ours.items() if verdict.verdict == NOT_RUN]
+    text = (
+        f"The numbers in this book were computed by {count:,} runs of profile {plan.name}: {len(plan.methods)} of "
+        f"{len(whole.methods)} methods, {len(plan.tasks)} of {len(whole.tasks)} tasks."
+    )
+    if lacking:
+        text += f" It has no runs of the parts {', '.join(lacking)} of profile {SHIPPED}."
+    if not_run:
+        text += f" They cannot decide {', '.join(not_run)}, which are called not run."
+    return f"{text} Not computed anew are {shipped}: what is said of those comes from the shipped files."
+
+
+def records(facts: Facts) -> str:
+    """How many runs there are, of which parts of the study, how long they took and on what."""
     return _records(facts.results)
 
 
@@ -174,14 +196,16 @@ def records_on_photographs() -> str:
 
 
 def _records(results: Results) -> str:
-    records, plan = results.records, results.profile
+    records = results.records
     every = [records.get(digest) for digest in records.digests()]
     stages = Counter(record["stage"] for record in every)
     hours = sum(record["seconds"] for record in every) / 3600
-    size = _megabytes(*(path for path in records.root.iterdir() if path.is_file()))
+    files = records.root.glob("*" if records.pack is not None else "*/*")  # packed, or a folder for each record
+    size = _megabytes(*(path for path in files if path.is_file()))
     lines = [
-        f"{len(every):,} runs of profile {plan.name} ({stages['trial']:,} trials, {stages['final']:,} final runs), "
-        f"{hours:.1f} hours of one core in all; {size}. Final runs by part of the study (a run may serve several):",
+        f"{len(every):,} runs of profile {results.profile.name} ({stages['trial']:,} trials, "
+        f"{stages['final']:,} final runs), {hours:.1f} hours of one core in all; {size}. "
+        "Final runs by part of the study (a run may serve several):",
         "",
         *(f"- **{name}** ({count:,}): {escaped(PARTS[name].about)}" for name, count in of_parts(every).items()),
         "",
@@ -193,7 +217,7 @@ def _records(results: Results) -> str:
 
 
 def of_parts(every: Iterable[dict[str, Any]]) -> dict[str, int]:
-    """Final runs by part. The variants of a part bear its name, or are named in what it is about."""
+    """Final runs by part of the study."""
     found = dict.fromkeys(PARTS, 0)
     for record in every:
         if record["stage"] == "final":
@@ -205,8 +229,10 @@ def of_parts(every: Iterable[dict[str, Any]]) -> dict[str, int]:
 def part_of(variant: str) -> str:
     """The part of the study that makes a variant of final runs. ``UserError`` if there is none."""
     for name in sorted(PARTS, key=len, reverse=True):
-        if variant == name or variant.startswith(f"{name}_") or f"({variant})" in PARTS[name].about:
+        if variant == name or variant.startswith(f"{name}_"):
             return name
+    if variant in OTHER_VARIANTS:
+        return OTHER_VARIANTS[variant]
     raise UserError(f"the variant '{variant}' belongs to no part of the study; the parts are: {', '.join(PARTS)}")
 
 

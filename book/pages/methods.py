@@ -82,9 +82,9 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def index(root: Path) -> str:
+def index() -> str:
     """Each method: idea, formula, where it attaches, parameters, start, merging, paper, chapter and file."""
-    every, keys, config = chapters(), cite_keys(root), config_of(REFERENCE)
+    every, keys, config = chapters(), cite_keys(), config_of(REFERENCE)
     found, family = [], ""
     for cls in by_family():
         if _family(cls) != family:
@@ -122,9 +122,9 @@ def _sentence(text: str) -> str:
     return typeset(text.partition(". ")[0].rstrip(".") + ".")
 
 
-def cite_keys(root: Path) -> dict[str, str]:
+def cite_keys() -> dict[str, str]:
     """arXiv numbers to the keys of book/references.bib."""
     from pybtex.database import parse_file  # comes with the book's tools
 
-    entries = parse_file(root / "book" / "references.bib").entries
+    entries = parse_file(Path(__file__).parents[1] / "references.bib").entries
     return {entry.fields["eprint"]: key for key, entry in entries.items() if "eprint" in entry.fields}

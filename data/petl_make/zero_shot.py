@@ -23,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ def class_vectors(
         list(templates),
         num_classes_per_batch=4,
         device=device,
-        use_tqdm=progress,
+        use_tqdm=progress and sys.stderr.isatty(),
     )
     return rows.T.float().cpu()
 

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from petl_core.models.formats import SUFFIXES, read_checkpoint
+from petl_core.models.timm_names import timm_config, timm_weights, timm_weights_cached
 from petl_core.utils import EMBEDDED, UserError, petl_data, write_atomic
 from petl_core.vit import ViT, ViTConfig
 
@@ -48,8 +49,6 @@ def config_of(name: str, image_size: int | None = None) -> ViTConfig:
     if path is not None:
         config = _saved_config(path, read_checkpoint(path)[1])
     else:
-        from petl_core.models.timm_names import timm_config
-
         config = timm_config(name)
     if image_size is None or image_size == config.image_size:
         return config
@@ -71,8 +70,6 @@ def weights_of(name: str, source: bool | str | Path = True) -> Weights:
     path = (_own_file(name) or _local_file(name)) if source is True else Path(str(source))
     if path is not None:
         return _read(path)
-    from petl_core.models.timm_names import timm_weights
-
     return Weights({key: tensor.float() for key, tensor in timm_weights(name).items()}, name)
 
 
@@ -80,8 +77,6 @@ def is_here(name: str) -> bool:
     """Are a backbone's own weights on this machine, so that they need not be downloaded?"""
     if (_own_file(name) or _local_file(name)) is not None:
         return True
-    from petl_core.models.timm_names import timm_weights_cached
-
     return timm_weights_cached(name)
 
 

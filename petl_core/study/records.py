@@ -12,28 +12,26 @@ import dataclasses
 import datetime
 import functools
 import hashlib
-import importlib.metadata
 import json
 import math
 import os
-import platform
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from petl_core import methods
-from petl_core.study.packs import Pack, compare, pack, unpack
+from petl_core.study.environment import describe_environment
+from petl_core.study.packs import Pack, pack, unpack
 from petl_core.training.train import Recipe, Run
 from petl_core.utils import UserError, sync_folder, write_atomic
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["CODE_VERSION", "COLUMNS", "Records", "RunSpec", "StorageError", "compare", "pack", "unpack"]
+__all__ = ["CODE_VERSION", "COLUMNS", "Records", "RunSpec", "StorageError", "pack", "unpack"]
 CODE_VERSION = 1  # raise it by hand whenever a change of the code changes results: older records are then not reused
 LATER: dict[str, Any] = {"head": "new", "measure": []}
 LATER_IN_RECIPE: dict[str, Any] = {"l2_sp": 0.0, "layer_decay": 1.0}
@@ -310,37 +308,6 @@ def table_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
 def logits_digest(logits: np.ndarray) -> str:
     """SHA-256 of float16 logits (n, C): equal digests mean equal predictions to the bit."""
     return hashlib.sha256(np.ascontiguousarray(logits, dtype="<f2").tobytes()).hexdigest()
-
-
-def describe_environment(device: str) -> dict[str, Any]:
-    """Hardware and package versions, as kept in every record."""
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else _processor()
-    versions = {p: _version(p) for p in ("petl_core", "torch", "numpy", "timm")}
-    return {
-        "device": device,
-        "device_name": name,
-        "threads": torch.get_num_threads(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "versions": {"python": platform.python_version(), **versions},
-    }
-
-
-@functools.cache
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
-
-
-@functools.cache
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def _digest(spec: RunSpec | str) -> str:

@@ -29,7 +29,8 @@ from petl_core import methods
 from petl_core.data import load_task
 from petl_core.models.build import create_model
 from petl_core.study import measures
-from petl_core.study.records import Records, RunSpec, StorageError, describe_environment
+from petl_core.study.environment import describe_environment
+from petl_core.study.records import Records, RunSpec, StorageError
 from petl_core.study.time import head_only, images
 from petl_core.training.probe import set_probe_head
 from petl_core.training.train import Run, train
@@ -365,6 +366,8 @@ class _Progress:
         self.shown, self.total, self.count = shown, sum(cost(s) for s in jobs), len(jobs)
         self.start = self.printed = time.monotonic()
         self.done, self.work = 0, 0.0
+        stages = {spec.stage for spec in jobs}
+        self.what = {"trial": "trials ", "final": "final runs "}[stages.pop()] if len(stages) == 1 else ""
 
     def show(self, spec: RunSpec, reply: dict[str, Any]) -> None:
         self.done, self.work = self.done + 1, self.work + cost(spec)
@@ -375,7 +378,8 @@ class _Progress:
         self.printed = now
         left = (now - self.start) * (self.total - self.work) / self.work
         score = "failed" if not reply["ok"] else "diverged" if reply["diverged"] else f"{reply['accuracy']:.1f} %"
-        line = f"[{self.done}/{self.count}] {spec}: {score}; {_clock(now - self.start)} gone, {_clock(left)} left"
+        line = f"[{self.what}{self.done}/{self.count}] {spec}: {score}; "
+        line += f"{_clock(now - self.start)} gone, {_clock(left)} left"
         end = "\n" if last or not terminal or not reply["ok"] else "\r"
         print(line[:158].ljust(110) if terminal else line, end=end, file=sys.stderr, flush=True)
 

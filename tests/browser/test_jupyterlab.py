@@ -15,7 +15,7 @@ import page_checks
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from petl_guide import notebook_files, notebooks
+from petl_guide import notebooks
 
 pytestmark = pytest.mark.slow
 CHAPTER = "01_a_vit_and_its_sites"  # it needs no records, draws and has widgets
@@ -39,7 +39,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("lab")
     source = notebooks.FOLDER / f"{CHAPTER}.py"
     (home / "notebooks").mkdir()
-    notebook_files.write(notebook_files.read(source), home / "notebooks" / f"{CHAPTER}.ipynb")
+    notebooks.write(notebooks.read(source), home / "notebooks" / f"{CHAPTER}.ipynb")
     for name, values in SETTINGS.items():
         path = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)

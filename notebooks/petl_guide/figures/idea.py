@@ -10,13 +10,11 @@ from matplotlib.patches import FancyBboxPatch
 FROZEN, EDGE, MOVING = "#e8eaed", "#9aa0a6", "#d55e00"
 
 
-def _box(ax: Axes, x: float, y: float, width: float, height: float, text: str, moves: bool) -> None:
-    face = MOVING if moves else FROZEN
+def _box(ax: Axes, x: float, y: float, width: float, text: str, *, moves: bool) -> None:
+    face, edge, ink = (MOVING, MOVING, "white") if moves else (FROZEN, EDGE, "#5f6368")
     style = "round,pad=0.02,rounding_size=0.08"
-    ax.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=style, fc=face, ec=MOVING if moves else EDGE, lw=1))
-    ax.text(
-        x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=9, color="white" if moves else "#5f6368"
-    )
+    ax.add_patch(FancyBboxPatch((x, y), width, 0.5, boxstyle=style, fc=face, ec=edge, lw=1))
+    ax.text(x + width / 2, y + 0.25, text, ha="center", va="center", fontsize=9, color=ink)
 
 
 def idea_figure(counts: dict[str, int], blocks: int = 4) -> Figure:
@@ -29,17 +27,16 @@ def idea_figure(counts: dict[str, int], blocks: int = 4) -> Figure:
     figure, axes = plt.subplots(1, 3, figsize=(7.2, 3.6), layout="constrained")
     for column, (ax, (title, count)) in enumerate(zip(axes, counts.items(), strict=True)):
         everything, added = column == 2, column == 1
-        _box(ax, 0.6, 0.0, 2.4, 0.5, "patches + position", everything)
+        _box(ax, 0.6, 0.0, 2.4, "patches + position", moves=everything)
         for i in range(blocks):
-            _box(ax, 0.6, 0.75 + 0.75 * i, 2.4, 0.5, f"block {i}", everything)
+            _box(ax, 0.6, 0.75 + 0.75 * i, 2.4, f"block {i}", moves=everything)
             if added:
-                _box(ax, 3.25, 0.75 + 0.75 * i, 0.42, 0.5, "+Δ", True)
+                _box(ax, 3.25, 0.75 + 0.75 * i, 0.42, "+Δ", moves=True)
                 ax.plot([3.03, 3.24], [1.0 + 0.75 * i] * 2, color=MOVING, lw=1)
-        _box(ax, 0.6, 0.75 + 0.75 * blocks, 2.4, 0.5, "head", True)
+        _box(ax, 0.6, 0.75 + 0.75 * blocks, 2.4, "head", moves=True)
         for i in range(blocks + 1):
-            ax.annotate(
-                "", (1.8, 0.74 + 0.75 * i), (1.8, 0.52 + 0.75 * i), arrowprops={"arrowstyle": "->", "color": EDGE}
-            )
+            ends = (1.8, 0.74 + 0.75 * i), (1.8, 0.52 + 0.75 * i)
+            ax.annotate("", *ends, arrowprops={"arrowstyle": "->", "color": EDGE})
         ax.set_title(f"{title}\n{count:,} trained + head", fontsize=10)
         ax.set_xlim(0, 4)
         ax.set_ylim(-0.2, 1.5 + 0.75 * blocks)

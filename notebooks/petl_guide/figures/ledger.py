@@ -6,81 +6,69 @@ import math
 
 import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from petl_guide.claims.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, UNDECIDED, Verdict
-from petl_guide.figures.style import INK, WIDTH, applied, headline
+from petl_guide.figures import shared
+from petl_guide.figures.style import GREY, INK, WIDTH, applied, headline
 
-MARKS = {  # shape, colour: either alone tells the words apart
-    SUPPORTED: ("o", "#0072b2"),
-    CONTRADICTED: ("X", "#d55e00"),
-    UNDECIDED: ("D", "#e69f00"),
-    NOT_RUN: ("_", "#8a8f94"),
-    NOT_TESTABLE: (".", "#8a8f94"),
+MARKS = {  # shape and colour, either of which alone tells the words apart, and width of the edge
+    SUPPORTED: ("o", "#0072b2", 0.5),
+    CONTRADICTED: ("X", "#d55e00", 0.5),
+    UNDECIDED: ("D", "#e69f00", 0.5),
+    NOT_RUN: ("_", GREY, 2.0),
+    NOT_TESTABLE: (".", GREY, 0.5),
 }
 REACH = 5.0  # half intervals; effects beyond are drawn at the edge
 SOURCES = ("published", "ours")
 
 
+@applied()
 def verdicts(table: pd.DataFrame, short: dict[str, str], title: str) -> Figure:
     """Left: a mark for each claim (rows of ``claims.ledger``) and source. Right: the effects, standardised, two to a
     row: published above, ours below. ``short``: a few words for each claim."""
-    with applied():
-        rows = len(table)
-        fig, (left, right) = plt.subplots(
-            1, 2, figsize=(WIDTH, 1.5 + 0.4 * rows), sharey=True, gridspec_kw={"width_ratios": [0.28, 1]}
-        )
-        right.axvspan(-1, 1, color="#f1f3f4", lw=0)
-        right.axvline(0, color=INK, lw=0.8)
-        for y, (_, row) in enumerate(table[::-1].iterrows()):
-            for x, source in enumerate(SOURCES):
-                marker, colour = MARKS[row[source].verdict]
-                left.plot(x, y, marker, color=colour, ms=9 if marker != "_" else 10, mew=2 if marker == "_" else 0.5)
-                _effect(right, row[source], y + (0.17 if source == "published" else -0.17), source == "ours")
-            for ax in (left, right):
-                ax.axhline(y - 0.5, color="#eceff1", lw=0.8, zorder=0)
-        left.set_yticks(range(rows), [f"{c}  {short[c]}" for c in table["claim"][::-1]])
-        left.set_xticks(range(len(SOURCES)), SOURCES)
-        left.xaxis.tick_top()
-        left.set(xlim=(-0.6, 1.6), ylim=(-0.5, rows - 0.5))
-        left.spines[:].set_visible(False)
-        left.tick_params(length=0)
-        right.tick_params(axis="y", length=0)
-        right.spines["left"].set_visible(False)
-        right.set(xlim=(-REACH - 0.3, REACH + 0.3), xlabel="against the claim  ←  effect, in half intervals  →  for it")
-        right.set_title(
-            "open: published · filled: ours · dashed: no control that behaves",
-            fontsize=8.5,
-            loc="center",
-            color="#5f6368",
-        )
-        handles = [
-            Line2D([], [], marker=m, color=c, ls="", ms=8, mew=2 if m == "_" else 0.5, label=word)
-            for word, (m, c) in MARKS.items()
-        ]
-        fig.legend(handles=handles, loc="outside lower center", ncols=5, handletextpad=0.1)
-        headline(fig, title)
-        return fig
+    rows = len(table)
+    fig, (left, right) = plt.subplots(
+        1, 2, figsize=(WIDTH, 1.5 + 0.4 * rows), sharey=True, gridspec_kw={"width_ratios": [0.28, 1]}
+    )
+    right.axvspan(-1, 1, color="#f1f3f4", lw=0)
+    right.axvline(0, color=INK, lw=0.8)
+    for y, (_, row) in enumerate(table[::-1].iterrows()):
+        for x, source in enumerate(SOURCES):
+            marker, colour, edge = MARKS[row[source].verdict]
+            left.plot(x, y, marker, color=colour, ms=9, mew=edge)
+            _effect(right, row[source], y + (0.17 if source == "published" else -0.17), filled=source == "ours")
+        for ax in (left, right):
+            ax.axhline(y - 0.5, color="#eceff1", lw=0.8, zorder=0)
+    left.set_yticks(range(rows), [f"{c}  {short[c]}" for c in table["claim"][::-1]])
+    left.set_xticks(range(len(SOURCES)), SOURCES)
+    left.xaxis.tick_top()
+    left.set(xlim=(-0.6, 1.6), ylim=(-0.5, rows - 0.5))
+    left.spines[:].set_visible(False)
+    left.tick_params(length=0)
+    right.tick_params(axis="y", length=0)
+    right.spines["left"].set_visible(False)
+    right.set(xlim=(-REACH - 0.3, REACH + 0.3), xlabel="against the claim  ←  effect, in half intervals  →  for it")
+    key = "open: published · filled: ours · dashed: no control that behaves"
+    right.set_title(key, fontsize=8.5, loc="center", color="#5f6368")
+    handles = [shared.handle(word, marker, c, ms=8, mew=edge) for word, (marker, c, edge) in MARKS.items()]
+    shared.legend(fig, handles, 5, handletextpad=0.1)
+    headline(fig, title)
+    return fig
 
 
-def _effect(ax: plt.Axes, verdict: Verdict, y: float, filled: bool) -> None:
+def _effect(ax: Axes, verdict: Verdict, y: float, *, filled: bool) -> None:
+    """One effect with its interval, cut at the edges of the panel."""
     effect, low, high = verdict.standardised
     if not math.isfinite(effect):
         return
-    marker, colour = MARKS[verdict.verdict]
+    marker, colour, _ = MARKS[verdict.verdict]
     style = "-" if verdict.behaves else (0, (1.5, 1.5))
     ends = [max(-REACH, min(REACH, end)) for end in (low, high)]
     ax.plot(ends, [y, y], color=colour, lw=1.6, ls=style)
     place = max(-REACH, min(REACH, effect))
     ax.plot(place, y, marker, color=colour, mfc=colour if filled else "white", ms=6, mew=1.2)
     if abs(effect) > REACH:
-        ax.annotate(
-            "›" if effect > 0 else "‹",
-            (place, y),
-            ha="center",
-            va="center",
-            fontsize=12,
-            xytext=(9 if effect > 0 else -9, 0),
-            textcoords="offset points",
-        )
+        sign, shift = ("›", 9) if effect > 0 else ("‹", -9)
+        ax.annotate(sign, (place, y), (shift, 0), textcoords="offset points", ha="center", va="center", fontsize=12)

@@ -43,15 +43,15 @@ def comparison_table(report: Comparison) -> Table:
     return table(frame.assign(verdict=marked), forms, f"{report.task}, backbone {report.backbone}; ← recommended")
 
 
+@applied()
 def answers(images: torch.Tensor, said: Sequence[str], truth: Sequence[str], title: str) -> Figure:
     """Pictures (n, 3, S, S) in a row with what a model says; a wrong answer shows the truth below it."""
-    with applied():
-        fig, axes = plt.subplots(1, len(images), figsize=(WIDTH, 1.75), squeeze=False)
-        for ax, image, one, other in zip(axes[0], images, said, truth, strict=True):
-            ax.imshow(image.permute(1, 2, 0).numpy())
-            ax.axis("off")
-            right = one == other
-            text = one.replace("_", " ") if right else f"{one.replace('_', ' ')}\n(is {other.replace('_', ' ')})"
-            ax.set_title(text, fontsize=7.5, loc="center", color=INK if right else "#b00020")
-        headline(fig, title)
-        return fig
+    fig, axes = plt.subplots(1, len(images), figsize=(WIDTH, 1.75), squeeze=False)
+    for ax, image, one, other in zip(axes[0], images, said, truth, strict=True):
+        ax.imshow(image.permute(1, 2, 0).numpy())
+        ax.axis("off")
+        right = one == other
+        text = one.replace("_", " ") if right else f"{one.replace('_', ' ')}\n(is {other.replace('_', ' ')})"
+        ax.set_title(text, fontsize=7.5, loc="center", color=INK if right else "#b00020")
+    headline(fig, title)
+    return fig

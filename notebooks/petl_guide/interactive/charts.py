@@ -51,68 +51,55 @@ def counts(frame: pd.DataFrame) -> Any:
     return _sized(bars + text, 380, "Trained parameters of every method")
 
 
+STATION_MARKS: dict[str, dict[str, Any]] = {  # by kind of station: how its mark on the wire looks
+    "box": {"shape": "square", "size": 130, "fill": "#dadce0", "strokeWidth": 0.8},
+    "plus": {"shape": "circle", "size": 150, "fill": "white", "strokeWidth": 1},
+    "site": {"shape": "circle", "size": 110, "strokeWidth": 1},
+}
+LEFT, QUIET = {"align": "left"}, {"color": "#5f6368"}
+
+
 def sites(frame: pd.DataFrame) -> Any:
     """The way from images to logits, downwards: operations as boxes, sites as dots, the chosen one filled."""
-    number = dict(
-        zip(frame["site"], frame["methods"].map(lambda m: 0 if m == "none" else m.count(",") + 1), strict=True)
-    )
-    rows: list[dict[str, Any]] = []
-    for place, s in enumerate(STATIONS):
-        count = number.get(s.name, 0) if s.kind == "site" else 0
-        acting = f"{count} method{'s' * (count != 1)}" if count else ""
-        rows.append(
-            {"y": place, "kind": s.kind, "site": s.name, "label": s.label, "block": s.in_block, "acting": acting}
-        )
-    stations = pd.DataFrame(rows)
-    inside = stations[stations["block"]]["y"]
-    block = pd.DataFrame([{"top": inside.min() - 0.5, "end": inside.max() + 0.5, "left": 0, "right": 10}])
+    methods = frame.set_index("site")["methods"]
+    counts_of = {site: 0 if text == "none" else text.count(",") + 1 for site, text in methods.items()}
+    rows = []
+    for place, station in enumerate(STATIONS):
+        count = counts_of.get(station.name, 0) if station.kind == "site" else 0
+        acting = {0: "", 1: "1 method"}.get(count, f"{count} methods")
+        rows.append({"y": place, "kind": station.kind, "site": station.name, "label": station.label, "acting": acting})
+    every = alt.Chart(pd.DataFrame(rows))
     y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[-0.7, len(STATIONS) - 0.3], reverse=True, nice=False))
-    x_scale = alt.Scale(domain=[0, 10])
-    frame_ = (
-        alt.Chart(block)
-        .mark_rect(color="#f1f3f4", cornerRadius=6)
-        .encode(x=alt.X("left:Q", scale=x_scale, axis=None), x2="right:Q", y=alt.Y("top:Q", axis=None), y2="end:Q")
-    )
-    wire = alt.Chart(stations).mark_line(color=INK, strokeWidth=1).encode(x=alt.datum(3.0, type="quantitative"), y=y)
-    every = alt.Chart(stations)
 
-    def words(kind: str, at: float, field: str = "label", **how: Any) -> Any:
-        return (
-            every.transform_filter(f"datum.kind === '{kind}'")
-            .mark_text(**{"fontSize": 11, "color": INK, **how})
-            .encode(x=alt.datum(at, type="quantitative"), y=y, text=field)
-        )
+    def at(x: float) -> Any:
+        return alt.datum(x, type="quantitative")
 
-    boxes = (
-        every.transform_filter("datum.kind === 'box'")
-        .mark_point(shape="square", size=130, fill="#dadce0", stroke=INK, strokeWidth=0.8, opacity=1)
-        .encode(x=alt.datum(3.0, type="quantitative"), y=y)
-    )
-    pluses = (
-        every.transform_filter("datum.kind === 'plus'")
-        .mark_point(shape="circle", size=150, fill="white", stroke=INK, strokeWidth=1, opacity=1)
-        .encode(x=alt.datum(3.0, type="quantitative"), y=y)
-    )
-    fill = alt.condition(_is("site"), alt.value("#d55e00"), alt.value("white"))
-    dots = (
-        every.transform_filter("datum.kind === 'site'")
-        .mark_point(size=110, stroke=INK, strokeWidth=1, opacity=1)
-        .encode(x=alt.datum(3.0, type="quantitative"), y=y, fill=fill)
-    )
-    here = (
-        every.transform_filter(f"datum.kind === 'site' && {_is('site')}")
-        .mark_text(align="left", fontSize=12, fontWeight="bold", color="#a84300")
-        .encode(x=alt.datum(3.5, type="quantitative"), y=y, text="label")
-    )
-    names_ = words("box", 2.6, align="right", color="#5f6368"), words("site", 3.5, align="left"), words("plus", 3.0)
-    acting = words("site", 7.0, "acting", align="left", color="#5f6368")
-    layers = alt.layer(frame_, wire, boxes, pluses, dots, names_[0], names_[2], _hide(names_[1]), here, acting)
-    return _sized(layers, 17 * len(STATIONS), "From images to logits: operations (squares) and sites (dots)")
-
-
-def _hide(layer: Any) -> Any:
-    """The layer without the chosen site, which another one draws in bold."""
-    return layer.transform_filter(f"!({_is('site')})")
+    inside = [place for place, station in enumerate(STATIONS) if station.in_block]
+    ends = pd.DataFrame([{"top": inside[0] - 0.5, "end": inside[-1] + 0.5, "left": 0, "right": 10}])
+    x = alt.X("left:Q", scale=alt.Scale(domain=[0, 10]), axis=None)
+    block = alt.Chart(ends).mark_rect(color="#f1f3f4", cornerRadius=6)
+    layers = [
+        block.encode(x=x, x2="right:Q", y=alt.Y("top:Q", axis=None), y2="end:Q"),
+        every.mark_line(color=INK, strokeWidth=1).encode(x=at(3.0), y=y),
+    ]
+    for kind, how in STATION_MARKS.items():
+        marks = every.transform_filter(f"datum.kind === '{kind}'").mark_point(stroke=INK, opacity=1, **how)
+        if kind == "site":
+            marks = marks.encode(fill=alt.condition(_is("site"), alt.value("#d55e00"), alt.value("white")))
+        layers.append(marks.encode(x=at(3.0), y=y))
+    chosen = {**LEFT, "fontSize": 12, "fontWeight": "bold", "color": "#a84300"}
+    texts: list[tuple[str, float, str, dict[str, Any]]] = [
+        ("datum.kind === 'box'", 2.6, "label", {"align": "right", **QUIET}),
+        ("datum.kind === 'plus'", 3.0, "label", {}),
+        (f"datum.kind === 'site' && !({_is('site')})", 3.5, "label", LEFT),
+        (f"datum.kind === 'site' && {_is('site')}", 3.5, "label", chosen),
+        ("datum.kind === 'site'", 7.0, "acting", {**LEFT, **QUIET}),
+    ]
+    for condition, across, field, how in texts:
+        words = every.transform_filter(condition).mark_text(**{"fontSize": 11, "color": INK, **how})
+        layers.append(words.encode(x=at(across), y=y, text=field))
+    message = "From images to logits: operations (squares) and sites (dots)"
+    return _sized(alt.layer(*layers), 17 * len(STATIONS), message)
 
 
 def updates(frame: pd.DataFrame) -> Any:

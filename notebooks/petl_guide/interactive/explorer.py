@@ -8,6 +8,7 @@ An ``Explorer`` is a function from a few choices to an ``Answer`` (text and perh
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -80,7 +81,12 @@ class Explorer:
             raise pc.UserError(
                 f"the explorer of {', '.join(self.controls)} has no chart; give it one: Explorer(chart=...)"
             )
-        return Offline(name, self, {**self.controls, **only}, self.chart, shown, alt)
+        controls = {**self.controls, **only}
+        choices = [dict(zip(controls, choice, strict=True)) for choice in itertools.product(*controls.values())]
+        said = [self.answer(**choice) for choice in choices]
+        rows = [{**choice, **its.values, "text": its.text} for choice, its in zip(choices, said, strict=True)]
+        start = {key: self.default[key] for key in controls}
+        return Offline(name, controls, start, pd.DataFrame(rows), self.chart, shown, alt)
 
     def _show(self, **choice: Any) -> None:
         answer = self.answer(**choice)

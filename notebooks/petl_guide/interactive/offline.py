@@ -11,22 +11,20 @@ import base64
 import gzip
 import html
 import io
-import itertools
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import altair
 import pandas as pd
+import vl_convert
 from PIL import Image
 
 from petl_core.methods import registry
 from petl_core.utils import UserError
 from petl_guide.figures.tables import Table
-
-if TYPE_CHECKING:
-    from petl_guide.interactive.explorer import Explorer
 
 MIME = "application/vnd.petl-core.figure+json"
 MOST = 300_000  # bytes of one figure in a page
@@ -41,63 +39,52 @@ def parameter(control: str) -> str:
 
 @dataclass(frozen=True)
 class Offline:
-    """An explorer's answers to all choices of ``controls``; ``table`` shows some, ``alt`` says what is drawn."""
+    """An explorer's answers to all choices of ``controls``, those of ``start`` shown first.
+
+    ``answers`` has a row for each choice, the last control fastest: the controls, the answer's values, and its sentence
+    (column ``text``). ``table`` shows some of them, ``alt`` says what is drawn.
+    """
 
     name: str
-    explorer: Explorer
     controls: Mapping[str, Sequence[Any]]
+    start: Mapping[str, Any]
+    answers: pd.DataFrame
     chart: Chart
     table: Table
     alt: str
 
-    def answers(self) -> pd.DataFrame:
-        """A row for each choice: the controls, the answer's values, and its sentence (column ``text``)."""
-        rows = []
-        for choice in itertools.product(*self.controls.values()):
-            named = dict(zip(self.controls, choice, strict=True))
-            answer = self.explorer.answer(**named)
-            rows.append({**named, **answer.values, "text": answer.text})
-        return pd.DataFrame(rows)
-
     def payload(self) -> dict[str, Any]:
-        """What a page needs: caption, picture, table, and packed the controls, a sentence for each choice (in the order
-        of ``answers``, the last control fastest) and the Vega-Lite spec with its data."""
-        import altair
-        import vl_convert
-
-        answers = self.answers()
-        start = {key: self.explorer.default[key] for key in self.controls}
-        chart = self.chart(answers.drop(columns="text")).add_params(
-            *(altair.param(name=parameter(key), value=value) for key, value in start.items())
+        """What a page needs: caption, picture, table, and packed the controls, a sentence for each choice and the
+        Vega-Lite spec with its data."""
+        chart = self.chart(self.answers.drop(columns="text")).add_params(
+            *(altair.param(name=parameter(key), value=value) for key, value in self.start.items())
         )
         with altair.data_transformers.enable("default", consolidate_datasets=True, max_rows=None):
             spec = chart.configure(font="sans-serif", background="white").configure_view(stroke=None).to_dict()
+        caption = spec.pop("title")
+        wide = {**spec, "width": PICTURE_WIDTH}  # in a page it is as wide as its column
         controls = [
-            {"name": key, "options": [[value, _label(value)] for value in values], "start": start[key]}
+            {"name": key, "options": [[value, _label(value)] for value in values], "start": self.start[key]}
             for key, values in self.controls.items()
         ]
-        caption = spec.pop("title")
-        picture = vl_convert.vegalite_to_png(_wide(spec), scale=1.5)
+        sentences = [_sentence(text) for text in self.answers["text"]]
+        data = json.dumps(
+            {"controls": controls, "sentences": sentences, "spec": spec}, separators=(",", ":"), allow_nan=False
+        )
         return {
             "name": self.name,
             "alt": self.alt,
             "caption": caption,
-            "picture": base64.b64encode(_small(picture)).decode(),
+            "picture": _text(_small(vl_convert.vegalite_to_png(wide, scale=1.5))),
             "table": self.table.to_html(),
-            "data": _pack(
-                {
-                    "controls": controls,
-                    "sentences": [_sentence(text) for text in answers["text"]],
-                    "spec": spec,
-                }
-            ),
+            "data": _text(gzip.compress(data.encode(), mtime=0)),
         }
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         return {MIME: self.payload(), "text/html": self.table.to_html(), "text/plain": repr(self.table)}
 
 
-def page(payload: Mapping[str, str], live: bool = True) -> str:
+def page(payload: Mapping[str, str], *, live: bool = True) -> str:
     """The HTML of a figure in a page of the book, as a notebook kept it. ``UserError`` if too large or not whole.
 
     ``live`` is False for paper: picture, caption and table, without what only a script needs.
@@ -127,8 +114,6 @@ def page(payload: Mapping[str, str], live: bool = True) -> str:
 
 def library() -> str:
     """The JavaScript that draws the figures: Vega, Vega-Lite and vega-embed in one file, as ``window.vegaEmbed``."""
-    import vl_convert
-
     newest = vl_convert.get_vegalite_versions()[-1]
     script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=newest)
     script = script.replace("https://vega.github.io/", "/")  # names of formats, which nothing loads
@@ -140,9 +125,8 @@ def unpack(data: str) -> dict[str, Any]:
     return json.loads(gzip.decompress(base64.b64decode(data)))
 
 
-def _pack(value: Mapping[str, Any]) -> str:
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def _small(png: bytes) -> bytes:
@@ -158,8 +142,3 @@ def _label(value: Any) -> str:
 
 def _sentence(text: str) -> str:
     return re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html.escape(text, quote=False))
-
-
-def _wide(spec: dict[str, Any]) -> dict[str, Any]:
-    """The spec for a picture: a container's width is known in a page only."""
-    return {**spec, "width": PICTURE_WIDTH} if spec.get("width") == "container" else spec

@@ -87,10 +87,6 @@ class Components:
     p_method: float  # against the interaction: would the order hold on other tasks like these?
     p_interaction: float  # against seeds
 
-    @property
-    def total(self) -> float:
-        return math.sqrt(self.method**2 + self.interaction**2 + self.seed**2)
-
 
 def components(runs: pd.DataFrame) -> Components:
     """Methods, their interaction with tasks, and seeds; methods and tasks as samples (random effects).
