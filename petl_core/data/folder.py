@@ -44,7 +44,7 @@ class Listing:
 def image_folder(place: str) -> Path:
     """The folder that the user named, as it stands or below PETL_DATA; UserError where there is none."""
     if not place.strip():
-        fail("folder:", "no folder is named")
+        fail("the task's name", "it names no folder")
     path = as_given_or_below(place)
     if path.is_dir():
         return path

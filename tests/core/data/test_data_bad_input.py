@@ -128,7 +128,7 @@ def test_missing_folder_names_its_neighbours(classes: Path) -> None:
         load_task(f"folder:{classes.parent}/insect")
     with says("zzz does not exist", "holds insects"):
         load_task(f"folder:{classes.parent}/zzz")
-    with says("no folder"):
+    with says("names no folder"):
         load_task("folder:")
 
 
