@@ -69,7 +69,7 @@ test: $(VENV)/.ready ## all tests, then every notebook cell by cell at PROFILE=s
 data-env: .venv-data/.ready ## make .venv-data, in which `python -m petl_make vtab` runs, with TensorFlow and without torch
 
 test-data: .venv-data/.ready ## test the preparation of VTAB-1K in .venv-data, about two minutes
-	$(DATA_PY) -m pytest -q tests/make/data_extra tests/make/test_vtab_prepare.py tests/core/data/test_array_pack.py
+	$(DATA_PY) -m pytest -q tests/make/data_extra tests/make/test_vtab_tasks.py tests/make/test_vtab_prepare.py tests/core/data/test_array_pack.py
 
 .venv-data/.ready: pyproject.toml
 	test -x $(DATA_PY) || $(PYTHON) -m venv .venv-data

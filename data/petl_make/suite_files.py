@@ -6,7 +6,6 @@ A file holds the samples in the order train (800), val (200), test (1,000). What
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import time
@@ -31,7 +30,7 @@ from petl_core.data.embedded import (
 )
 from petl_core.models import weights as backbones
 from petl_core.utils import EMBEDDED, UserError, progress_bar, write_atomic
-from petl_make import card
+from petl_make import card, command_line
 from petl_make import codec as encoder
 from petl_make.suite import EmbeddedTask, embedded_tasks
 from petl_make.suite.draw import Draw
@@ -161,7 +160,7 @@ def draw_block(task: EmbeddedTask, block: int, count: int = BLOCK) -> dict[str, 
 
 def main(arguments: Sequence[str]) -> int:
     """The command ``suite``."""
-    parser = argparse.ArgumentParser(prog="python -m petl_make suite", description=(__doc__ or "").split("\n")[0])
+    parser = command_line("suite", __doc__, "--out data/embedded --check", "--more orientation@10000")
     parser.add_argument("--out", type=Path, help="the folder for the .npz files")
     parser.add_argument("--check", action="store_true", help="write nothing; compare the files in --out with new ones")
     parser.add_argument("--tasks", nargs="+", help="only these tasks (all)")

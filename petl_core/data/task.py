@@ -135,6 +135,12 @@ def make_task(
     )
 
 
+def in_a_row(counts: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """The splits of samples that lie one split after the other, given how many are in each."""
+    pieces = np.split(np.arange(sum(counts.values())), np.cumsum(list(counts.values()))[:-1])
+    return dict(zip(counts, pieces, strict=True))
+
+
 def with_train1000(parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The splits of a task in the order of ``SPLITS``, train1000 among them, and then the further ones."""
     whole = dict(parts) | {"train1000": np.concatenate([parts["train800"], parts["val200"]])}
