@@ -16,6 +16,8 @@ from scipy import stats
 from petl_core.utils import UserError
 from petl_guide.runs import grid, group_order
 
+LEVEL = 0.95
+
 
 @dataclass(frozen=True)
 class OneWay:
@@ -33,7 +35,7 @@ class OneWay:
     share_high: float
 
 
-def one_way(runs: pd.DataFrame, level: float = 0.95) -> OneWay:
+def one_way(runs: pd.DataFrame, level: float = LEVEL) -> OneWay:
     """Methods against seeds on one task, methods as a sample of methods (random effects).
 
     With k methods, n seeds, mean squares MSB and MSW: within² = MSW, between² = max(0, (MSB - MSW) / n), F = MSB / MSW
@@ -121,7 +123,7 @@ def components(runs: pd.DataFrame) -> Components:
 def _tukey_williams(upper: float, lower: float, d1: int, d2: int, count: int) -> tuple[float, float]:
     """The interval of Williams (1962) and Tukey (1951) for the deviation of an effect with mean square ``upper``."""
     ends = []
-    for q in (0.975, 0.025):
+    for q in (0.5 + LEVEL / 2, 0.5 - LEVEL / 2):
         excess = upper - lower * float(stats.f.ppf(q, d1, d2))
         ends.append(math.sqrt(max(0.0, d1 * excess / (count * float(stats.chi2.ppf(q, d1))))))
     return ends[0], ends[1]
