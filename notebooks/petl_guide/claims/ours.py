@@ -135,7 +135,8 @@ def many_shot(results: Results) -> Evidence:
     found = sweep.runs(results.table)
     sweep.check_many(found)
     parts = sweep.by_amount(found)
-    few, most = next(iter(parts)), list(parts)[-1]
+    amounts = list(parts)
+    few, most = amounts[0], amounts[-1]
     linear = sweep.gap(parts[most], methods=["linear"])
     return Evidence(
         sweep.gap(parts[most]),
