@@ -17,6 +17,7 @@ from chapters import CHAPTERS, cells, chapter, executed, output_text, texts
 
 import petl_core
 import petl_guide
+import petl_make
 from petl_core import methods
 from petl_core.cli import main
 from petl_core.models.weights import EMBEDDED_NAMES
@@ -41,8 +42,9 @@ SPECIAL = {  # inline code that names nothing of ours, and why
 
 
 def names_of_package() -> set[str]:
-    """Every module, and every public name and attribute in one, of petl_core and petl_guide."""
-    found = {"petl_core", "petl_guide", "pc"}
+    """Every module, and every public name and attribute in one, of petl_core and petl_guide; petl_make's modules."""
+    found = {"petl_core", "petl_guide", "petl_make", "pc"}
+    found |= {info.name for info in pkgutil.iter_modules(petl_make.__path__)}
     walked = [pkgutil.walk_packages(package.__path__, f"{package.__name__}.") for package in (petl_core, petl_guide)]
     for name in [info.name for infos in walked for info in infos if not info.name.endswith("__main__")]:
         module = importlib.import_module(name)
@@ -55,13 +57,8 @@ def names_of_package() -> set[str]:
     return found
 
 
-KNOWN = {
-    *names_of_package(),
-    *methods.names(),
-    *(station.name for station in STATIONS),
-    *dir(builtins),
-    *EMBEDDED_NAMES,
-}
+KNOWN = {*names_of_package(), *methods.names(), *dir(builtins), *EMBEDDED_NAMES}
+KNOWN |= {station.name for station in STATIONS}
 
 
 def names_of_code(found: Iterable[Any]) -> set[str]:
