@@ -188,13 +188,3 @@ def test_readme_papermill_command_fits_the_notebook(readme: str, repository: Pat
 def test_make_knows_what_to_do(target: str, repository: Path) -> None:
     done = subprocess.run(["make", "-n", target], cwd=repository, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize("path", notebooks.sources(), ids=lambda path: path.stem)
-def test_a_chapter_is_short_enough_to_read(path: Path) -> None:
-    cells = notebooks.read(path).cells
-    lines = [line for cell in cells if cell.cell_type == "code" for line in cell.source.splitlines() if line.strip()]
-    assert len(lines) <= 350, (
-        f"{path.name}: {len(lines)} lines of code; move some to petl_core and show them with inspect.getsource"
-    )
-    assert len(cells) <= 70, f"{path.name}: {len(cells)} cells"

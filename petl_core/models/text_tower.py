@@ -25,36 +25,13 @@ from petl_core.utils import UserError, write_atomic
 from petl_core.vit import Block, ViTConfig
 
 # of the task "world"; the renderer draws these, and a test compares
-WORLD_CLASSES = tuple(
-    [
-        "house",
-        "tree",
-        "boat",
-        "car",
-        "plane",
-        "fish",
-        "bird",
-        "butterfly",
-        "flower",
-        "leaf",
-        "mushroom",
-        "umbrella",
-        "lamp",
-        "chair",
-        "table",
-        "cup",
-        "bottle",
-        "key",
-        "hammer",
-        "spoon",
-    ]
+WORLD_CLASSES = (
+    *("house", "tree", "boat", "car", "plane", "fish", "bird", "butterfly", "flower", "leaf", "mushroom", "umbrella"),
+    *("lamp", "chair", "table", "cup", "bottle", "key", "hammer", "spoon"),
 )
-WORLD_STYLES = tuple(
-    ["photo", "sketch", "chalk", "cartoon", "painting", "mosaic", "engraving", "window", "dots", "relief"]
-)
+WORLD_STYLES = ("photo", "sketch", "chalk", "cartoon", "painting", "mosaic", "engraving", "window", "dots", "relief")
 WORLD_PROMPTS = (
-    "a {thing}",
-    "the {thing}",
+    *("a {thing}", "the {thing}"),
     *(f"a {style} of a {{thing}}" for style in (*WORLD_STYLES, "neon", "silhouette")),
     *(f"my {{thing}} {style}" for style in ("photo", "sketch", "painting", "cartoon")),
 )
