@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -47,6 +48,10 @@ def ray_folder(monkeypatch):
     (folder / "ray").mkdir()  # Ray writes a cluster's address there without making it
     monkeypatch.setenv("RAY_TMPDIR", str(folder))
     yield folder / "ray"
+    for process in psutil.process_iter():  # a node that did not start in time leaves its processes behind
+        with contextlib.suppress(psutil.Error):
+            if str(folder) in " ".join(process.cmdline()):
+                process.kill()
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -59,10 +64,17 @@ def cluster(monkeypatch, ray_folder):
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setattr(socket.socket, "connect", CONNECT)
     quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
-    made = Cluster(shutdown_at_exit=False)
+    for left in (2, 1, 0):  # Ray gives a node thirty seconds to start, which is little beside other work
+        made = Cluster(shutdown_at_exit=False)
+        try:
+            made.add_node(**HERE, _system_config=quick, temp_dir=str(ray_folder))
+            made.other = made.add_node(**HERE)
+            break
+        except Exception:
+            made.shutdown()
+            if not left:
+                raise
     try:
-        made.add_node(**HERE, _system_config=quick, temp_dir=str(ray_folder))
-        made.other = made.add_node(**HERE)
         yield made
     finally:
         with contextlib.suppress(Exception):

@@ -188,3 +188,13 @@ def test_readme_papermill_command_fits_the_notebook(readme: str, repository: Pat
 def test_make_knows_what_to_do(target: str, repository: Path) -> None:
     done = subprocess.run(["make", "-n", target], cwd=repository, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+@pytest.mark.parametrize(("profile", "minutes"), [("quick", True), ("laptop", False)])
+def test_reproduce_says_in_which_step_it_is(profile: str, minutes: bool, repository: Path) -> None:
+    command = ["make", "-n", "reproduce", f"PROFILE={profile}"]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True)
+    steps = re.findall(r'^echo "step (\d) of 4: [\w ]+(; from here \d+ to \d+ minutes)?', done.stdout, re.MULTILINE)
+    assert [number for number, _ in steps] == list("1234")
+    assert {bool(text) for _, text in steps} == {minutes}

@@ -41,7 +41,6 @@ def shipped() -> Results:
 
 
 def test_verdicts_that_changed_are_named(shipped: Results, tmp_path, capsys) -> None:
-    assert claims.changed(shipped, shipped.records) == {}
     better = Records(shipped.records.root)  # the same runs, but BitFit five points better
     for record in better.pack.records.values():
         if record["spec"]["method"] == "bitfit":
