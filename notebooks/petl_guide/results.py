@@ -54,7 +54,7 @@ class Results:
             return self.chosen
         table = self.records.table()
         methods = set(self.profile.methods)
-        methods = methods.union(*(part.methods or PARTS[part.name].only or () for part in self.profile.parts))
+        methods = methods.union(*(part.methods or PARTS[part.key].only or () for part in self.profile.parts))
         mine = table["task"].isin(self.profile.all_tasks()) & table["method"].isin(methods)
         return table[mine].reset_index(drop=True)
 

@@ -25,6 +25,8 @@ def study(options: argparse.Namespace) -> int:
     if unknown := set(options.no_logits or ()) - profile.all_tasks():
         known = ", ".join(sorted(profile.all_tasks()))
         raise UserError(f"--no-logits {min(unknown)}: profile '{profile.name}' has the tasks {known}")
+    if options.task:
+        profile = profile.of_tasks(options.task)
     if options.backbone:
         profile = dataclasses.replace(profile, backbone=options.backbone)
     if options.executor != "ray":
@@ -49,7 +51,7 @@ def study(options: argparse.Namespace) -> int:
     print(outcome.report())
     faults: list[str] = []
     if options.pack or options.compare:
-        plan = plans.plan_trials(profile, options.part) + plans.plan_finals(profile, records, options.part)
+        plan = plans.plan_trials(profile, options.part, records) + plans.plan_finals(profile, records, options.part)
         wanted = {planned.spec.digest for planned in plan}
     if options.pack:
         digests = {digest for digest in wanted if records.has(digest)}

@@ -1,5 +1,5 @@
 """How large a study is: the profiles, from smoke to laptop on embedded data and real on photographs, with every number;
-gpu and full are in ``petl_core.study.profiles_large``.
+laptop16 and photographs are in ``study.profiles_adaptive``, gpu and full in ``study.profiles_large``.
 
 A profile lists tasks, methods, seeds, trials, the recipes of trials and of final runs, and the parts of the study (the
 keys of ``study.parts.PARTS``) with the methods and tasks that each part covers. What quick runs, laptop runs too,
@@ -9,11 +9,12 @@ with equal digests, so that quick's fresh records can be compared with the shipp
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from petl_core import methods
 from petl_core.data import embedded_names
+from petl_core.study.search import Adaptive
 from petl_core.training.train import Recipe
 from petl_core.utils import UserError
 
@@ -40,6 +41,7 @@ QUICK_TASKS = ("photo_scenes", "land_cover", "count")  # one of each group
 STUDIED = ("bitfit", "lora", "ssf")  # the PEFT methods whose tuning the smaller parts look into
 SMOKE_METHODS = ("linear", "bitfit", "lora")
 SCRATCH_LRS = (1e-3, 3e-3)  # random weights want larger steps than pre-trained ones
+REPEAT_SEED = 100  # of the trials of repeat r of the protocol: this and r
 PUBLISHED_DECAYS, PUBLISHED_SEED, PUBLISHED_DROP_PATH = (1e-4, 1e-3), 42, 0.1
 BITFIT_BASE = {"lr": 1e-4, "drop_path": 0.0, "normalise": "none"}  # untuned: full fine-tuning's rate, [0, 1] images
 
@@ -47,7 +49,9 @@ BITFIT_BASE = {"lr": 1e-4, "drop_path": 0.0, "normalise": "none"}  # untuned: fu
 @dataclass(frozen=True)
 class Part:
     """A part of the study (a key of ``PARTS``) for some of a profile's methods and tasks and its first so many seeds;
-    None means all of them. ``backbone``, ``tune`` and ``final`` replace the profile's in this part."""
+    None means all of them. ``backbone``, ``tune``, ``final`` and ``image_size`` replace the profile's in this part.
+    ``of``: the key of ``PARTS`` where the part has another name, because the profile has two parts of that key.
+    ``seeds`` beyond the profile's are the numbers that follow its last."""
 
     name: str
     methods: tuple[str, ...] | None = None
@@ -56,6 +60,13 @@ class Part:
     backbone: str | None = None
     tune: Recipe | None = None
     final: Recipe | None = None
+    image_size: int | None = None
+    of: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The key of ``PARTS``."""
+        return self.of or self.name
 
 
 class Rates:
@@ -130,11 +141,33 @@ class Profile:
     published_seeds: tuple[int, ...] = (PUBLISHED_SEED,)
     amounts: tuple[Amount, ...] = AMOUNTS
     augments: tuple[tuple[str, str], ...] = ()  # many-shot tasks, without their number, and Recipe.augment
+    search: Adaptive | None = None  # None: the fixed grid of ``lrs`` and ``trials``
+    repeats: int = 0  # of the whole protocol, in the part "repeats"
+    repeat: int = 0  # which of them this is; 0: none, the protocol itself
 
     def lrs_of(self, method: str) -> tuple[float, ...]:
         """The learning rates to tune a method over, in the order of trial."""
         own = type(methods.get(method)).lrs
         return own if self.lrs is None else self.lrs.get(method, self.lrs["others"])
+
+    def first_seeds(self, count: int | None) -> tuple[int, ...]:
+        """The first so many seeds, None: all; where there are fewer, the numbers after the last one too."""
+        more = max(0, (count or 0) - len(self.seeds))
+        return (*self.seeds[:count], *range(self.seeds[-1] + 1, self.seeds[-1] + 1 + more))
+
+    def of_tasks(self, names: Iterable[str]) -> Profile:
+        """The profile with these tasks alone, and with the parts that have one of them. ``UserError`` for a task that
+        it does not have."""
+        wanted = set(names)
+        if unknown := wanted - self.all_tasks():
+            known = ", ".join(sorted(self.all_tasks()))
+            raise UserError(f"profile '{self.name}' has no task '{min(unknown)}'; its tasks: {known}")
+        parts = [
+            dataclasses.replace(part, tasks=tuple(task for task in part.tasks or self.tasks if task in wanted))
+            for part in self.parts
+        ]
+        tasks = tuple(task for task in self.tasks if task in wanted)
+        return dataclasses.replace(self, tasks=tasks, parts=tuple(part for part in parts if part.tasks))
 
     def all_tasks(self) -> set[str]:
         """The profile's tasks and those of its parts."""
@@ -151,7 +184,7 @@ class Profile:
 
 def profile_names() -> list[str]:
     """The profiles, from small to large."""
-    return ["smoke", "quick", "laptop", "real", "gpu", "full"]
+    return ["smoke", "quick", "laptop", "real", "laptop16", "photographs", "gpu", "full"]
 
 
 def profile(name: str) -> Profile:
@@ -249,6 +282,10 @@ def profile(name: str) -> Profile:
             image_size=64,
             shipped="real",
         )
+    if name in ("laptop16", "photographs"):
+        from petl_core.study import profiles_adaptive  # it builds on this module
+
+        return profiles_adaptive.laptop() if name == "laptop16" else profiles_adaptive.photographs()
     if name in ("gpu", "full"):
         from petl_core.study import profiles_large  # it builds on this module
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from petl_core import methods
+from petl_core.data.task import base_split
 from petl_core.study.environment import describe_environment
 from petl_core.study.packs import Pack, pack, unpack
 from petl_core.training.train import Recipe, Run
@@ -35,7 +36,7 @@ __all__ = ["CODE_VERSION", "COLUMNS", "Records", "RunSpec", "StorageError", "pac
 CODE_VERSION = 1  # raise it by hand whenever a change of the code changes results: older records are then not reused
 LATER: dict[str, Any] = {"head": "new", "measure": []}
 LATER_IN_RECIPE: dict[str, Any] = {"l2_sp": 0.0, "layer_decay": 1.0}
-LATER_IN_RECIPE |= {"augment": "none", "checkpointing": False, "compile": "auto"}
+LATER_IN_RECIPE |= {"augment": "none", "checkpointing": False, "compile": "auto", "clip_norm": None}
 COLUMNS = ["digest", "backbone", "method", "hyper", "size", "task", "group", "lr", "weight_decay", "drop_path"]
 COLUMNS += ["epochs", "seed", "stage", "accuracy", "best_accuracy", "best_epoch", "train_accuracy", "params"]
 COLUMNS += ["seconds", "diverged", "variant", "normalise", "decay", "batch_size", "train_on", "evaluate_on"]
@@ -88,7 +89,7 @@ class RunSpec:
     @property
     def stage(self) -> str:
         """ "trial" where the validation images are evaluated, "final" otherwise."""
-        return "trial" if self.evaluate_on == "val200" else "final"
+        return "trial" if base_split(self.evaluate_on) == "val200" else "final"
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as plain JSON values."""
@@ -221,6 +222,7 @@ class Records:
             "logits_sha256": logits_digest(run.logits),
             "predictions": keep,
             "seconds": round(run.seconds, 3),
+            **({} if run.cpu_seconds is None else {"cpu_seconds": round(run.cpu_seconds, 3)}),
             "peak_memory_mb": _number(run.peak_memory_mb, 6),
             **({"measures": run.measures} if run.measures else {}),
             **({"micro_batch": run.micro_batch} if run.micro_batch else {}),

@@ -27,6 +27,7 @@ import torch
 
 from petl_core import methods
 from petl_core.data import load_task
+from petl_core.data.task import with_split
 from petl_core.models.build import create_model
 from petl_core.study import measures
 from petl_core.study.environment import describe_environment
@@ -112,7 +113,7 @@ def fresh_task(name: str, size: int | None) -> Any:
 
 def task_of(spec: RunSpec) -> Any:
     """The task of a spec."""
-    return _task(spec.task, spec.image_size)
+    return with_split(_task(spec.task, spec.image_size), spec.train_on)
 
 
 def device_called(name: str) -> str:
@@ -133,7 +134,7 @@ def shared_out(device: str, number: int, gpus: int | None = None) -> str:
 
 def build(spec: RunSpec, device: str = "cpu") -> Any:
     """The untrained model of a spec, on the device. ``UserError`` if the weights here are not those of the spec."""
-    task = _task(spec.task, spec.image_size)
+    task = task_of(spec)
     model = create_model(
         spec.backbone,
         spec.method,
@@ -157,7 +158,7 @@ def build(spec: RunSpec, device: str = "cpu") -> Any:
 
 def execute(spec: RunSpec, device: str = "cpu", progress: bool = False) -> Run:
     """Do one run: task, model, training. Equal specs give equal bits on one CPU with one thread."""
-    task = _task(spec.task, spec.image_size)
+    task = task_of(spec)
     if task.digest != spec.task_digest:
         raise UserError(f"task '{spec.task}' has data {task.digest} here, the spec asks for {spec.task_digest}")
     model = build(spec, device)
@@ -377,11 +378,19 @@ class _Progress:
             return
         self.printed = now
         left = (now - self.start) * (self.total - self.work) / self.work
-        score = "failed" if not reply["ok"] else "diverged" if reply["diverged"] else f"{reply['accuracy']:.1f} %"
-        line = f"[{self.what}{self.done}/{self.count}] {spec}: {score}; "
+        line = f"[{self.what}{self.done}/{self.count}] {spec}: {_score(spec, reply)}; "
         line += f"{_clock(now - self.start)} gone, {_clock(left)} left"
         end = "\n" if last or not terminal or not reply["ok"] else "\r"
         print(line[:158].ljust(110) if terminal else line, end=end, file=sys.stderr, flush=True)
+
+
+def _score(spec: RunSpec, reply: dict[str, Any]) -> str:
+    """How a run ended. Of a final run no accuracy is shown: nobody is to look at the test images on the way."""
+    if not reply["ok"]:
+        return "failed"
+    if reply["diverged"]:
+        return "diverged"
+    return f"{reply['accuracy']:.1f} %" if spec.stage == "trial" else "done"
 
 
 def _clock(seconds: float) -> str:

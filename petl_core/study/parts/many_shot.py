@@ -50,7 +50,7 @@ def sweep_trials(study: Profile, task: str, method: str, fixed: dict[str, Any]) 
     return trial_specs(budget(study, task), task, method, points)
 
 
-def _trials(study: Profile, cells: Cells) -> list[Planned]:
+def _trials(study: Profile, cells: Cells, records: Records | None) -> list[Planned]:
     return [
         Planned(spec, "many_shot_trial")
         for task, method in cells

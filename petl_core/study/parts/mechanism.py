@@ -36,7 +36,7 @@ def _ways(method: str) -> list[str]:
     return ["", *HELD_BACK] if method == "full" else [""]
 
 
-def _trials(study: Profile, cells: Cells) -> list[Planned]:
+def _trials(study: Profile, cells: Cells, records: Records | None) -> list[Planned]:
     return [
         Planned(spec, "mechanism_trial")
         for task, method in cells

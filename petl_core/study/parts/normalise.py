@@ -14,12 +14,12 @@ from petl_core.study.runner import Planned
 from petl_core.training.train import CHOICES
 
 
-def _trials(study: Profile, cells: Cells) -> list[Planned]:
+def _trials(study: Profile, cells: Cells, records: Records | None) -> list[Planned]:
     return [
         Planned(spec, f"normalise_{normalise}_trial")
         for cell in cells
         for normalise in CHOICES["normalise"]
-        for spec in our_trials_of(study, *cell, normalise=normalise)
+        for spec in our_trials_of(study, *cell, records, normalise=normalise)
     ]
 
 
@@ -27,7 +27,7 @@ def _finals(study: Profile, cells: Cells, records: Records) -> list[Planned]:
     plan = []
     for cell in cells:
         for normalise in CHOICES["normalise"]:
-            chosen = choose(our_trials_of(study, *cell, normalise=normalise), records)
+            chosen = choose(our_trials_of(study, *cell, records, normalise=normalise), records)
             if chosen is not None:
                 plan += [Planned(spec, f"normalise_{normalise}") for spec in final_specs(study, chosen)]
     return plan

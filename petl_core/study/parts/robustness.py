@@ -27,7 +27,7 @@ def rate_trials(study: Profile, task: str, method: str) -> list[RunSpec]:
     return [dataclasses.replace(spec, head=how.head) for spec in trial_specs(study, task, method, points)]
 
 
-def _trials(study: Profile, cells: Cells) -> list[Planned]:
+def _trials(study: Profile, cells: Cells, records: Records | None) -> list[Planned]:
     return [Planned(spec, "robustness_trial") for cell in cells for spec in rate_trials(study, *cell)]
 
 

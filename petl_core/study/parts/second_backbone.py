@@ -9,8 +9,8 @@ from petl_core.study.records import Records
 from petl_core.study.runner import Planned
 
 
-def _trials(study: Profile, cells: Cells) -> list[Planned]:
-    return [Planned(spec, "second_backbone_trial") for cell in cells for spec in our_trials_of(study, *cell)]
+def _trials(study: Profile, cells: Cells, records: Records | None) -> list[Planned]:
+    return [Planned(spec, "second_backbone_trial") for cell in cells for spec in our_trials_of(study, *cell, records)]
 
 
 def _finals(study: Profile, cells: Cells, records: Records) -> list[Planned]:
