@@ -10,7 +10,7 @@ import dataclasses
 from typing import Any
 
 from petl_core import methods
-from petl_core.data.amounts import parts_of_name
+from petl_core.data.embedded import parts_of_name
 from petl_core.study.parts.plan import Cells, PartPlan, marked, our_choice, our_trials, our_trials_of
 from petl_core.study.profiles import HELD_BACK, SCRATCH_LRS, Profile
 from petl_core.study.protocol import Trial, final_specs, make_spec, trial_specs
