@@ -25,11 +25,11 @@ from petl_core.utils import UserError, write_atomic
 from petl_core.vit import Block, ViTConfig
 
 # of the task "world"; the renderer draws these, and a test compares
-WORLD_CLASSES = tuple(
-    "house tree boat car plane fish bird butterfly flower leaf mushroom umbrella lamp chair table cup bottle key "
-    "hammer spoon".split()
-)
-WORLD_STYLES = tuple("photo sketch chalk cartoon painting mosaic engraving window dots relief".split())
+WORLD_CLASSES = (
+    "house", "tree", "boat", "car", "plane", "fish", "bird", "butterfly", "flower", "leaf", "mushroom", "umbrella",
+    "lamp", "chair", "table", "cup", "bottle", "key", "hammer", "spoon",
+)  # fmt: skip
+WORLD_STYLES = ("photo", "sketch", "chalk", "cartoon", "painting", "mosaic", "engraving", "window", "dots", "relief")
 WORLD_PROMPTS = (
     "a {thing}",
     "the {thing}",
