@@ -26,9 +26,9 @@ from petl_core.vit import Block, ViTConfig
 
 # of the task "world"; the renderer draws these, and a test compares
 WORLD_CLASSES = (
-    *("house", "tree", "boat", "car", "plane", "fish", "bird", "butterfly", "flower", "leaf", "mushroom", "umbrella"),
-    *("lamp", "chair", "table", "cup", "bottle", "key", "hammer", "spoon"),
-)
+    "house", "tree", "boat", "car", "plane", "fish", "bird", "butterfly", "flower", "leaf", "mushroom", "umbrella",
+    "lamp", "chair", "table", "cup", "bottle", "key", "hammer", "spoon",
+)  # fmt: skip
 WORLD_STYLES = ("photo", "sketch", "chalk", "cartoon", "painting", "mosaic", "engraving", "window", "dots", "relief")
 WORLD_PROMPTS = (
     *("a {thing}", "the {thing}"),
