@@ -13,3 +13,8 @@ def command_line(command: str, about: str | None, *examples: str) -> argparse.Ar
     return argparse.ArgumentParser(
         prog=prog, usage=usage, description=first, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+
+
+def say(line: str) -> None:
+    """Print a line at once, also where the output is a file."""
+    print(line, flush=True)

@@ -30,7 +30,7 @@ from petl_core.data.embedded import (
 )
 from petl_core.models import weights as backbones
 from petl_core.utils import EMBEDDED, UserError, progress_bar, write_atomic
-from petl_make import card, command_line
+from petl_make import card, command_line, say
 from petl_make import codec as encoder
 from petl_make.suite import EmbeddedTask, embedded_tasks
 from petl_make.suite.draw import Draw
@@ -91,7 +91,7 @@ def task_arrays(task: EmbeddedTask) -> dict[str, np.ndarray]:
 
 
 def build(
-    out: Path, names: Iterable[str] | None = None, *, check: bool = False, progress: Callable[[str], None] = print
+    out: Path, names: Iterable[str] | None = None, *, check: bool = False, progress: Callable[[str], None] = say
 ) -> list[str]:
     """Draw the suite into ``out``: one ``<task>.npz`` each, the data card README.md and examples.png.
 
@@ -128,7 +128,7 @@ def index(folder: Path = EMBEDDED, amounts: Iterable[str] = AMOUNTS) -> dict[str
     return {"tasks": rows, "weights": {name: backbones.digest(name) for name in backbones.EMBEDDED_NAMES}}
 
 
-def draw_more(name: str, progress: Callable[[str], None] = print) -> list[Path]:
+def draw_more(name: str, progress: Callable[[str], None] = say) -> list[Path]:
     """Draw the training images after the shipped ones that the task ``name``, such as "orientation@10000", needs, in
     blocks of 1,000 into the user's cache, where ``petl_core.data.embedded`` looks for them.
 

@@ -28,7 +28,7 @@ from petl_core.data.task import make_task
 from petl_core.models.build import create_model
 from petl_core.training.train import Recipe, predict, train
 from petl_core.utils import UserError, write_atomic
-from petl_make import card, command_line
+from petl_make import card, command_line, say
 from petl_make import codec as encoder
 from petl_make.world import CANDIDATES, FILTER_IMAGES, draw_part, labels_of
 from petl_make.world.scenes import CLASSES
@@ -93,7 +93,7 @@ def hard_numbers(images: int = FILTER_IMAGES, candidates: int = CANDIDATES, each
     return sorted(int(number) for numbers in chosen for number in numbers)
 
 
-def build(out: Path, *, check: bool = False, progress: Callable[[str], None] = print) -> list[str]:
+def build(out: Path, *, check: bool = False, progress: Callable[[str], None] = say) -> list[str]:
     """Draw the world. With ``check``, return the parts that differ from ``out``/world.json, and "world.npz" if that
     file does; else choose the hard pictures anew, and write the task's file, world.json and world.png."""
     out = Path(out)

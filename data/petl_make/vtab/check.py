@@ -15,7 +15,7 @@ from petl_core.data.decode import open_image, prefetched, to_rgb
 from petl_core.data.folder import image_folder
 from petl_core.data.vtab import LISTS, VTAB_SIZES, class_names, read_list
 from petl_core.utils import UserError
-from petl_make import command_line
+from petl_make import command_line, say
 from petl_make.vtab.look import LOOKED_AT, Look, blockiness, kind_of
 from petl_make.vtab.tasks import TASKS
 
@@ -164,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for folder in folders:
         report = check(folder)
         faulty += bool(report.faults)
-        print(report, flush=True)
+        say(str(report))
     absent = ", ".join(sorted(set(VTAB_SIZES) - {folder.name for folder in folders}))
     print(f"{len(folders)} tasks, {faulty} with faults; not there: {absent or 'none'}")
     return int(faulty > 0)

@@ -26,7 +26,7 @@ from petl_core.data import array_pack
 from petl_core.data.decode import open_image, prefetched, to_rgb, to_square
 from petl_core.data.vtab import LISTS, VTAB_SIZES
 from petl_core.utils import UserError
-from petl_make import command_line
+from petl_make import command_line, say
 from petl_make.vtab.check import tasks_in
 from petl_make.vtab.look import LOOKED_AT, Look, blockiness, kind_of
 from petl_make.vtab.sources import Encoded, FolderSource, HubSource, Source, TfdsSource, package
@@ -163,10 +163,10 @@ def _verify(out: Path, names: Sequence[str] | None) -> int:
     for folder in folders:
         try:
             array_pack.verify(folder)
-            print(f"{folder.name}: every checksum is right", flush=True)
+            say(f"{folder.name}: every checksum is right")
         except UserError as error:
             bad += 1
-            print(f"{folder.name}: {error}", flush=True)
+            say(f"{folder.name}: {error}")
     return int(bad > 0)
 
 
@@ -211,9 +211,9 @@ def _make(sources: dict[str, Callable[[], Source]], out: Path, size: int, *, par
         try:
             if array_pack.is_pack(out / name):
                 array_pack.read(out / name)
-                print(f"{name}: is there already", flush=True)
+                say(f"{name}: is there already")
             else:
-                print(prepare(name, source(), out, size, partial=partial), flush=True)
+                say(prepare(name, source(), out, size, partial=partial))
         except UserError as error:
             failed.append(name)
             print(f"{name}: FAILED  {error}", file=sys.stderr, flush=True)
