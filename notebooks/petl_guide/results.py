@@ -156,7 +156,8 @@ def of_folder(profile_name: str, folder: str | Path) -> Results:
     elif len(tuned) and set(tuned["backbone"]) != {chosen.backbone}:
         reason = f"they tune {', '.join(sorted(set(tuned['backbone'])))}, not {chosen.backbone}"
     elif len(tuned) and set(tuned["epochs"]) != {chosen.final.epochs}:
-        reason = f"their final runs have not {chosen.final.epochs} epochs"
+        found_epochs = ", ".join(f"{epochs:g}" for epochs in sorted(set(tuned["epochs"])))
+        reason = f"their final runs have {found_epochs} epochs, not {chosen.final.epochs}"
     elif len(tuned) and (lacking := sorted(set(chosen.tasks) - set(tuned["task"]))):
         reason = f"they have no tuned runs on {', '.join(lacking)}"
     if reason:
