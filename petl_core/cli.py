@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -284,7 +285,9 @@ def _run_on(device: str, options: argparse.Namespace) -> int:
 
 def _study(options: argparse.Namespace) -> int:
     from petl_core.study import plan as study
-    from petl_core.study.records import Records, compare, pack
+    from petl_core.study.agreement import compare
+    from petl_core.study.packs import pack
+    from petl_core.study.records import Records
     from petl_core.study.runner import device_called
 
     profile = study.profile(options.profile)
@@ -320,8 +323,7 @@ def _study(options: argparse.Namespace) -> int:
     if options.pack:
         plan = study.plan_trials(profile, options.part) + study.plan_finals(profile, records, options.part)
         digests = {p.spec.digest for p in plan if records.has(p.spec)}
-        kept = () if options.no_logits == [] else LOGITS_OF
-        place = pack(records, options.pack, digests, predictions_of=kept, without=options.no_logits or ())
+        place = pack(records, options.pack, digests, functools.partial(_keep_logits, options.no_logits))
         print(f"packed {len(digests)} records into {place}")
     different = 0
     if options.compare:
@@ -329,6 +331,12 @@ def _study(options: argparse.Namespace) -> int:
         print(comparison.report(records))
         different = len(comparison.outside)
     return 1 if outcome.failures or different else 0
+
+
+def _keep_logits(left_out: Sequence[str] | None, record: dict[str, Any]) -> bool:
+    """Are the logits of a record packed? ``left_out``: the tasks whose are not, [] for all tasks, None for none."""
+    wanted = left_out is None or (bool(left_out) and record["spec"]["task"] not in left_out)
+    return wanted and bool(set(LOGITS_OF) & set(record["variants"]))
 
 
 def _may_start(options: argparse.Namespace, profile: Profile, records: Records) -> bool:

@@ -38,7 +38,7 @@ from petl_core import methods
 from petl_core.models.adapters import save_adapter
 from petl_core.models.build import Model, ModelSpec, attach, count_trainable, merge
 from petl_core.models.weights import config_of
-from petl_core.study.records import describe_environment
+from petl_core.study.environment import describe_environment
 from petl_core.utils import UserError, write_atomic
 from petl_core.vit import ViT, ViTConfig
 

@@ -29,7 +29,8 @@ from petl_core import methods
 from petl_core.data import load_task
 from petl_core.models.build import create_model
 from petl_core.study import measures
-from petl_core.study.records import Records, RunSpec, StorageError, describe_environment
+from petl_core.study.environment import describe_environment
+from petl_core.study.records import Records, RunSpec, StorageError
 from petl_core.study.time import head_only, images
 from petl_core.training.probe import set_probe_head
 from petl_core.training.train import Run, train
