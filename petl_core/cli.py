@@ -232,7 +232,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from petl_core.study.runner import device_called
+    from petl_core.study.execute import device_called
     from petl_core.training.distributed import joined
 
     with joined(device_called(options.device)) as device:
@@ -286,9 +286,9 @@ def _run_on(device: str, options: argparse.Namespace) -> int:
 def _study(options: argparse.Namespace) -> int:
     from petl_core.study import plan as study
     from petl_core.study.agreement import compare
+    from petl_core.study.execute import device_called
     from petl_core.study.packs import pack
     from petl_core.study.records import Records
-    from petl_core.study.runner import device_called
 
     profile = study.profile(options.profile)
     for name in options.part or ():
@@ -299,6 +299,9 @@ def _study(options: argparse.Namespace) -> int:
     if options.backbone:
         profile = dataclasses.replace(profile, backbone=options.backbone)
     records = Records(options.results)
+    if not options.plan:
+        for message in records.clean():
+            print(message, file=sys.stderr)
     if options.compare and not Records(options.compare).digests():
         raise UserError(f"there are no records in {options.compare} to compare with; give --compare another folder")
     shipped = Records(options.reuse) if options.reuse else None
@@ -342,7 +345,7 @@ def _keep_logits(left_out: Sequence[str] | None, record: dict[str, Any]) -> bool
 def _may_start(options: argparse.Namespace, profile: Profile, records: Records) -> bool:
     """Print the plan if asked; say no after --plan, and unless agreed to what takes more than a day or nobody knows."""
     from petl_core.study import estimate
-    from petl_core.study.runner import default_workers, device_called
+    from petl_core.study.execute import default_workers, device_called
 
     device = options.device or profile.device
     workers = options.workers or (default_workers() if device == "cpu" else 1)

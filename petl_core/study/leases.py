@@ -15,10 +15,14 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
+import filelock
+
 RENEWED, EXPIRES = 15.0, 120.0  # seconds
+LOCK = ".leases"  # the file that is locked while one is taken or given back
 HOST = socket.gethostname()
 
 
@@ -68,8 +72,13 @@ class Leases:
     def take(self, digest: str) -> bool:
         """Take the lease on a run; False where another holds it. Raises ``OSError`` where it cannot be written."""
         path = self._path(digest)
-        if not self._create(path) and not (_void(path) and self._remove_void(path) and self._create(path)):
-            return False
+        with self._alone():
+            if path.exists() and not _void(path):
+                return False
+            holder = {"host": HOST, "pid": os.getpid(), "name": self.name, "time": round(time.time())}
+            unfinished = temporary(self.root, self.name)
+            unfinished.write_text(json.dumps(holder))
+            os.replace(unfinished, path)
         self.held.add(digest)
         return True
 
@@ -77,9 +86,9 @@ class Leases:
         """Give a lease back, if it is still this one's."""
         self.held.discard(digest)
         path = self._path(digest)
-        if _read(path).get("name") == self.name:
-            with contextlib.suppress(OSError):
-                path.unlink()
+        with contextlib.suppress(OSError), self._alone():
+            if _read(path).get("name") == self.name:
+                path.unlink(missing_ok=True)
 
     def holder(self, digest: str) -> str:
         """Who holds the lease on a run, as text."""
@@ -88,34 +97,22 @@ class Leases:
 
     def clean(self) -> None:
         """Remove the void leases that killed studies left."""
-        for path in self.root.glob(".lease-*"):
-            if _void(path):
-                self._remove_void(path)
+        with contextlib.suppress(OSError), self._alone():
+            for path in self.root.glob(".lease-*"):
+                if _void(path):
+                    path.unlink(missing_ok=True)
 
     def _path(self, digest: str) -> Path:
         return self.root / f".lease-{digest}"
 
-    def _create(self, path: Path) -> bool:
-        try:
-            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-        except FileExistsError:
-            return False
-        with os.fdopen(handle, "w") as file:
-            json.dump({"host": HOST, "pid": os.getpid(), "name": self.name, "time": round(time.time())}, file)
-        return True
-
-    def _remove_void(self, path: Path) -> bool:
-        """Remove a void lease. Of several that try, one succeeds; what another took meanwhile is put back."""
-        aside, before = temporary(self.root, self.name), _read(path)
-        try:
-            os.rename(path, aside)
-        except OSError:
-            return True  # given back or taken over just now: whoever creates it next has it
-        if _read(aside) != before:
-            os.rename(aside, path)
-            return False
-        aside.unlink()
-        return True
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While no other study looks at the leases; where the disk knows no locks, at the same time."""
+        lock = filelock.FileLock(self.root / LOCK, timeout=2)
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(filelock.Timeout, NotImplementedError):
+                stack.enter_context(lock)
+            yield
 
     def _renew(self) -> None:
         while not self._closed.wait(RENEWED):
@@ -125,7 +122,7 @@ class Leases:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What a lease says; nothing where it is gone, or its holder is just writing it."""
+    """What a lease says; nothing where it is gone or damaged."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):

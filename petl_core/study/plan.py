@@ -11,13 +11,14 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from petl_core.study.executor import Executor, Outcome, Planned
 from petl_core.study.packs import unpack
 from petl_core.study.parts import PARTS
 from petl_core.study.parts.plan import Cells, PartPlan
 from petl_core.study.profiles import Part, Profile, profile
 from petl_core.study.protocol import Trial, choose, final_specs, published_trials, trial_specs, trials, trials_of
 from petl_core.study.records import Records
-from petl_core.study.runner import Executor, Outcome, Planned, Runner
+from petl_core.study.runner import Runner
 from petl_core.utils import UserError
 
 __all__ = ["PARTS", "Profile", "Trial", "choose", "final_specs", "plan_finals", "plan_trials", "profile"]

@@ -12,11 +12,11 @@ from typing import Any
 
 from petl_core import methods
 from petl_core.data.embedded import parts_of_name
+from petl_core.study.executor import Planned
 from petl_core.study.parts.plan import Cells, PartPlan
 from petl_core.study.profiles import Amount, Profile
 from petl_core.study.protocol import choose, final_specs, trial_specs, trials
 from petl_core.study.records import Records, RunSpec
-from petl_core.study.runner import Planned
 
 
 def amount(study: Profile, task: str) -> Amount:
