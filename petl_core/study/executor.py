@@ -22,6 +22,7 @@ from petl_core.study.execute import Reply, cost
 from petl_core.study.leases import Leases
 from petl_core.study.records import Records
 from petl_core.study.spec import RunSpec
+from petl_core.utils import UserError
 
 TRIES = 3  # times that a run is begun before it counts as failed
 LOOK = 1.0  # seconds between two looks at what may have changed elsewhere
@@ -79,7 +80,7 @@ class Outcome:
 class Executor(ABC):
     """Executes plans; a subclass says where. Use it in a ``with`` statement."""
 
-    def __init__(self, records: Records, progress: bool = True) -> None:
+    def __init__(self, records: Records, *, progress: bool = True) -> None:
         self.records, self.progress = records, progress
         self._shared_with: set[str] = set()
         self._pace: dict[str, float] = {}  # the slowest, in seconds for each unit of cost, by backbone
@@ -106,7 +107,7 @@ class Executor(ABC):
 
     @abstractmethod
     def begin(self, job: Job) -> None:
-        """Begin a run, for which there is room."""
+        """Begin a run, for which there is room. ``UserError`` if it cannot be sent to where it would be done."""
 
     @abstractmethod
     def ended(self, seconds: float) -> list[tuple[Job, Reply]]:
@@ -167,8 +168,12 @@ class Executor(ABC):
                 if job is None:
                     break
                 job.begun, job.since = job.begun + 1, time.monotonic()
-                running.append(job)
-                self.begin(job)
+                try:
+                    self.begin(job)
+                except UserError as error:  # it cannot be sent to where runs are done
+                    yield job, Reply(error=str(error))
+                else:
+                    running.append(job)
             if time.monotonic() >= until:
                 outcome.left += len(waiting)
                 waiting.clear()

@@ -64,7 +64,7 @@ def run_plan(
     plan: Iterable[Planned], records: Records, workers: int | None = None, device: str = "cpu", progress: bool = True
 ) -> Outcome:
     """Run what has no record yet. ``workers``: processes of one thread; 0 or 1 in this process; None one per core."""
-    with Runner(records, workers, device, progress) as runner:
+    with Runner(records, workers, device, progress=progress) as runner:
         return runner.run(plan)
 
 
@@ -96,6 +96,6 @@ def run_study(
         if executor is not None:
             stack.enter_context(executor)
         trials_planned = taken(plan_trials(study, parts))
-        runner = executor or stack.enter_context(Runner(records, workers, device or study.device, progress))
+        runner = executor or stack.enter_context(Runner(records, workers, device or study.device, progress=progress))
         outcome = runner.run(trials_planned)
         return outcome + runner.run(taken(plan_finals(study, records, parts)))

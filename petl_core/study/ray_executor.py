@@ -70,6 +70,7 @@ class RayExecutor(Executor):
         device: str = "cpu",
         gpus_per_run: float | None = None,
         workers: int | None = None,
+        *,
         progress: bool = True,
     ) -> None:
         if device not in ("cpu", "cuda"):
@@ -80,11 +81,10 @@ class RayExecutor(Executor):
             raise UserError(f"gpus_per_run is {gpus_per_run}; it must be {allowed}")
         if workers is not None and workers < 1:
             raise UserError(f"workers is {workers}; with Ray it must be 1 or more, or left out")
-        super().__init__(records, progress)
+        super().__init__(records, progress=progress)
         self.device, self.most = device, workers
         self.actors: list[Actor] = []
         self.starts_failed = 0  # in a row
-        self.refused: list[tuple[Job, Reply]] = []
         self.ray, self.connected = _connect(address, workers)
         self.looked, self.place_count = time.monotonic(), self.places()
         if not self.place_count:
@@ -97,7 +97,7 @@ class RayExecutor(Executor):
         with contextlib.suppress(Exception):  # the cluster may be gone
             for actor in self.actors:
                 self.ray.kill(actor.handle)
-        self.actors, self.refused = [], []
+        self.actors = []
         if self.connected:
             self.ray.shutdown()
             self.connected = False
@@ -122,21 +122,17 @@ class RayExecutor(Executor):
 
     def begin(self, job: Job) -> None:
         """Give a run to an idle actor."""
-        try:
-            order = order_of(job.spec, job.variant)
-        except UserError as error:
-            self.refused.append((job, Reply(error=str(error))))
-            return
+        order = order_of(job.spec, job.variant)
         actor = self._at(State.IDLE)[0]
         actor.owes, actor.state, actor.job = actor.handle.run.remote(order), State.RUNNING, job
 
     def ended(self, seconds: float) -> list[tuple[Job, Reply]]:
         """The runs that have ended, or whose actor was lost; actors that are up become idle."""
-        replies, self.refused = self.refused, []
+        replies: list[tuple[Job, Reply]] = []
         owing = {actor.owes: actor for actor in self._at(State.STARTING, State.RUNNING)}
-        if not owing and not replies:  # no machine is up now
+        if not owing:  # no machine is up now
             time.sleep(seconds)
-        done, _ = self.ray.wait(list(owing), timeout=0 if replies else seconds) if owing else ([], [])
+        done, _ = self.ray.wait(list(owing), timeout=seconds) if owing else ([], [])
         for reference in done:
             actor = owing[reference]
             try:

@@ -38,7 +38,7 @@ class Runner(Executor):
     """Runs in this process, or in worker processes, which live from the first plan to ``close``."""
 
     def __init__(
-        self, records: Records, workers: int | None = None, device: str = "cpu", progress: bool = True
+        self, records: Records, workers: int | None = None, device: str = "cpu", *, progress: bool = True
     ) -> None:
         self.device = device_called(device)
         self.workers = (default_workers() if self.device == "cpu" else 1) if workers is None else workers
@@ -47,7 +47,7 @@ class Runner(Executor):
         self.places: list[Worker] = []
         self.busy: dict[concurrent.futures.Future[Reply], tuple[Job, Worker | None]] = {}
         self.used = 0  # places in use; 0: this process
-        super().__init__(records, progress)
+        super().__init__(records, progress=progress)
 
     def close(self) -> None:
         """End the worker processes, whatever they are doing."""
@@ -104,18 +104,14 @@ class Worker:
 
     def begin(self, job: Job) -> concurrent.futures.Future[Reply]:
         """Begin a run; the process is started when first needed and again if it died."""
-        failed: concurrent.futures.Future[Reply] = concurrent.futures.Future()
-        try:
-            order = order_of(job.spec, job.variant)
-        except UserError as error:
-            failed.set_result(Reply(error=str(error)))
-            return failed
+        order = order_of(job.spec, job.variant)
         try:
             if self.pool is None:
                 setup: dict[str, Any] = {"initializer": _begin_worker, "initargs": (os.getpid(), self.device)}
                 self.pool = ProcessPoolExecutor(1, env=WORKER_ENVIRONMENT, **setup)
             return self.pool.submit(perform, order, self.device)
         except Exception as error:  # it cannot be started, or has just died
+            failed: concurrent.futures.Future[Reply] = concurrent.futures.Future()
             failed.set_exception(error)
             return failed
 
