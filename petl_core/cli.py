@@ -223,7 +223,7 @@ def _run(options: argparse.Namespace) -> int:
     from petl_core.models.adapters import save_adapter
     from petl_core.models.build import create_model
     from petl_core.models.weights import config_of
-    from petl_core.study.runner import device_called
+    from petl_core.study.execute import device_called
     from petl_core.training.recipe import Recipe
     from petl_core.training.train import train
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from petl_core.study.budget import Speed
-from petl_core.study.profiles import Profile
+from petl_core.study.profile import Profile
 from petl_core.study.statistics import Interval
 from petl_core.utils import DATA, UserError
 from petl_guide import costs

@@ -18,7 +18,8 @@ import pandas as pd
 from petl_core.models.weights import EMBEDDED_NAMES
 from petl_core.study.parts import PARTS
 from petl_core.study.plan import run_study
-from petl_core.study.profiles import Profile, profile
+from petl_core.study.profile import Profile
+from petl_core.study.profiles import profile
 from petl_core.study.records import Records
 from petl_core.study.statistics import Interval
 from petl_core.utils import UserError

@@ -32,11 +32,11 @@ from petl_core.models.build import create_model
 from petl_core.study import plan as study
 from petl_core.study.budget import clock
 from petl_core.study.environment import describe_environment
+from petl_core.study.execute import worker_environment
 from petl_core.study.measures import ALPHAS, FEATURE_IMAGES
-from petl_core.study.profiles import Profile
+from petl_core.study.profile import Profile
 from petl_core.study.protocol import absent_allowed
 from petl_core.study.records import Records, RunSpec
-from petl_core.study.runner import worker_environment
 from petl_core.study.time import head_only, images
 from petl_core.training.steps import EVALUATION_BATCH
 from petl_core.training.train import Recipe, predict, train

@@ -12,12 +12,15 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from petl_core.study.executor import Executor, Outcome, Planned
+from petl_core.study.packs import unpack
 from petl_core.study.parts import PARTS
 from petl_core.study.parts.plan import Cells, PartPlan
-from petl_core.study.profiles import Part, Profile, profile
+from petl_core.study.profile import Part, Profile
+from petl_core.study.profiles import profile
 from petl_core.study.protocol import Trial, choose, final_specs, published_trials, trial_specs, trials, trials_of
-from petl_core.study.records import Records, unpack
-from petl_core.study.runner import Executor, Outcome, Planned, Runner
+from petl_core.study.records import Records
+from petl_core.study.runner import Runner
 from petl_core.utils import UserError
 
 __all__ = ["PARTS", "Profile", "Trial", "choose", "final_specs", "plan_finals", "plan_trials", "profile"]
@@ -69,7 +72,7 @@ def run_plan(
     plan: Iterable[Planned], records: Records, workers: int | None = None, device: str = "cpu", progress: bool = True
 ) -> Outcome:
     """Run what has no record yet. ``workers``: processes of one thread; 0 or 1 in this process; None one per core."""
-    with Runner(records, workers, device, progress) as runner:
+    with Runner(records, workers, device, progress=progress) as runner:
         return runner.run(plan)
 
 
@@ -105,7 +108,7 @@ def run_study(
             stack.enter_context(executor)
         portions = list(_portions(study, parts))
         first = taken(plan_trials(*portions[0], records)) if portions else []
-        runner = executor or stack.enter_context(Runner(records, workers, device or study.device, progress))
+        runner = executor or stack.enter_context(Runner(records, workers, device or study.device, progress=progress))
         outcome = runner.run(first)
         for its, names in portions:
             asked = {p.spec.digest for p in first}

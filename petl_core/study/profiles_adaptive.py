@@ -10,7 +10,7 @@ import dataclasses
 
 from petl_core import methods
 from petl_core.data import embedded_names
-from petl_core.study.profiles import QUICK_METHODS, QUICK_TASKS, STUDIED, Part, Profile, Robustness
+from petl_core.study.profile import QUICK_METHODS, QUICK_TASKS, STUDIED, Part, Profile, Robustness
 from petl_core.study.search import Adaptive
 from petl_core.training.train import Recipe
 

@@ -20,7 +20,7 @@ from typing import Any
 from petl_core import methods
 from petl_core.data import load_task
 from petl_core.models import weights as backbones
-from petl_core.study.profiles import DROP_PATHS, HIGH_LRS, PUBLISHED_DECAYS, PUBLISHED_DROP_PATH, REPEAT_SEED, Profile
+from petl_core.study.profile import DROP_PATHS, HIGH_LRS, PUBLISHED_DECAYS, PUBLISHED_DROP_PATH, REPEAT_SEED, Profile
 from petl_core.study.records import Records, RunSpec
 from petl_core.study.search import Trial, Tried, better
 from petl_core.training.train import Recipe

@@ -9,7 +9,7 @@ import pandas as pd
 
 from petl_core import methods
 from petl_core.study.predictions import Predictions
-from petl_core.study.profiles import LONGER
+from petl_core.study.profile import LONGER
 from petl_core.study.statistics import Interval
 from petl_core.utils import UserError
 from petl_guide import mechanism, published, robust, sweep

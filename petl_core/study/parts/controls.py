@@ -11,11 +11,11 @@ from typing import Any
 
 from petl_core import methods
 from petl_core.data.embedded import parts_of_name
+from petl_core.study.executor import Planned
 from petl_core.study.parts.plan import Cells, PartPlan, marked, our_choice, our_trials, our_trials_of
-from petl_core.study.profiles import HELD_BACK, SCRATCH_LRS, Profile
+from petl_core.study.profile import HELD_BACK, SCRATCH_LRS, Profile
 from petl_core.study.protocol import Trial, final_specs, make_spec, trial_specs
 from petl_core.study.records import Records, RunSpec
-from petl_core.study.runner import Planned
 from petl_core.study.search import first_points, step
 
 IMAGES = 1000  # of the tasks whose epochs the profile names

@@ -7,11 +7,11 @@ import itertools
 from typing import Any
 
 from petl_core import methods
+from petl_core.study.executor import Planned
 from petl_core.study.parts.plan import Cells, PartPlan, marked, our_choices, our_trials, our_trials_of
-from petl_core.study.profiles import BITFIT_BASE, DEFAULT_LR, HIGH_LRS, LONGER, MORE_SEEDS, SCRATCH_LRS, Profile
+from petl_core.study.profile import BITFIT_BASE, DEFAULT_LR, HIGH_LRS, LONGER, MORE_SEEDS, SCRATCH_LRS, Profile
 from petl_core.study.protocol import Trial, choose, final_specs, make_spec, published_trials, trial_specs, trials
 from petl_core.study.records import Records, RunSpec
-from petl_core.study.runner import Planned
 
 
 def _tuned(study: Profile, cells: Cells, records: Records) -> list[Planned]:

@@ -6,11 +6,11 @@ pre-trained with a mean and deviation of 0.5: which of these is used is a choice
 
 from __future__ import annotations
 
+from petl_core.study.executor import Planned
 from petl_core.study.parts.plan import Cells, PartPlan, our_trials_of
-from petl_core.study.profiles import Profile
+from petl_core.study.profile import Profile
 from petl_core.study.protocol import choose, final_specs
 from petl_core.study.records import Records
-from petl_core.study.runner import Planned
 from petl_core.training.train import CHOICES
 
 

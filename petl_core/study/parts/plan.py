@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from petl_core.study.profiles import Profile
+from petl_core.study.executor import Planned
+from petl_core.study.profile import Profile
 from petl_core.study.protocol import choose, trial_specs, trials_of, tried_of
 from petl_core.study.records import Records, RunSpec
-from petl_core.study.runner import Planned
 from petl_core.study.search import at_edge, first_points, next_point
 
 Cells = list[tuple[str, str]]  # (task, method)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from petl_core.study.executor import Planned
 from petl_core.study.parts.plan import Cells, PartPlan, our_choices, our_trials_of
-from petl_core.study.profiles import Profile
+from petl_core.study.profile import Profile
 from petl_core.study.protocol import final_specs
 from petl_core.study.records import Records
-from petl_core.study.runner import Planned
 
 
 def _trials(study: Profile, cells: Cells, records: Records | None) -> list[Planned]:

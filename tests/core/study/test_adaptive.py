@@ -18,7 +18,8 @@ from petl_core.study import plan as study
 from petl_core.study import runner as workers
 from petl_core.study.estimate import forecast
 from petl_core.study.parts import controls
-from petl_core.study.profiles import HELD_BACK, Part, profile
+from petl_core.study.profile import HELD_BACK, Part
+from petl_core.study.profiles import profile
 from petl_core.study.profiles_adaptive import MINI, PLAIN, RECIPE, TRIALS
 from petl_core.study.records import Records, RunSpec
 from petl_core.training.train import Recipe, Run
