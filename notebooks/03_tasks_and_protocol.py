@@ -51,7 +51,7 @@ import petl_core as pc
 from petl_core.data import embedded_names
 from petl_core.data.embedded import find_embedded
 from petl_core.study import plan as study
-from petl_core.study import profiles
+from petl_core.study import profile
 from petl_core.study.records import RunSpec
 from petl_core.training.train import learning_rate
 from petl_core.utils import EMBEDDED
@@ -345,7 +345,7 @@ low, high = min(budgets, key=budgets.get), max(budgets, key=budgets.get)
 Markdown(
     f"In the published study the grids differ: {budgets[low]} trials for {style.title(low)}, {budgets[high]} for "
     f"{style.title(high)}. Here every method has **{plan.trials}**. Full fine-tuning may go down to a rate of "
-    f"{min(pc.methods.get('full').lrs):g}; the published grid ends at {min(profiles.HIGH_LRS):g}."
+    f"{min(pc.methods.get('full').lrs):g}; the published grid ends at {min(profile.HIGH_LRS):g}."
 )
 
 # %% [markdown]

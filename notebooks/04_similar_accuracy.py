@@ -46,7 +46,7 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 import petl_core as pc
-from petl_core.study.profiles import DEFAULT_LR, HIGH_LRS, LONGER
+from petl_core.study.profile import DEFAULT_LR, HIGH_LRS, LONGER
 from petl_guide import accuracy, published
 from petl_guide import runs as select
 from petl_guide.exercises import check, is_right

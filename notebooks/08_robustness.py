@@ -48,7 +48,7 @@ import petl_core as pc
 from petl_core import methods
 from petl_core.models import text_tower as clip
 from petl_core.study import measures
-from petl_core.study.profiles import ROBUST_BACKBONE
+from petl_core.study.profile import ROBUST_BACKBONE
 from petl_core.training.train import predict
 from petl_guide import published, robust
 from petl_guide.claims import table as claims

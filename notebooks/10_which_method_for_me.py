@@ -45,8 +45,8 @@ import torch
 from IPython.display import Code, Markdown, display
 
 import petl_core as pc
+from petl_core.compare import METHODS, compare
 from petl_core.compare import standing as paired
-from petl_core.compare.search import METHODS, compare
 from petl_core.data.decode import decode_images
 from petl_core.study import budget
 from petl_core.study.predictions import Predictions

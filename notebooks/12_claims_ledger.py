@@ -48,12 +48,12 @@ from petl_guide import ledger, published
 from petl_guide.claims import false, verdict
 from petl_guide.claims import ours as claims_ours
 from petl_guide.claims import table as claims
-from petl_guide.claims.verdict import CONTRADICTED, NOT_RUN, SUPPORTED, UNDECIDED, Control, Evidence, Verdict, judged
 from petl_guide.exercises import check, is_right
 from petl_guide.figures import ledger as ledger_figures
 from petl_guide.figures.style import show
 from petl_guide.figures.tables import table
 from petl_guide.results import open_results
+from petl_guide.verdict import CONTRADICTED, NOT_RUN, SUPPORTED, UNDECIDED, Control, Evidence, Verdict, judged
 
 results = open_results(PROFILE, RESULTS, RUNS)
 plan = results.profile

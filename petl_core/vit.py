@@ -278,13 +278,13 @@ class ViT(nn.Module):
         patches = apply(at["patches"], self.patch_embed(images), images)  # (B, N-1, D)
         x = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1) + self.pos_embed  # (B, N, D)
         x = apply(at["embed"], self.norm_pre(x), patches)
-        for block in self.blocks[:blocks]:
+        for block in list(self.blocks)[:blocks]:
             x = block(x)
         return x
 
     def features(self, x: Tensor, blocks: int = 0) -> Tensor:
         """Tokens (B, N, D) behind the first ``blocks`` blocks, through the others, to what the head reads (B, D)."""
-        for block in self.blocks[blocks:]:
+        for block in list(self.blocks)[blocks:]:
             x = block(x)
         y = apply(self.sites["norm"], self.norm(x), x)
         return apply(self.sites["features"], y[:, 0], y)  # the class token: (B, D)

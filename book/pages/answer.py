@@ -15,12 +15,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
+from petl_core.utils import UserError
 from petl_guide import accuracy, picks
 from petl_guide import runs as select
-from petl_guide.claims.verdict import NOT_RUN
 from petl_guide.facts import Facts
 from petl_guide.figures.style import FAMILIES, GREY, INK, Shown, applied, headline, look, show, title
 from petl_guide.picks import FAR, LOSS, NEAR
+from petl_guide.verdict import NOT_RUN
 
 PICTURE = "images/which_method.png"
 KINDS = {NEAR: "near the pre-training", FAR: "far from the pre-training"}
@@ -38,9 +39,14 @@ NAMED = (  # situations of the guide that the front page lists, from common to s
 
 
 def runs_of(facts: Facts) -> dict[str, pd.DataFrame]:
-    """The tuned runs on the tasks of each kind in ``KINDS``."""
+    """The tuned runs on the tasks of each kind in ``KINDS``. ``UserError`` if one has no task, or a baseline no run."""
+    if lacking := {"full", "linear"} - set(facts.tuned["method"]):
+        raise UserError(f"there are no tuned runs of {' and '.join(sorted(lacking))}, with which methods are compared")
     tasks = picks.kind_of_task(facts.tuned)
-    return {kind: facts.tuned[facts.tuned["task"].isin(tasks[kind])] for kind in KINDS}
+    found = {kind: facts.tuned[facts.tuned["task"].isin(tasks[kind])] for kind in KINDS}
+    if empty := [said for kind, said in KINDS.items() if found[kind].empty]:
+        raise UserError(f"no task of these runs is {' or '.join(empty)}")
+    return found
 
 
 def table(runs: pd.DataFrame) -> pd.DataFrame:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 from petl_guide.chapters import Chapter, chapters, section_link
 from petl_guide.claims import table as claims
-from petl_guide.claims.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, UNDECIDED, Verdict
 from petl_guide.facts import Facts
+from petl_guide.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, UNDECIDED, Verdict
 
 WORDS = (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_RUN, NOT_TESTABLE)
 

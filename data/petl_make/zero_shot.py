@@ -38,7 +38,7 @@ from petl_core.models import weights as backbones
 from petl_core.models.build import create_model
 from petl_core.models.formats import read_checkpoint
 from petl_core.models.zero_shot import FORMAT, TOWERS, tower_of
-from petl_core.study.runner import device_called
+from petl_core.study.execute import device_called
 from petl_core.training.train import Recipe, forward
 from petl_core.utils import UserError, cache_folder, write_atomic
 from petl_make import command_line

@@ -14,8 +14,8 @@ import pandas as pd
 from scipy import stats
 
 from petl_core.utils import UserError
-from petl_guide.claims.verdict import side
 from petl_guide.runs import peft_rows
+from petl_guide.verdict import side
 
 REFERENCE = "full"  # the method that others are a share of
 COSTS_FORMAT = 1
@@ -87,8 +87,10 @@ def inference(found: Mapping[str, Any]) -> pd.DataFrame:
     the merged model has exactly the operations and the weights of the plain one."""
     rows = []
     for cost, times in zip(found["methods"], table(found).to_dict("records"), strict=True):
-        merged = [cost.get(f"merged_{part}") == cost[f"plain_{part}"] for part in ("flops", "weights")]
-        same = "cannot merge" if "merged_flops" not in cost else "exactly" if all(merged) else "NO"
+        same = "cannot merge"
+        if "merged_flops" in cost:
+            equal = all(cost[f"merged_{part}"] == cost[f"plain_{part}"] for part in ("flops", "weights"))
+            same = "exactly" if equal else "NO"
         more = 100.0 * (cost["unmerged_flops"] / cost["plain_flops"] - 1.0)
         rows.append((cost["method"], more, times["unmerged_ratio"], times["merged_ratio"], same))
     columns = ["method", "more operations (%)", "time, attached", "time, merged", "merged = plain"]

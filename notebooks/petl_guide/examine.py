@@ -106,7 +106,7 @@ class Examination:
 
 @torch.no_grad()
 def examine(
-    method: str, images: Tensor, backbone: str = "mini", pretrained: bool | str = True, **hyper: Any
+    method: str, images: Tensor, backbone: str = "mini", *, pretrained: bool | str = True, **hyper: Any
 ) -> Examination:
     """Build ``method`` on ``backbone`` and measure its promises on normalised ``images`` (B, 3, S, S)."""
     model = pc.create_model(backbone, method, num_classes=10, pretrained=pretrained, **hyper).eval()

@@ -9,8 +9,8 @@ import pandas as pd
 
 from petl_guide import guide, picks
 from petl_guide.claims import table as claims
-from petl_guide.claims.verdict import Verdict
 from petl_guide.results import Results
+from petl_guide.verdict import Verdict
 
 
 @dataclass(frozen=True)

@@ -14,18 +14,18 @@ import numpy as np
 import pandas as pd
 
 from petl_core.study.budget import Speed
-from petl_core.study.profiles import Profile
+from petl_core.study.profile import Profile
 from petl_core.study.statistics import Interval
 from petl_core.utils import DATA, UserError
 from petl_guide import costs
 from petl_guide import runs as select
 from petl_guide.claims import table as claims
-from petl_guide.claims.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, Evidence, Verdict, judged
 from petl_guide.figures.style import title
 from petl_guide.figures.tables import points
 from petl_guide.low_shot import tuning
 from petl_guide.picks import FAR, LOSS, NEAR, digests, gap, kind_of_task, pick, recommended, size_pays, tuned_runs
 from petl_guide.results import Results
+from petl_guide.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, Evidence, Verdict, judged
 
 AGREES = {SUPPORTED: "agrees", CONTRADICTED: "disagrees", NOT_RUN: "not run", NOT_TESTABLE: "no advice"}
 OPEN = "open"  # undecided

@@ -19,8 +19,8 @@ from petl_guide import runs as select
 from petl_guide.chapters import chapters
 from petl_guide.claims import table as claims
 from petl_guide.claims.published import overlaps
-from petl_guide.claims.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, UNDECIDED, Verdict
 from petl_guide.results import Results
+from petl_guide.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, UNDECIDED, Verdict
 
 TEXTS = ("number", "chapter", "text", "published", "check", "falsifier", "source")  # of a claim, in JSON
 

@@ -1,6 +1,6 @@
 """Why PEFT works: training against test accuracy, how far features and weights move, and full fine-tuning held back.
 
-The kinds compared are methods and, for full fine-tuning, the ways of ``profiles.HELD_BACK``: "full + L2-SP" and
+The kinds compared are methods and, for full fine-tuning, the ways of ``profile.HELD_BACK``: "full + L2-SP" and
 "full + layer-wise rates". A *setting* is one task with one number of training images.
 """
 

@@ -18,7 +18,8 @@ import pandas as pd
 from petl_core.models.weights import EMBEDDED_NAMES
 from petl_core.study.parts import PARTS
 from petl_core.study.plan import run_study
-from petl_core.study.profiles import Profile, profile
+from petl_core.study.profile import Profile
+from petl_core.study.profiles import profile
 from petl_core.study.records import Records
 from petl_core.study.statistics import Interval
 from petl_core.utils import UserError
@@ -54,7 +55,7 @@ class Results:
             return self.chosen
         table = self.records.table()
         methods = set(self.profile.methods)
-        methods = methods.union(*(part.methods or PARTS[part.name].only or () for part in self.profile.parts))
+        methods = methods.union(*(part.methods or PARTS[part.key].only or () for part in self.profile.parts))
         mine = table["task"].isin(self.profile.all_tasks()) & table["method"].isin(methods)
         return table[mine].reset_index(drop=True)
 
@@ -156,7 +157,8 @@ def of_folder(profile_name: str, folder: str | Path) -> Results:
     elif len(tuned) and set(tuned["backbone"]) != {chosen.backbone}:
         reason = f"they tune {', '.join(sorted(set(tuned['backbone'])))}, not {chosen.backbone}"
     elif len(tuned) and set(tuned["epochs"]) != {chosen.final.epochs}:
-        reason = f"their final runs have not {chosen.final.epochs} epochs"
+        found_epochs = ", ".join(f"{epochs:g}" for epochs in sorted(set(tuned["epochs"])))
+        reason = f"their final runs have {found_epochs} epochs, not {chosen.final.epochs}"
     elif len(tuned) and (lacking := sorted(set(chosen.tasks) - set(tuned["task"]))):
         reason = f"they have no tuned runs on {', '.join(lacking)}"
     if reason:

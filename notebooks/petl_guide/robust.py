@@ -37,14 +37,14 @@ def curves(table: pd.DataFrame, records: Records, variant: str = "robustness") -
             f"runs of {', '.join(diverged)} diverged, so they have no accuracies under shift; lower their rates"
         )
     select.check_seeds(mine, ["method", "lr"])
-    curves = []
+    parts = []
     for run in mine.itertuples():
         found = select.measured(records, run, "interpolation")
         both = pd.DataFrame(found["both"]).assign(alpha=found["alphas"], kind="both")
         head = pd.DataFrame([found["head"]]).assign(alpha=HALFWAY, kind="head")
         of_run = pd.concat([both, head]).rename(columns={"test": "target"})
-        curves.append(of_run.assign(method=run.method, lr=run.lr, seed=run.seed, params=run.params))
-    frame = pd.concat(curves, ignore_index=True)
+        parts.append(of_run.assign(method=run.method, lr=run.lr, seed=run.seed, params=run.params))
+    frame = pd.concat(parts, ignore_index=True)
     frame["shift"] = frame[shifts(frame)].mean(axis=1)
     zero = frame[(frame["alpha"] == 0) & (frame["kind"] == "both")]
     if zero[["target", *shifts(frame)]].round(6).drop_duplicates().shape[0] != 1:
@@ -108,13 +108,13 @@ def by_method(pairs: pd.DataFrame) -> Interval:
 
 def halfway(chosen: pd.DataFrame, methods: Sequence[str] | None = None) -> pd.DataFrame:
     """For each method, rate and seed: shift at ``HALFWAY`` minus the better end, and target minus the tuned end."""
-    part = chosen[(chosen["kind"] == "both") & (chosen["method"].isin(methods) if methods is not None else True)]
-    rows = []
-    for (method, lr, seed), curve in part.groupby(["method", "lr", "seed"]):
-        at = curve.set_index("alpha")
-        over = at.loc[HALFWAY, "shift"] - max(at.loc[0, "shift"], at.loc[1, "shift"])
-        rows.append((method, lr, seed, over, at.loc[HALFWAY, "target"] - at.loc[1, "target"]))
-    return pd.DataFrame(rows, columns=["method", "lr", "seed", "shift", "target"])
+    part = chosen[chosen["kind"] == "both"]
+    if methods is not None:
+        part = part[part["method"].isin(methods)]
+    at = part.pivot(index=["method", "lr", "seed"], columns="alpha", values=["shift", "target"])
+    shift, target = at["shift"], at["target"]
+    over = pd.DataFrame({"shift": shift[HALFWAY] - shift[[0, 1]].max(axis=1), "target": target[HALFWAY] - target[1]})
+    return over.reset_index()
 
 
 def balance(chosen: pd.DataFrame) -> pd.DataFrame:

@@ -57,9 +57,12 @@ VTAB_SIZES = {
     "smallnorb_ele": VtabSizes("structured", 9, 12_150, lossless=True),
 }
 KINDRED = {  # how the names begin under which people keep these and similar tasks
-    "natural": ("caltech101", "cifar", "dtd", "flowers", "pets", "sun397", "svhn"),
-    "specialised": ("camelyon", "eurosat", "resisc", "retinopathy", "pneumoniamnist"),
-    "structured": ("clevr", "dmlab", "kitti", "dspr", "snorb", "smallnorb", "coil20_azimuth", "sign_digits"),
+    "natural": ("caltech101", "cifar", "dtd", "flowers", "pets", "sun397", "svhn", "gtsrb", "birds"),
+    "specialised": ("camelyon", "eurosat", "resisc", "retinopathy", "pneumoniamnist", "rsscn7"),
+    "structured": (
+        *("clevr", "dmlab", "kitti", "dspr", "snorb", "smallnorb"),
+        *("coil20_azimuth", "eth80_elevation", "sign_digits"),
+    ),
 }
 
 

@@ -6,7 +6,6 @@ image size and a checksum. The head is always in the file. No code is stored, an
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ import torch
 from torch import Tensor
 
 from petl_core import methods
-from petl_core.models import weights as backbones
 from petl_core.models.build import Model, ModelSpec, need_spec, rebuild, set_alpha, trains
 from petl_core.models.formats import read_checkpoint
+from petl_core.models.weights import digest_of, hash_of
 from petl_core.utils import UserError, __version__, write_atomic
 
 FORMAT = "1"
@@ -47,7 +46,7 @@ def save_adapter(model: Model, path: str | Path, notes: dict[str, Any] | None = 
     if model.spec.source == "random":
         fields["random_weights"] = _initial_digest(model)
     text = json.dumps(fields, sort_keys=True)
-    metadata = {"adapter": FORMAT, "fields": text, "checksum": checksum(text, tensors)}
+    metadata = {"adapter": FORMAT, "fields": text, "checksum": hash_of(tensors, text)}
     return write_atomic(path, safetensors.torch.save(tensors, metadata))
 
 
@@ -101,17 +100,7 @@ def trained(model: Model) -> dict[str, Tensor]:
 def _initial_digest(model: Model) -> str:
     """The digest of the backbone before training."""
     state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("methods.")}
-    return backbones.digest_of({**state, **model.initial})
-
-
-def checksum(text: str, tensors: dict[str, Tensor]) -> str:
-    """Of the metadata and of the values, as the float32 numbers that reading the file gives."""
-    total = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name].float().contiguous()
-        total.update(f"{name}{tuple(tensor.shape)}".encode())
-        total.update(tensor.numpy().data)
-    return total.hexdigest()
+    return digest_of({**state, **model.initial})
 
 
 def _read_adapter(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -120,7 +109,7 @@ def _read_adapter(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(f"{path} is not an adapter: it was not written by save_adapter")
     if metadata["adapter"] != FORMAT:
         raise UserError(f"{path} has adapter format '{metadata['adapter']}', this version reads '{FORMAT}'")
-    if metadata.get("checksum") != checksum(metadata.get("fields", ""), tensors):
+    if metadata.get("checksum") != hash_of(tensors, metadata.get("fields", "")):
         raise UserError(f"{path} was changed after it was written (its checksum differs); get it again")
     return tensors, json.loads(metadata["fields"])
 

@@ -22,6 +22,8 @@ from petl_core.models.zero_shot import starting_head
 from petl_core.utils import UserError
 from petl_core.vit import ViT, ViTConfig
 
+_SOURCES = {True: "default", False: "random"}  # of weights that no file was given for
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -76,25 +78,23 @@ def create_model(
         keep_head: start from the head of the weights instead of a new one.
         image_size: S in pixels, if not the backbone's own; the position embedding is resized.
         seed: fixes random weights, the new head and what the method draws. The global generator is left alone.
-        head: "new"; "zero_shot": with mini_clip the head of the task "world" that its text tower writes
-            (``text_tower.zero_shot_head``), with a CLIP of timm's the head for ImageNet that lies in the cache; or the file
-            of a head (both: ``petl_core.models.zero_shot``). Then ``interpolate(model, 0)`` is the zero-shot model.
+        head: "new"; "zero_shot": with mini_clip the head of the task "world" that its text tower writes, with a CLIP of
+            timm's the head for ImageNet that lies in the cache; or the file of a head (``petl_core.models.zero_shot``).
+            With either of these ``interpolate(model, 0)`` is the zero-shot model.
 
     Raises ``UserError`` (a ``ValueError``) that says what is wrong, what is allowed and what to do.
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise UserError(f"seed is {seed!r}; it must be a whole number, 0 or more")
     chosen, head = _methods(method, hyper), str(head)
+    if head != "new" and (keep_head or pretrained is False or (head == "zero_shot" and pretrained is not True)):
+        raise UserError(f"head={head!r} needs the backbone's own weights: leave pretrained and keep_head out")
     config = backbones.config_of(backbone, image_size)
     weights = None if pretrained is False else backbones.weights_of(backbone, pretrained)
     digest = "random" if weights is None else backbones.digest_of(weights.tensors)
-    if head != "new" and (keep_head or pretrained is False or (head == "zero_shot" and pretrained is not True)):
-        raise UserError(f"head={head!r} needs the backbone's own weights: leave pretrained and keep_head out")
     written = None if head == "new" else starting_head(str(backbone), head, digest)
     classes = _classes(num_classes, weights, written, keep_head=keep_head)
-    source = str(pretrained)
-    if isinstance(pretrained, bool):
-        source = "default" if pretrained else "random"
+    source = _SOURCES[pretrained] if isinstance(pretrained, bool) else str(pretrained)
     spec = ModelSpec(
         backbone=str(backbone),
         weights=digest,
@@ -117,7 +117,7 @@ def create_model(
 def rebuild(spec: ModelSpec, weights: str | Path | None = None) -> Model:
     """The model of a spec before training. Its backbone's weights come from where they came from, or from a file."""
     source = spec.source if weights is None else str(weights)
-    pretrained: bool | str = {"default": True, "random": False}.get(source, source)
+    pretrained = {"default": True, "random": False}.get(source, source)
     given = {name: getattr(spec, name) for name in ("num_classes", "image_size", "keep_head", "seed", "head")}
     return create_model(spec.backbone, spec.methods, pretrained=pretrained, **given)
 

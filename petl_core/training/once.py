@@ -22,7 +22,7 @@ from petl_core.training.recipe import Recipe, layer_of
 from petl_core.training.steps import Network, evaluation_batch
 
 if TYPE_CHECKING:
-    from petl_core.vit import Block, ViT
+    from petl_core.vit import ViT
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ def parts_of(model: ViT, recipe: Recipe, images: Feed, held: Feed) -> tuple[Part
     Training images pass the still blocks now, unless their tokens (n, N, D) would take more than ``RESIDENT`` of the
     memory. The others pass them here only where the head alone moves, so that every epoch may be evaluated quickly.
     """
+    model.eval()
     normalise = Normaliser(model, recipe)
     training, answering = Part(model, normalise, images), Part(model, normalise, held)
     still, config = still_blocks(model, recipe), model.config
@@ -75,12 +76,9 @@ def still_blocks(model: ViT, recipe: Recipe) -> int:
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and not name.startswith(("head.", "methods.")):
             moving.add(layer_of(name, depth))
-    moving |= {level for level, block in enumerate(model.blocks, start=1) if _edited(block)}
+    for level, block in enumerate(model.blocks, start=1):
+        if any(block.sites.values()) or block.attn.score_biases:
+            moving.add(level)
     if at["norm"] or at["features"]:
         moving.add(depth + 1)
     return max(0, min(moving) - 1)
-
-
-def _edited(block: Block) -> bool:
-    lists = [*block.sites.values(), *block.attn.sites.values(), *block.mlp.sites.values()]
-    return any(lists) or bool(getattr(block.attn, "score_biases", ()))

@@ -109,7 +109,8 @@ class Gradients:
         """Did a batch go through? Where it did not, one thing is given up."""
         try:
             with kept_random(self.device):
-                self(inputs, labels)
+                for _ in range(1 if self.compiled is None else 3):  # to be compiled, recorded as a graph, and replayed
+                    self(inputs, labels)
         except torch.OutOfMemoryError as error:
             size = self.micro or len(inputs)
             if size == 1:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from petl_core.models.build import count_trainable
 from petl_core.training.augment import augmentation_of
@@ -60,6 +60,7 @@ class Run:
     best_accuracy: float | None = None  # track=True: best epoch ON THE EVALUATION SPLIT, so too good; chooses nothing
     best_epoch: int | None = None
     micro_batch: int | None = None  # images at once, where the device's memory was too small for the recipe's batch
+    cpu_seconds: float | None = None  # of this process, all threads together: ``seconds`` of a busy machine are longer
     measures: dict[str, Any] | None = None  # of the trained model, where the spec asks for some (``study.measures``)
 
     @property
@@ -91,12 +92,11 @@ def train(
     """
     splits = [(train_on, max_train), (evaluate_on, max_evaluate)]
     _check(model, task, recipe, seed, splits)
-    start, device = time.perf_counter(), next(model.parameters()).device
+    start, start_cpu, device = time.perf_counter(), time.process_time(), next(model.parameters()).device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     (images, labels, _), (held_images, held_labels, ids) = feeds(task, splits, device)
     answers = held_labels.cpu().numpy().astype(np.int64)
-    model.eval()
     part, held = parts_of(model, recipe, images, held_images)
     history: list[dict[str, float]] = []
     scores: list[float] = []
@@ -105,7 +105,6 @@ def train(
         bar.reset(training.total)
         for epoch in range(1, recipe.epochs + 1):
             history.append({"epoch": epoch, **training.epoch(bar)})
-            bar.set_postfix(epoch=epoch, loss=f"{history[-1]['loss']:.3f}")
             if not math.isfinite(history[-1]["loss"]):
                 break
             if track:
@@ -130,6 +129,7 @@ def train(
         best_accuracy=best,
         best_epoch=best_epoch,
         micro_batch=training.gradients.micro,
+        cpu_seconds=time.process_time() - start_cpu,
     )
 
 
@@ -157,7 +157,8 @@ class Training:
     def epoch(self, bar: tqdm[Any]) -> dict[str, float]:
         """Train on every image once, in a new order; the last incomplete batch is kept. Ends early at a loss that is
         not finite. Returns the mean loss, the accuracy of the batches in percent, and the rate of the last step."""
-        recipe, device, count = self.recipe, self.labels.device, len(self.labels)
+        recipe, optimiser, anchors = self.recipe, self.optimiser, self.anchors
+        device, count = self.labels.device, len(self.labels)
         look = 1 if device.type == "cpu" else 16  # reading a loss makes the host wait for an accelerator
         losses: list[Tensor] = []
         right = torch.zeros((), dtype=torch.long, device=device)
@@ -166,9 +167,11 @@ class Training:
         for batch, x in zip(batches, self.part.images.batches(batches), strict=True):
             inputs = self.prepared(x)
             loss, correct = self.gradients(inputs, self.labels[batch.to(device)])  # forward, loss, backward
+            if recipe.clip_norm is not None:
+                nn.utils.clip_grad_norm_(self.gradients.parameters, recipe.clip_norm)
             rate = self.set_rate()
-            self.optimiser.step()
-            for parameter, start in self.anchors:
+            optimiser.step()
+            for parameter, start in anchors:
                 parameter.data.lerp_(start, min(1.0, rate * recipe.l2_sp))
             self.step += 1
             losses.append(loss)
@@ -177,6 +180,7 @@ class Training:
             if self.step % look == 0 and not math.isfinite(loss.item()):
                 break
         mean = torch.stack(losses).sum().item() / count
+        bar.set_postfix(loss=f"{mean:.3f}")
         return {"loss": mean, "train_accuracy": 100.0 * right.item() / count, "lr": rate}
 
     def prepared(self, x: Tensor) -> Tensor:

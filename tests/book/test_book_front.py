@@ -18,10 +18,10 @@ from book.pages import data as data_pages
 from petl_core.utils import UserError
 from petl_guide import picks
 from petl_guide import runs as select
-from petl_guide.claims.verdict import CONTRADICTED, UNDECIDED, Verdict
 from petl_guide.facts import Facts
 from petl_guide.figures.style import title
 from petl_guide.results import SHIPPED
+from petl_guide.verdict import CONTRADICTED, UNDECIDED, Verdict
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ import pytest
 import yaml
 
 from book import computed
-from book.pages import claims as claim_pages
 from book.pages import data as data_pages
 from book.pages import methods as method_pages
 from petl_core.methods.base import Method, registry
 from petl_core.study import plan as study
+from petl_core.study.packs import pack
 from petl_core.study.profiles import profile
-from petl_core.study.records import Records, pack
+from petl_core.study.records import Records
 from petl_core.utils import UserError
 from petl_guide import chapters
 from petl_guide.facts import Facts

@@ -19,7 +19,8 @@ from petl_guide import ledger, published
 from petl_guide.claims import ours as claims_ours
 from petl_guide.claims import published as claims_published
 from petl_guide.claims import table as claims
-from petl_guide.claims.verdict import (
+from petl_guide.results import Results, of_folder, open_results
+from petl_guide.verdict import (
     CONTRADICTED,
     NOT_RUN,
     NOT_TESTABLE,
@@ -30,7 +31,6 @@ from petl_guide.claims.verdict import (
     Verdict,
     judged,
 )
-from petl_guide.results import Results, of_folder, open_results
 
 WORDS = {SUPPORTED, CONTRADICTED, UNDECIDED, NOT_RUN, NOT_TESTABLE}
 
@@ -41,7 +41,6 @@ def shipped() -> Results:
 
 
 def test_verdicts_that_changed_are_named(shipped: Results, tmp_path, capsys) -> None:
-    assert claims.changed(shipped, shipped.records) == {}
     better = Records(shipped.records.root)  # the same runs, but BitFit five points better
     for record in better.pack.records.values():
         if record["spec"]["method"] == "bitfit":
@@ -50,9 +49,9 @@ def test_verdicts_that_changed_are_named(shipped: Results, tmp_path, capsys) -> 
     assert differ["C2"] == (UNDECIDED, SUPPORTED)
     assert "C6" not in differ
     root = str(shipped.records.root)
-    assert cli.main(["claims", "--profile", "quick", "--compare", root]) == 0
+    assert command.main(["claims", "--profile", "quick", "--compare", root]) == 0
     assert capsys.readouterr().out == "verdicts that changed: 0 of 15\n"
-    assert cli.main(["claims", "--profile", "quick", "--compare", str(tmp_path)]) == 2
+    assert command.main(["claims", "--profile", "quick", "--compare", str(tmp_path)]) == 2
     assert "has none of the runs" in capsys.readouterr().err
 
 

@@ -17,9 +17,9 @@ from petl_core.study.records import Records
 from petl_core.utils import UserError
 from petl_guide import guide, picks
 from petl_guide.chooser import agreement_figure, method_chooser
-from petl_guide.claims.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, UNDECIDED, Verdict
 from petl_guide.figures import own_images
 from petl_guide.results import Results, open_results
+from petl_guide.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, UNDECIDED, Verdict
 
 PARAMS = {"linear": 0, "bitfit": 100, "ssf": 200, "lora": 3000, "adaptformer": 5000, "full": 90_000}
 

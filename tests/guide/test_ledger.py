@@ -16,7 +16,9 @@ from petl_guide import ledger, published
 from petl_guide.chapters import chapters
 from petl_guide.claims import false
 from petl_guide.claims import table as claims
-from petl_guide.claims.verdict import (
+from petl_guide.figures import ledger as ledger_figures
+from petl_guide.results import Results, open_results
+from petl_guide.verdict import (
     CONTRADICTED,
     NOT_RUN,
     NOT_TESTABLE,
@@ -26,8 +28,6 @@ from petl_guide.claims.verdict import (
     Verdict,
     judged,
 )
-from petl_guide.figures import ledger as ledger_figures
-from petl_guide.results import Results, open_results
 
 
 @pytest.fixture(scope="module")

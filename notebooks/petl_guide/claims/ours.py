@@ -9,17 +9,17 @@ import pandas as pd
 
 from petl_core import methods
 from petl_core.study.predictions import Predictions
-from petl_core.study.profiles import LONGER
+from petl_core.study.profile import LONGER
 from petl_core.study.statistics import Interval
 from petl_core.utils import UserError
 from petl_guide import mechanism, published, robust, sweep
 from petl_guide import runs as select
 from petl_guide.accuracy import scores
 from petl_guide.claims.published import MARGIN, baseline_gap, bitfit_gap, trend_of_size
-from petl_guide.claims.verdict import CONTRADICTED, NOT_RUN, SUPPORTED, UNDECIDED, Control, Evidence, Verdict, judged
 from petl_guide.low_shot import tuning, variance
 from petl_guide.mistakes import mistakes
 from petl_guide.results import Results, open_real
+from petl_guide.verdict import CONTRADICTED, NOT_RUN, SUPPORTED, UNDECIDED, Control, Evidence, Verdict, judged
 
 FEWEST_TASKS = 2  # for an interval over tasks
 LEVEL = 1.0  # points below full fine-tuning that still count as matching it, for C9 and C10
@@ -135,7 +135,8 @@ def many_shot(results: Results) -> Evidence:
     found = sweep.runs(results.table)
     sweep.check_many(found)
     parts = sweep.by_amount(found)
-    few, most = next(iter(parts)), list(parts)[-1]
+    amounts = list(parts)
+    few, most = amounts[0], amounts[-1]
     linear = sweep.gap(parts[most], methods=["linear"])
     return Evidence(
         sweep.gap(parts[most]),

@@ -9,10 +9,10 @@ import pandas as pd
 
 from petl_core.study.statistics import Interval, interval
 from petl_guide import published, robust
-from petl_guide.claims.verdict import Control, Evidence
 from petl_guide.low_shot import affinity as domain
 from petl_guide.low_shot.similar import deviations
 from petl_guide.mistakes import confidence
+from petl_guide.verdict import Control, Evidence
 
 MARGIN = 2.0  # points below the median PEFT method that still count as "competes", for C2
 POOL = 10_000  # test images of CIFAR-100, from which the sets of Fig. 1b are taken

@@ -20,8 +20,8 @@ from petl_core.utils import UserError
 from petl_guide.claims import false, ours
 from petl_guide.claims import published as theirs
 from petl_guide.claims.false import FalseCase
-from petl_guide.claims.verdict import NOT_RUN, NOT_TESTABLE, Evidence, Verdict, judged
 from petl_guide.results import Results
+from petl_guide.verdict import NOT_RUN, NOT_TESTABLE, Evidence, Verdict, judged
 
 PAPER = "Mai et al., CVPR 2025, arXiv 2409.16434"
 

@@ -12,9 +12,9 @@ import pandas as pd
 from petl_core.study.statistics import Interval
 from petl_guide import published
 from petl_guide.accuracy import MEAN, by_group, scores
-from petl_guide.claims.verdict import CONTRADICTED, SUPPORTED, UNDECIDED, side
 from petl_guide.low_shot import ranks, tuning, variance
 from petl_guide.runs import common, peft, runs
+from petl_guide.verdict import CONTRADICTED, SUPPORTED, UNDECIDED, side
 
 FEWEST_TASKS = 5  # for a bootstrap over tasks
 

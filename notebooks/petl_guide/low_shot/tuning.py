@@ -22,7 +22,7 @@ from petl_core.utils import UserError
 from petl_guide.runs import at_chance, common, group_order, runs
 
 if TYPE_CHECKING:
-    from petl_core.study.profiles import Profile
+    from petl_core.study.profile import Profile
 
 
 def trials(table: pd.DataFrame, profile: Profile) -> pd.DataFrame:

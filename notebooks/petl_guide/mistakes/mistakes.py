@@ -16,8 +16,8 @@ from petl_core.study.predictions import DIFFERENT, SAME, Predictions
 from petl_core.study.records import Records
 from petl_core.study.statistics import Interval, interval
 from petl_core.utils import UserError
-from petl_guide.claims.verdict import Evidence, judged
 from petl_guide.mistakes import agreement, confidence, ensembles
+from petl_guide.verdict import Evidence, judged
 
 NEAR = 3.0  # points below a task's best method that count as similar accuracy
 HOLD = 200 * 2**20  # bytes of logits beyond which tasks are not kept

@@ -12,43 +12,21 @@ import pytest
 import safetensors.torch
 import torch
 from safetensors import safe_open
+from small import disturbed, gap, small_backbone
 from torch import Tensor, nn
 
 import petl_core as pc
 from petl_core import create_model, interpolate, load_adapter, merge, save_adapter
-from petl_core.models.build import Model
-from petl_core.models.weights import save_backbone
+from petl_core.models.adapters import trained
+from petl_core.models.build import Model, ModelSpec, attach
+from petl_core.models.weights import hash_of
 from petl_core.utils import UserError
-from petl_core.vit import ViT, ViTConfig
-
-IMAGES = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(1))
-
-
-def small_backbone(path: Path, seed: int = 0) -> Path:
-    torch.manual_seed(seed)
-    vit = ViT(ViTConfig(16, 8, 32, 2, 4), 5)
-    for name, parameter in vit.named_parameters():
-        nn.init.normal_(parameter, float("norm" in name and "weight" in name), 0.1)
-    return save_backbone(vit, path)
+from petl_core.vit import ViTConfig
 
 
 @pytest.fixture
 def backbone(tmp_path: Path) -> str:
     return str(small_backbone(tmp_path / "small.safetensors"))
-
-
-def disturbed(model: Model) -> Model:
-    torch.manual_seed(2)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter += 0.1 * torch.randn_like(parameter)
-    return model.eval()
-
-
-@torch.no_grad()
-def gap(one: nn.Module, other: nn.Module) -> float:
-    return float((one(IMAGES) - other(IMAGES)).abs().max())
 
 
 def rewritten(path: Path, **changes: str) -> Path:
@@ -88,9 +66,6 @@ def test_only_what_was_trained_is_in_the_file(backbone: str, tmp_path: Path) -> 
 
 
 def test_lora_8_on_vit_base_takes_1_25_megabytes_besides_the_head(tmp_path: Path) -> None:
-    from petl_core.models.adapters import trained
-    from petl_core.models.build import ModelSpec, attach
-
     spec = ModelSpec("vit_base_patch16_224", "0" * 16, "default", (pc.methods.get("lora", rank=8),), 100, 224)
     with torch.device("meta"):  # the file does not hold the other 86 million numbers
         model = attach(Model(ViTConfig(), 100), spec)
@@ -166,15 +141,13 @@ def test_one_changed_bit_is_noticed(backbone: str, tmp_path: Path) -> None:
 )
 def test_files_of_other_versions_say_so(backbone: str, tmp_path: Path, change: dict[str, object], message: str) -> None:
     """Intact, with a checksum that is right, but not what this version writes."""
-    from petl_core.models.adapters import checksum
-
     path = save_adapter(create_model(backbone, "lora", num_classes=4), tmp_path / "a.safetensors")
     with safe_open(path, "pt") as file:
         fields = json.loads(file.metadata()["fields"])
         tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     text = json.dumps({**fields, "spec": {**fields["spec"], **change}})
     with pytest.raises(UserError, match=message):
-        load_adapter(rewritten(path, fields=text, checksum=checksum(text, tensors)))
+        load_adapter(rewritten(path, fields=text, checksum=hash_of(tensors, text)))
     with pytest.raises(UserError, match="adapter format '2'"):
         load_adapter(rewritten(path, adapter="2"))
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from small import disturbed, gap, small_backbone
 from torch import nn
 
 import petl_core as pc
 from petl_core import create_model, interpolate, merge, methods
-from petl_core.models.build import Model
 from petl_core.models.weights import save_backbone
 from petl_core.utils import UserError
 from petl_core.vit import ViT, ViTConfig
@@ -21,29 +21,7 @@ from petl_core.vit import ViT, ViTConfig
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The path of a small backbone, as a student's ``mini``."""
-    torch.manual_seed(0)
-    vit = ViT(ViTConfig(16, 8, 32, 2, 4), 5)
-    for name, parameter in vit.named_parameters():
-        nn.init.normal_(parameter, float("norm" in name and "weight" in name), 0.1)
-    return str(save_backbone(vit, tmp_path_factory.mktemp("backbone") / "small.safetensors"))
-
-
-IMAGES = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(1))
-
-
-def disturbed(model: Model) -> Model:
-    """As after training: everything trainable has moved."""
-    torch.manual_seed(2)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter += 0.1 * torch.randn_like(parameter)
-    return model.eval()
-
-
-def gap(one: nn.Module, other: nn.Module) -> float:
-    with torch.no_grad():
-        return float((one(IMAGES) - other(IMAGES)).abs().max())
+    return str(small_backbone(tmp_path_factory.mktemp("backbone") / "small.safetensors"))
 
 
 def trainable(model: nn.Module) -> set[str]:

@@ -123,9 +123,11 @@ def test_weights_come_from_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = timm.create_model
     torch.manual_seed(3)
     held = plain("vit_tiny_patch16_224")
-    monkeypatch.setattr(
-        timm, "create_model", lambda name, **more: held if more.get("pretrained") else plain(name, **more)
-    )
+
+    def created(name: str, **more: Any) -> Any:
+        return held if more.get("pretrained") else plain(name, **more)
+
+    monkeypatch.setattr(timm, "create_model", created)
     model = create_model("vit_tiny_patch16_224", "linear", keep_head=True).eval()
     images = torch.randn(1, 3, 224, 224)
     torch.testing.assert_close(model(images), held.eval()(images), rtol=0, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Figures and tables: they work on any table, look the same each time, say what is wrong."""
+"""Figures and tables: they work on any table, are as wide as a page, look the same each time, and say what is wrong."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ import itertools
 import math
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from book import build as book
-from book import stage as book_stage
 from petl_core import methods as registry
 from petl_core.data import load_task
 from petl_core.study.records import COLUMNS
@@ -77,18 +74,6 @@ def test_figures_are_as_wide_as_the_page(runs: pd.DataFrame) -> None:
     for figure in drawn:
         assert figure.get_suptitle() == "t" or any("t" in (ax.get_title(), ax.get_title("left")) for ax in figure.axes)
         assert picture(figure).width == 720
-
-
-def test_the_book_gets_the_descriptions_of_pictures(tmp_path: Path) -> None:
-    shown = style.show(Figure(figsize=(1, 1)), "a dot above a line")
-    data, metadata = shown._repr_mimebundle_()
-    output = nbformat.v4.new_output("execute_result", data=data, metadata=metadata)
-    cells = [nbformat.v4.new_code_cell("x", outputs=[output]), nbformat.v4.new_code_cell("y")]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "09_small.ipynb")
-    staged = nbformat.read(book_stage.stage(tmp_path, tmp_path / "book", book.SOURCE)[0], as_version=4)
-    assert staged.cells[0].metadata["mystnb"]["image"]["alt"] == "a dot above a line"
-    assert staged.cells[0].outputs == [output]
-    assert "mystnb" not in staged.cells[1].metadata
 
 
 def test_a_figure_shows_the_numbers_it_is_given(runs: pd.DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""The two towers of mini_clip: the loss, pre-training that resumes, the zero-shot head, how good the shipped one is."""
+"""The text tower of mini_clip and the zero-shot head: the formula, what may be missing, how good the shipped one is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from petl_core.data import Task
 from petl_core.data.embedded import SHIFTS
 from petl_core.models import text_tower as clip
 from petl_core.models.weights import weights_of
-from petl_core.training.train import predict
+from petl_core.training.evaluation import predict
 from petl_core.utils import UserError
 from petl_make import mini_clip as pretrain_clip
 from petl_make.mini_clip import ClipRecipe
@@ -82,11 +82,12 @@ def test_a_saved_model_still_knows_its_zero_shot_start(made: Path, method: str, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"head": "zero-shot"}, "head is 'zero-shot'; allowed: 'new', 'zero_shot'"),
-        ({"head": "zero_shot", "num_classes": 10}, "names the 20 classes of the task 'world', num_classes is 10"),
-        ({"head": "zero_shot", "pretrained": False}, "needs the backbone's own weights"),
-        ({"head": "zero_shot", "keep_head": True}, "needs the backbone's own weights"),
-        ({"head": "zero_shot", "backbone": "mini"}, "backbone 'mini' has no text tower"),
+        ({"head": "zero-shot"}, "'zero-shot'.*'new', 'zero_shot'"),
+        ({"head": "zero_shot", "num_classes": 10}, "20 classes.*10"),
+        ({"head": "zero_shot", "pretrained": False}, "own weights"),
+        ({"head": "zero_shot", "pretrained": "other.safetensors"}, "own weights"),
+        ({"head": "zero_shot", "keep_head": True}, "own weights"),
+        ({"head": "zero_shot", "backbone": "mini"}, "'mini'.*text tower"),
     ],
 )
 def test_a_head_that_cannot_be_is_refused(arguments: dict[str, object], message: str) -> None:
