@@ -13,16 +13,15 @@ compares the checksums.
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import hashlib
-import io
 import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -75,14 +74,12 @@ def write(folder: str | Path, splits: Mapping[str, Iterable[Sample]], meta: Mapp
     if folder.exists():
         raise UserError(f"{folder} is there already; remove it or choose another folder")
     growing = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(growing, ignore_errors=True)  # of a writer that was killed
     try:
-        _remove(growing)  # of a writer that was killed
         growing.mkdir(parents=True)
-        files: dict[str, dict[str, Any]] = {}
         for split, samples in splits.items():
-            for name, array in _write_split(growing, split, samples).items():
-                path = growing / name
-                files[name] = {"bytes": path.stat().st_size, "sha256": checksum(path)} | array
+            _write_split(growing, split, samples)
+        files = {f"{split}_{key}.npy": _entry(growing / f"{split}_{key}.npy") for split in splits for key in ARRAYS}
         index = {"format": FORMAT, "meta": dict(meta), "splits": list(splits), "files": files}
         write_atomic(growing / INDEX, json.dumps(index, indent=1).encode() + b"\n")
         read(growing)
@@ -91,24 +88,18 @@ def write(folder: str | Path, splits: Mapping[str, Iterable[Sample]], meta: Mapp
         reason = error.strerror or error
         raise UserError(f"cannot write {folder}: {reason}; choose a folder that is writable and has space") from error
     finally:
-        with contextlib.suppress(OSError):
-            _remove(growing)
+        shutil.rmtree(growing, ignore_errors=True)
     return folder
 
 
-def _remove(folder: Path) -> None:
-    if folder.is_dir():
-        shutil.rmtree(folder)
-
-
-def _write_split(folder: Path, split: str, samples: Iterable[Sample]) -> dict[str, dict[str, Any]]:
-    """Shape and type of each file written."""
+def _write_split(folder: Path, split: str, samples: Iterable[Sample]) -> None:
+    """The three files of a split, the images one after the other."""
     labels: list[int] = []
     ids: list[str] = []
-    shape: tuple[int, ...] | None = None
+    shape: tuple[int, ...] = ()
     with open(folder / f"{split}_images.npy", "w+b") as file:
         for image, label, name in samples:
-            if shape is None:
+            if not shape:
                 shape = image.shape
                 _write_header(file, (0, *shape))
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3) or image.shape != shape:
@@ -119,24 +110,26 @@ def _write_split(folder: Path, split: str, samples: Iterable[Sample]) -> dict[st
             file.write(np.ascontiguousarray(image).data)
             labels.append(label)
             ids.append(name)
-        if shape is None:
+        if not shape:
             raise ValueError(f"split {split!r} has no samples")
         file.seek(0)
         _write_header(file, (len(labels), *shape))  # NumPy pads headers so that the first axis can grow in place
         file.flush()
         os.fsync(file.fileno())
-    written = {f"{split}_images.npy": {"shape": [len(labels), *shape], "dtype": np.dtype(np.uint8).str}}
     for key, array in (("labels", np.array(labels, dtype=np.int64)), ("ids", np.array(ids, dtype=np.str_))):
-        content = io.BytesIO()
-        np.save(content, array, allow_pickle=False)
-        write_atomic(folder / f"{split}_{key}.npy", content.getvalue())
-        written[f"{split}_{key}.npy"] = {"shape": list(array.shape), "dtype": array.dtype.str}
-    return written
+        write_atomic(folder / f"{split}_{key}.npy", functools.partial(np.save, arr=array, allow_pickle=False))
 
 
-def _write_header(file: Any, shape: tuple[int, ...]) -> None:
+def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
     header = {"descr": np.dtype(np.uint8).str, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    """What the index says of a file."""
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    size = path.stat().st_size
+    return {"bytes": size, "sha256": checksum(path), "shape": list(array.shape), "dtype": array.dtype.str}
 
 
 def checksum(path: Path) -> str:

@@ -229,7 +229,7 @@ def _further(name: str, count: int) -> dict[str, np.ndarray]:
         except UserError as error:
             state = "is damaged" if path.is_file() else "does not exist"
             raise UserError(
-                f"{path}, which holds further training images of {name!r}, {state}; draw them once, up to a minute for "
+                f"{path}, which holds further training images of {name!r}, {state}; draw them once, some seconds for "
                 f"each thousand: python -m petl_make suite --more {name}"
             ) from error
     return {key: np.concatenate([block[key] for block in blocks])[:count] for key in ("levels", "tints", "labels")}

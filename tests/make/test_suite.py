@@ -200,22 +200,22 @@ def test_more_images_are_drawn_once_and_again_where_damaged(
 ) -> None:
     """The real command, for one block of a thousand."""
     monkeypatch.setenv("PETL_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(UserError, match="petl_make suite --more count@1200"):
-        load_task("count@1200")
-    more = ["suite", "--more", "count@1200"]
+    with pytest.raises(UserError, match="petl_make suite --more textures@1200"):
+        load_task("textures@1200")
+    more = ["suite", "--more", "textures@1200"]
     assert command.main(more) == 0
     (path,) = (tmp_path / "cache").iterdir()
-    assert path == block_path("count", 0) and "block 1 of 1 drawn in" in capsys.readouterr().out
-    task, whole = load_task("count@1200"), path.read_bytes()
+    assert path == block_path("textures", 0) and "block 1 of 1 drawn in" in capsys.readouterr().out
+    task, whole = load_task("textures@1200"), path.read_bytes()
     assert [len(task.splits[split]) for split in ("train800", "val200")] == [1000, 200]
     images = task.split("train800")[0]
-    assert len(torch.unique(images.flatten(1), dim=0)) == 1000 and task.classes == load_task("count").classes
-    assert {i.partition("/0")[0] for i in task.split("train800")[2]} == {"count/train"}
+    assert len(torch.unique(images.flatten(1), dim=0)) == 1000 and task.classes == load_task("textures").classes
+    assert {i.partition("/0")[0] for i in task.split("train800")[2]} == {"textures/train"}
     assert command.main(more) == 0 and "is there already" in capsys.readouterr().out
 
     path.write_bytes(whole[:1000])
     with pytest.raises(UserError, match="damaged"):
-        load_task("count@1200")
+        load_task("textures@1200")
     monkeypatch.setattr(suite_files, "draw_block", lambda task, block: dict(codec.read_npz(shipped, ())))
     shipped = tmp_path / "whole.npz"
     shipped.write_bytes(whole)
