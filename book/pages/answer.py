@@ -7,6 +7,7 @@ apart, because which method to take depends on that. The figure is narrow, so th
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -90,9 +91,9 @@ def directive(facts: Facts) -> str:
             f":width: {SHOWN}px",
             "",
             f"Test accuracy after tuning against trained parameters: {runs['digest'].nunique():,} runs "
-            f"({len(profile.methods)} methods, {runs['task'].nunique()} tasks, {len(profile.seeds)} seeds, equal trials). "
-            "A task is near the pre-training where full fine-tuning gains little on a linear probe; tasks in between "
-            f"({left}) are left out.",
+            f"({len(profile.methods)} methods, {runs['task'].nunique()} tasks, {len(profile.seeds)} seeds, equal "
+            "trials). A task is near the pre-training where full fine-tuning gains little on a linear probe; tasks in "
+            f"between ({left}) are left out.",
             "```",
         ]
     )
@@ -129,8 +130,13 @@ def _panel(ax: Axes, found: pd.DataFrame, name: str) -> None:
     ):
         height, colour = found.loc[baseline, "mean"], FAMILIES["baseline"]
         ax.axhline(height, color=colour, lw=1, ls=style, zorder=0)
-        how = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points", "fontsize": 8, "color": colour}
-        ax.annotate(text, (x, height), (0, up), ha=ha, va=va, **how)
+        place: dict[str, Any] = {
+            "xycoords": ax.get_yaxis_transform(),
+            "textcoords": "offset points",
+            "ha": ha,
+            "va": va,
+        }
+        ax.annotate(text, (x, height), (0, up), fontsize=8, color=colour, **place)
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.margins(y=0.12)
     _name(ax, found, name, bold=True)
@@ -146,16 +152,8 @@ def _name(ax: Axes, found: pd.DataFrame, method: str, *, bold: bool) -> None:
     edge = x < 2 * ax.get_xlim()[0]  # at the left border
     down, size, weight = (-19, 9.5, "bold") if bold else (7, 8, "normal")
     right, side = (-4, "left") if edge else (0, "center")
-    text = ax.annotate(
-        title(method),
-        (x, y),
-        (right, down),
-        textcoords="offset points",
-        ha=side,
-        fontsize=size,
-        weight=weight,
-        color=INK,
-    )
+    how: dict[str, Any] = {"textcoords": "offset points", "fontsize": size, "weight": weight, "color": INK}
+    text = ax.annotate(title(method), (x, y), (right, down), ha=side, **how)
     text.set_path_effects([withStroke(linewidth=3, foreground="white")])
 
 
