@@ -18,6 +18,8 @@ DATA_PY := .venv-data/bin/python
 DATA_NEEDS := import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 	some = [r for r in p["dependencies"] if r.startswith(("numpy", "pillow", "scipy"))]; \
 	print(*some, *p["optional-dependencies"]["data"], "pytest", sep="\n")
+DATA_PATHS := import pathlib, sys, sysconfig; \
+	pathlib.Path(sysconfig.get_path("purelib"), "petl.pth").write_text("\n".join(sys.argv[1:]) + "\n")
 
 .DEFAULT_GOAL := help
 .PHONY: help install reproduce notebooks test data-env test-data lint book book-serve book-print bench bench-gpu lock clean
@@ -35,11 +37,22 @@ $(VENV)/.ready: requirements.txt pyproject.toml
 	$(PY) -m pip install -qq --no-deps --no-build-isolation --no-index -e .
 	@touch $@
 
+# Says which step begins and, for the quick profile, how long all the rest takes on two cores: quiet, and beside other work.
+step = @echo "step $(1) of 4: $(2)$(if $(filter quick,$(PROFILE)),; from here $(3) minutes on two cores)"
+
+# Says which step begins and, for the quick profile, how long all the rest takes on two cores: quiet, and beside other work.
+step = @echo "step $(1) of 4: $(2)$(if $(filter quick,$(PROFILE)),; from here $(3) minutes on two cores)"
+
 reproduce: $(VENV)/.ready ## recompute the study at PROFILE=quick and its notebooks, compare with the shipped records, build the book
+	$(call step,1,the study,15 to 35)
 	$(PY) -m petl_core study --profile $(PROFILE) --results $(FRESH) $(WORKERS_FLAG)
+	$(call step,2,the notebooks,4 to 12)
 	$(PY) -m petl_guide notebooks execute --profile $(PROFILE) --results fresh --runs $(FRESH) --out runs/notebooks/$(PROFILE) $(WORKERS_FLAG)
-	$(PY) -m book.build --chapters runs/notebooks/$(PROFILE) --out runs/book-$(PROFILE)
+	$(call step,3,the book,1 to 4)
+	$(PY) -m book.build --chapters runs/notebooks/$(PROFILE) --profile $(PROFILE) --runs $(FRESH) --out runs/book-$(PROFILE)
+	$(call step,4,comparing with the shipped records,1 to 2)
 	@echo "notebooks: runs/notebooks/$(PROFILE)   book: runs/book-$(PROFILE)/index.html   records: $(FRESH)"
+	$(PY) -m petl_guide claims --profile $(PROFILE) --results $(FRESH) --compare data/results
 	$(PY) -m petl_core study --profile $(PROFILE) --results $(FRESH) --compare data/results
 
 notebooks: $(VENV)/.ready ## execute the notebooks at the laptop profile on the shipped records and write them back, with the README's numbers (authors)
@@ -56,19 +69,21 @@ test: $(VENV)/.ready ## all tests, then every notebook cell by cell at PROFILE=s
 data-env: .venv-data/.ready ## make .venv-data, in which `python -m petl_make vtab` runs, with TensorFlow and without torch
 
 test-data: .venv-data/.ready ## test the preparation of VTAB-1K in .venv-data, about two minutes
-	$(DATA_PY) -m pytest -q tests/data_extra tests/test_vtab_prepare.py tests/test_array_pack.py
+	$(DATA_PY) -m pytest -q tests/make/data_extra tests/make/test_vtab_tasks.py tests/make/test_vtab_prepare.py tests/core/data/test_array_pack.py
 
 .venv-data/.ready: pyproject.toml
 	test -x $(DATA_PY) || $(PYTHON) -m venv .venv-data
 	@echo "installing TensorFlow and tensorflow-datasets into .venv-data; about 2.3 GB, some minutes"
 	@$(DATA_PY) -c '$(DATA_NEEDS)' > .venv-data/requirements.txt
 	$(DATA_PY) -m pip install -qq -r .venv-data/requirements.txt
+	@$(DATA_PY) -c '$(DATA_PATHS)' "$(CURDIR)" "$(CURDIR)/data"
 	@touch $@
 
-lint: $(VENV)/.ready ## ruff (rules and layout) and mypy
+lint: $(VENV)/.ready ## ruff (rules and layout), mypy, and which room may import which
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
 
 book: $(VENV)/.ready ## build the book from the committed notebooks into runs/book, for reading without a network; a warning is an error
 	$(PY) -m book.build --out runs/book
@@ -97,4 +112,4 @@ lock: ## make requirements.txt anew from the ranges in pyproject.toml (needs the
 
 clean: ## remove what the other targets made, .venv and .venv-data excepted
 	rm -rf runs/results-* runs/notebooks runs/book* .mypy_cache .ruff_cache .pytest_cache
-	find petl_core tests notebooks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find petl_core tests notebooks data/petl_make book -name __pycache__ -type d -prune -exec rm -rf {} +

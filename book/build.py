@@ -2,6 +2,7 @@
 
     python -m book.build --out runs/book
     python -m book.build --print --out runs/book-print     # one page, and a PDF of it
+    python -m book.build --profile quick --runs runs/results-quick --chapters runs/notebooks/quick --out runs/quick
 
 The notebooks are shown with the outputs they have; nothing is executed, nothing is fetched. What is not sound stops the
 build and is named: a notebook that was not executed, one whose outputs come from other code or records than there are
@@ -28,20 +29,23 @@ from book.site import finish
 from book.stage import find, stage
 from petl_core.utils import PUBLISHED, RESULTS, UserError
 from petl_guide.notebooks import FOLDER, ROOT, check, unfinished
+from petl_guide.results import of_folder
 
 SOURCE = ROOT / "book"
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
-def build(out: Path, chapters: Path = FOLDER, source: Path = SOURCE) -> Path:
+def build(out: Path, chapters: Path = FOLDER, source: Path = SOURCE, *, records: tuple[str, str] | None = None) -> Path:
     """Build the book of the notebooks in ``chapters`` into ``out``; return its front page.
+
+    ``records``: the profile and the folder of the records that the other pages are computed from (the shipped ones).
 
     Raises UserError if an input is not sound, RuntimeError if Jupyter Book warns or the site is not as it should be.
     """
     notebooks = inputs(out, chapters)
     with tempfile.TemporaryDirectory() as temporary:
         staged = Path(temporary) / "book"
-        stage(notebooks, staged, source)
+        stage(notebooks, staged, source, records=records)
         site = run_jupyter_book(staged, "html", source)
         finish(site, notebooks)
         checked = Site(site)
@@ -124,18 +128,27 @@ def move(site: Path, out: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m book.build", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--chapters", type=Path, default=FOLDER, metavar="DIR", help="executed notebooks (notebooks)")
+    parser.add_argument("--runs", metavar="DIR", help="records to compute the other pages from (as committed)")
+    parser.add_argument("--profile", help="with --runs: whose records those are, such as quick")
+    parser.add_argument("--runs", metavar="DIR", help="records to compute the other pages from (the shipped ones)")
+    parser.add_argument("--profile", help="with --runs: whose records those are, such as quick")
     parser.add_argument("--out", type=Path, metavar="DIR", help="for the site (runs/book, or runs/book-print)")
     parser.add_argument("--print", action="store_true", help="one page with all chapters, and a PDF of it")
     options = parser.parse_args(arguments)
     start = time.perf_counter()
     try:
+        if bool(options.runs) != bool(options.profile) or (options.runs and options.print):
+            raise UserError("--runs DIR and --profile NAME go together, and without --print")
         if options.print:
             made = build_print(options.out or ROOT / "runs" / "book-print", options.chapters)
             print("\n".join(map(str, made)))
             if len(made) == 1:
                 print(f"no PDF, for want of a Chromium: install one, name it in {BROWSER}, or print the page by hand")
         else:
-            build(options.out or ROOT / "runs" / "book", options.chapters)
+            if options.runs:
+                of_folder(options.profile, options.runs)  # an error before anything is built
+            records = (options.profile, str(Path(options.runs).resolve())) if options.runs else None
+            build(options.out or ROOT / "runs" / "book", options.chapters, records=records)
             print(f"built in {time.perf_counter() - start:.0f} s")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -25,8 +25,8 @@ from petl_core.utils import UserError, write_atomic
 from petl_guide.chapters import chapter_table, chapters
 from petl_guide.facts import Facts
 from petl_guide.notebooks import ROOT
+from petl_guide.results import SHIPPED
 
-PROFILE = "laptop"
 README, PICTURE = "README.md", "book/images/accuracy.png"
 PARTS: Mapping[str, Callable[[Facts], str]] = {
     "findings": summary.paragraphs,
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if they are not what records say")
     options = parser.parse_args(arguments)
     try:
-        facts = facts_of(PROFILE)
+        facts = facts_of(SHIPPED)
         if options.check:
             found = problems(ROOT, facts)
             print("\n".join(found) or "the README is what the records say")

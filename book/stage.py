@@ -22,13 +22,16 @@ REPOSITORY = "PETL_REPOSITORY"
 ADDRESS = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+")
 
 
-def stage(notebooks: list[Path], folder: Path, source: Path, *, paper: bool = False) -> list[Path]:
+def stage(
+    notebooks: list[Path], folder: Path, source: Path, *, paper: bool = False, records: tuple[str, str] | None = None
+) -> list[Path]:
     """Put the book of ``source`` and these notebooks into ``folder``; return the staged notebooks.
 
-    ``paper``: for one page with everything, where figures do not react and chapters are places on that page.
+    ``records``: the profile and the folder that pages are computed from, if not the shipped ones. ``paper``: for one
+    page with everything, where figures do not react and chapters are places on that page.
     """
     shutil.copytree(source, folder, ignore=shutil.ignore_patterns("_build", "*.py", "__pycache__"))
-    write_config(folder / "_config.yml")
+    write_config(folder / "_config.yml", records)
     (folder / "notebooks").mkdir()
     return [_page(path, folder / "notebooks" / path.name, paper=paper) for path in notebooks]
 
@@ -62,7 +65,7 @@ def _page(source: Path, target: Path, *, paper: bool) -> Path:
     return target
 
 
-def write_config(path: Path) -> None:
+def write_config(path: Path, records: tuple[str, str] | None = None) -> None:
     """The configuration as Jupyter Book reads it: with buttons to the repository, or with none if none is named."""
     import yaml
 
@@ -76,6 +79,8 @@ def write_config(path: Path) -> None:
         config["html"] |= {"use_repository_button": True, "use_edit_page_button": True}
         context = config["sphinx"]["config"].setdefault("html_context", {})
         context |= {"edit_page_provider_name": "GitHub", "edit_page_url_template": _edit_template(address, branch)}
+    if records:
+        config["sphinx"]["config"] |= {"computed_profile": records[0], "computed_runs": records[1]}
     path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
 

@@ -37,6 +37,7 @@ RUNS = os.environ.get("PETL_RUNS", "")
 
 # %%
 import inspect
+import textwrap
 from importlib import import_module
 
 import pandas as pd
@@ -45,7 +46,7 @@ from IPython.display import Code, Markdown, display
 
 import petl_core as pc
 from petl_core.study import measures
-from petl_core.study.profiles import HELD_BACK
+from petl_core.study.profile import HELD_BACK
 from petl_guide import mechanism
 from petl_guide.claims import table as claims
 from petl_guide.exercises import check, is_right
@@ -112,7 +113,7 @@ table(
 # %%
 source = inspect.getsource(import_module("petl_core.training.train")).splitlines()
 first = next(i for i, line in enumerate(source) if "optimiser.step()" in line)
-Code("\n".join(line[16:] for line in source[first : first + 3]), language="python")
+Code(textwrap.dedent("\n".join(source[first : first + 3])), language="python")
 
 # %% [markdown]
 # Each way has two strengths and two learning rates, so as many trials as every method has:

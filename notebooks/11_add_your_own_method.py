@@ -127,7 +127,8 @@ def part(name: str) -> str:
     node = tree
     for piece in name.split("."):
         node = next(n for n in node.body if getattr(n, "name", None) == piece)
-    return ast.get_source_segment(SOURCE, node)
+    first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+    return "\n".join(SOURCE.splitlines()[first - 1 : node.end_lineno]).strip()
 
 
 Markdown(f"```text\n{ast.get_docstring(tree)}\n```")
@@ -271,7 +272,7 @@ table(
 # %%
 refused = []
 for what, (right, wrong) in {
-    "no @register": ("@register\n", ""),
+    "no @register": (part("IA3").split("\n")[0], ""),
     "a name that is taken": ('"ia3"', '"lora"'),
     "a misspelled import": ("import torch\n", "import torhc\n"),
 }.items():
@@ -386,7 +387,7 @@ Markdown(
 # ```
 #
 # The profile “laptop” covers all methods of the registry, so it then has new runs to do; the others are there already. The test suite asks for two lines about a new method: its name in
-# `tests/test_methods.py`, and a number of parameters in `tests/test_methods_counts.py`, computed by other means than your formula.
+# `tests/core/methods/test_methods.py`, and a number of parameters in `test_methods_counts.py` beside it, computed by other means than your formula.
 #
 # ## Exercises
 #

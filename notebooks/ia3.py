@@ -13,7 +13,7 @@ Released code: none; the study does not have this method.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,15 +39,10 @@ class Rescale(nn.Module):
         return torch.cat([rest, scaled * self.factor().to(y.dtype)], dim=-1)
 
 
-@register
+@register(name="ia3", title="(IA)³", family="selective", paper="Liu et al., 2022, arXiv 2205.05638")
 @dataclass(frozen=True)
 class IA3(Method):
     """No hyper-parameters."""
-
-    name: ClassVar[str] = "ia3"
-    title: ClassVar[str] = "(IA)³"
-    family: ClassVar[str] = "selective"
-    paper: ClassVar[str] = "Liu et al., 2022, arXiv 2205.05638"
 
     def attach(self, vit: ViT) -> nn.Module:
         D, hidden = vit.config.width, vit.config.hidden

@@ -7,6 +7,8 @@ import is quick and timm is only needed for timm's backbones.
 from __future__ import annotations
 
 import importlib
+import importlib.abc
+import sys
 from typing import TYPE_CHECKING, Any
 
 from petl_core.compare import compare
@@ -45,22 +47,45 @@ MOVED = {  # modules that once were here
     "analysis": "petl_guide",
     "augment": "petl_core.training.augment",
     "backbones": "petl_core.models.weights",
-    "book": "book",
+    "book": "book.build",
+    "book_formulas": "book.formulas",
+    "book_icons": "book.icons",
+    "book_inputs": "book.inputs",
+    "book_loads": "book.loads",
+    "book_print": "book.paper",
+    "book_site": "book.site",
+    "book_stage": "book.stage",
+    "budget": "petl_core.study.budget",
+    "checkpoints": "petl_core.models.formats",
+    "clip": "petl_core.models.text_tower",
     "costs": "petl_make.costs",
     "errors": "petl_core.utils",
+    "estimate": "petl_core.study.estimate",
     "evaluation": "petl_core.training.evaluation",
+    "feeds": "petl_core.training.feeds",
     "files": "petl_core.utils",
     "measures": "petl_core.study.measures",
     "model": "petl_core.models.build",
+    "notebook_files": "petl_guide.notebook_files",
     "notebooks": "petl_guide.notebooks",
+    "packs": "petl_core.study.packs",
     "parts": "petl_core.study.parts",
     "paths": "petl_core.utils",
+    "pretrain": "petl_make.mini",
+    "pretrain_clip": "petl_make.mini_clip",
+    "probe": "petl_core.training.probe",
     "profiles": "petl_core.study.profiles",
+    "profiles_large": "petl_core.study.profiles_large",
     "protocol": "petl_core.study.protocol",
-    "records": "petl_core.study.records",
+    "ray_executor": "petl_core.study.ray_executor",
     "recipe": "petl_core.training.recipe",
+    "records": "petl_core.study.records",
     "report": "petl_guide",
+    "steps": "petl_core.training.steps",
+    "timm_names": "petl_core.models.timm_names",
+    "train": "petl_core.training.train",
     "workers": "petl_core.study.runner",
+    "zero_shot": "petl_core.models.zero_shot",
 }
 
 __all__ = [
@@ -86,9 +111,19 @@ __all__ = [
 ]
 
 
+class _Moved(importlib.abc.MetaPathFinder):
+    """Says where a module went that is asked for by its old name."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+        package, _, name = fullname.partition(".")
+        if package == __name__ and name.partition(".")[0] in MOVED:
+            raise ModuleNotFoundError(f"'{fullname}' has moved: see '{MOVED[name.partition('.')[0]]}'")
+
+
+sys.meta_path.insert(0, _Moved())
+
+
 def __getattr__(name: str) -> Any:
-    if name in MOVED:
-        raise AttributeError(f"'petl_core.{name}' has moved: it is '{MOVED[name]}' now")
     if name not in _HOME:
         raise AttributeError(f"module 'petl_core' has no attribute '{name}'")
     if name == "methods":

@@ -8,9 +8,10 @@ import os
 import secrets
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 __version__ = "0.1.0"
 
@@ -88,10 +89,10 @@ def write_atomic(path: str | Path, content: bytes | Callable[[BinaryIO], object]
     Raises ``UserError`` with the next step where the disk or the folder does not let it be written.
     """
     path = Path(path)
-    if make_folder:
-        path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
     try:
+        if make_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "xb") as file:
             if callable(content):
                 content(file)
@@ -120,8 +121,18 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def progress_bar(items: Iterable[T], title: str) -> Iterable[T]:
-    """``items`` with a bar on standard error once they take more than two seconds; none where that is no terminal."""
+def progress_bar(
+    items: Iterable[Any] | None = None,
+    title: str | None = None,
+    *,
+    shown: bool = True,
+    delay: float = 2.0,
+    **options: Any,
+) -> tqdm:
+    """A tqdm bar over ``items`` that goes away at its end; none where standard error is no terminal.
+
+    ``shown`` False: none anywhere. ``delay``: seconds before it appears. ``options`` are tqdm's (total, unit).
+    """
     from tqdm import tqdm
 
-    return tqdm(items, desc=title, leave=False, delay=2, disable=None)
+    return tqdm(items, desc=title, disable=None if shown else True, delay=delay, leave=False, **options)

@@ -1,6 +1,6 @@
 """A Vision Transformer to be read: images in, logits out, with named *sites* where a fine-tuning method may act.
 
-The parameter names are timm's, so timm's weights load unchanged and ``tests/test_vit.py`` compares the two to 1e-5.
+The parameter names are timm's, so timm's weights load unchanged and ``tests/core/vit`` compares the two to 1e-5.
 The architecture is that of Dosovitskiy et al., "An Image is Worth 16x16 Words" (ICLR 2021, arXiv 2010.11929), with the
 variations that CLIP (a LayerNorm before the blocks, QuickGELU) and DINOv2 (LayerScale) bring.
 
@@ -34,7 +34,8 @@ of a block     x                                           y
 ``residual2``  tokens (before LN2)                         the branch after LayerScale and drop path
 =============  ==========================================  =============================================
 
-``norm1`` is also "before qkv", ``heads`` "before proj", ``norm2`` "before fc1" and ``act`` "before fc2".
+``norm1`` is also "before qkv", ``heads`` "before proj", ``norm2`` "before fc1" and ``act`` "before fc2". The lists are
+``vit.sites[name]`` and ``block.sites[name]``; the attention and the MLP hold theirs too, the same lists.
 """
 
 from __future__ import annotations
@@ -102,6 +103,13 @@ def apply(edits: list[Edit], y: Tensor, x: Tensor) -> Tensor:
     return y
 
 
+def split_heads(x: Tensor, parts: int, heads: int) -> list[Tensor]:
+    """Cut (B, N, parts * D) into its ``parts``, each (B, H, N, D/H): one small matrix of tokens for each head."""
+    B, N, width = x.shape
+    cut = x.reshape(B, N, parts, heads, width // (parts * heads))
+    return [part.transpose(1, 2) for part in cut.unbind(2)]
+
+
 class QuickGELU(nn.Module):
     """x * sigmoid(1.702 x), the activation of CLIP."""
 
@@ -156,18 +164,25 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.width, 3 * config.width)
         self.proj = nn.Linear(config.width, config.width)
         self.sites: dict[str, list[Edit]] = {name: [] for name in ATTENTION_SITES}
-        self.score_bias: Callable[[Tensor], Tensor | None] | None = None  # (B, N, D) -> added before the softmax
+        self.score_biases: list[Callable[[Tensor], Tensor | None]] = []  # (B, N, D) -> added before the softmax
 
     def forward(self, x: Tensor) -> Tensor:
         B, N, D = x.shape
         qkv = apply(self.sites["qkv"], self.qkv(x), x)  # (B, N, 3D)
-        parts = qkv.reshape(B, N, 3, self.heads, D // self.heads).unbind(2)  # three of (B, N, H, D/H)
-        q, k, v = (part.transpose(1, 2) for part in parts)  # each (B, H, N, D/H)
-        bias = self.score_bias(x) if self.score_bias is not None else None
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)  # softmax(q k' / sqrt(D/H)) v
+        q, k, v = split_heads(qkv, 3, self.heads)  # each (B, H, N, D/H)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=self.score_bias(x))  # softmax(q k' / sqrt(D/H) + bias) v
         y = y.transpose(1, 2).reshape(B, N, D)
         y = apply(self.sites["heads"], y, qkv)
         return apply(self.sites["proj"], self.proj(y), y)
+
+    def score_bias(self, x: Tensor) -> Tensor | None:
+        """The sum of ``score_biases``, broadcast over (B, H, N, N); None, which costs nothing, where all are None."""
+        total = None
+        for part in self.score_biases:
+            bias = part(x)
+            if bias is not None:
+                total = bias if total is None else total + bias
+        return total
 
 
 class MLP(nn.Module):
@@ -199,7 +214,8 @@ class Block(nn.Module):
         self.mlp = MLP(config)
         self.ls2 = LayerScale(config.width) if config.layer_scale else nn.Identity()
         self.drop_path2 = DropPath()
-        self.sites: dict[str, list[Edit]] = {name: [] for name in BLOCK_SITES}
+        own: dict[str, list[Edit]] = {name: [] for name in BLOCK_SITES}
+        self.sites = {**own, **self.attn.sites, **self.mlp.sites}  # all of the block's; lists are shared, not copied
 
     def forward(self, x: Tensor) -> Tensor:
         at = self.sites
@@ -256,16 +272,26 @@ class ViT(nn.Module):
         for index, block in enumerate(self.blocks):
             block.drop_path1.rate = block.drop_path2.rate = rate * index / max(1, len(self.blocks) - 1)
 
-    def forward_features(self, images: Tensor) -> Tensor:
-        """Images (B, 3, height, width) to what the head reads (B, D)."""
+    def tokens(self, images: Tensor, blocks: int = 0) -> Tensor:
+        """Images (B, 3, height, width) to the tokens (B, N, D) behind the first ``blocks`` blocks."""
         at = self.sites
         patches = apply(at["patches"], self.patch_embed(images), images)  # (B, N-1, D)
         x = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1) + self.pos_embed  # (B, N, D)
         x = apply(at["embed"], self.norm_pre(x), patches)
-        for block in self.blocks:
+        for block in list(self.blocks)[:blocks]:
             x = block(x)
-        y = apply(at["norm"], self.norm(x), x)
-        return apply(at["features"], y[:, 0], y)  # the class token: (B, D)
+        return x
+
+    def features(self, x: Tensor, blocks: int = 0) -> Tensor:
+        """Tokens (B, N, D) behind the first ``blocks`` blocks, through the others, to what the head reads (B, D)."""
+        for block in list(self.blocks)[blocks:]:
+            x = block(x)
+        y = apply(self.sites["norm"], self.norm(x), x)
+        return apply(self.sites["features"], y[:, 0], y)  # the class token: (B, D)
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Images (B, 3, height, width) to what the head reads (B, D)."""
+        return self.features(self.tokens(images))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.forward_features(images))  # (B, C)

@@ -8,17 +8,19 @@ import torch
 
 from petl_core import cli, methods
 from petl_core.data import load_task
-from petl_core.data.counts import counts, images
+from petl_core.data.load import counts
+from petl_core.data.vtab import VTAB_SIZES
 from petl_core.study import estimate
 from petl_core.study import plan as study
 from petl_core.study.estimate import Cell, Rate, cell_of, forecast, seconds
-from petl_core.study.profiles import Part, profile
+from petl_core.study.profile import Part
+from petl_core.study.profiles import profile
 from petl_core.study.profiles_large import BACKBONE, CLIP, IMAGENET, MANY, NOT_PUBLISHED, SECOND, SEEDS_OF_THE_CODE
 from petl_core.study.protocol import absent_allowed
 from petl_core.study.records import Records, RunSpec
+from petl_core.study.time import images
 from petl_core.training.train import Recipe
 from petl_core.utils import UserError
-from petl_make.vtab.check import STANDARD
 
 
 @pytest.fixture
@@ -58,7 +60,11 @@ def test_the_counts_of_real_tasks_follow_from_their_names():
 
 def test_a_plan_needs_neither_data_nor_weights_and_says_what_is_absent(no_data, tmp_path):
     plan = forecast(profile("gpu"), Records(tmp_path / "runs"))
-    wanted = {*(f"task vtab1k/{name}" for name in STANDARD), f"task {IMAGENET[0]}", *(f"task {task}" for task in MANY)}
+    wanted = {
+        *(f"task vtab1k/{name}" for name in VTAB_SIZES),
+        f"task {IMAGENET[0]}",
+        *(f"task {task}" for task in MANY),
+    }
     assert wanted | {f"weights of {name}" for name in (BACKBONE, CLIP, SECOND)} <= set(plan.absent)
     rows = {name: (some, more) for name, some, more in plan.parts}
     chosen = profile("gpu")
@@ -90,7 +96,7 @@ def test_gpu_is_inside_full_and_full_has_the_published_protocol(no_data, tmp_pat
     chosen = {pair for pair in finals[0] if pair[1] == "robustness_chosen"}  # of fewer rates
     assert finals[0] - chosen < finals[1]
     trials = [p.spec for p in large if p.variant == "published_trial"]
-    assert len(trials) == 516 * len(STANDARD)  # the released tuning tables' number
+    assert len(trials) == 516 * len(VTAB_SIZES)  # the released tuning tables' number
     assert {s.method for s in trials} == set(methods.names()) - set(NOT_PUBLISHED)
     assert {(s.recipe.epochs, s.recipe.batch_size, s.recipe.normalise) for s in trials} == {(100, 64, "none")}
     assert {p.spec.seed for p in published} == set(SEEDS_OF_THE_CODE)

@@ -64,8 +64,8 @@ def test_top_level_is_the_design(files: list[Path], repository: Path) -> None:
 
 
 def test_the_checkout_travels(files: list[Path], repository: Path) -> None:
-    assert megabytes(files) <= 45
-    for folder, limit in (("data/embedded", 15), ("data/results", 18), ("notebooks", 10)):
+    assert megabytes(files) <= 60
+    for folder, limit in (("data/embedded", 22), ("data/results", 18), ("notebooks", 10)):
         assert megabytes([path for path in files if path.is_relative_to(repository / folder)]) <= limit, folder
     largest = max(files, key=lambda path: path.stat().st_size)
     assert megabytes([largest]) <= 10, largest
@@ -160,7 +160,7 @@ def test_readme_names_what_exists(readme: str, repository: Path) -> None:
 
 
 def _exists(path: str, repository: Path) -> bool:
-    return any((repository / folder / path).exists() for folder in ("", "petl_core", "data"))
+    return any((repository / folder / path).exists() for folder in ("", "petl_core", "data", "notebooks"))
 
 
 def test_readme_commands_are_understood(readme: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,3 +188,13 @@ def test_readme_papermill_command_fits_the_notebook(readme: str, repository: Pat
 def test_make_knows_what_to_do(target: str, repository: Path) -> None:
     done = subprocess.run(["make", "-n", target], cwd=repository, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+@pytest.mark.parametrize(("profile", "minutes"), [("quick", True), ("laptop", False)])
+def test_reproduce_says_in_which_step_it_is(profile: str, minutes: bool, repository: Path) -> None:
+    command = ["make", "-n", "reproduce", f"PROFILE={profile}"]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True)
+    steps = re.findall(r'^echo "step (\d) of 4: [\w ]+(; from here \d+ to \d+ minutes)?', done.stdout, re.MULTILINE)
+    assert [number for number, _ in steps] == list("1234")
+    assert {bool(text) for _, text in steps} == {minutes}

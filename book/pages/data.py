@@ -19,10 +19,11 @@ from petl_core.methods import get
 from petl_core.models import weights as backbones
 from petl_core.models.text_tower import load_text_tower, text_file
 from petl_core.study.plan import PARTS
+from petl_core.study.profiles import profile
 from petl_core.utils import DATA, EMBEDDED, PUBLISHED, UserError
 from petl_guide.facts import Facts
-from petl_guide.photographs import open_real, short
-from petl_guide.results import Results
+from petl_guide.results import SHIPPED, Results, open_real, short
+from petl_guide.verdict import NOT_RUN
 
 PUBLISHED_FILES = {  # what a row is; the columns are described in data/published/README.md
     "vtab1k_final.csv": "final run with ViT-B/16 on VTAB-1K",
@@ -149,8 +150,29 @@ def _rows(path: Path) -> int:
     return len((gzip.decompress(content) if path.suffix == ".gz" else content).splitlines()) - 1  # without the header
 
 
-def shipped_records(facts: Facts) -> str:
-    """How many runs are shipped, of which parts of the study, how long they took and on what."""
+def made_from(facts: Facts) -> str:
+    """Which runs the book's numbers come from; for another profile than the shipped one, also what it cannot give."""
+    results = facts.results
+    plan, count = results.profile, results.table["digest"].nunique()
+    shipped = "the runs on photographs (profile real) and the measured costs"
+    if results.shipped:
+        return f"All numbers in this book come from shipped files: {count:,} runs of profile {plan.name}, {shipped}."
+    whole = profile(SHIPPED)
+    lacking = dict.fromkeys(part.name for part in whole.parts if part.name not in {its.name for its in plan.parts})
+    not_run = [number for number, verdict in facts.ours.items() if verdict.verdict == NOT_RUN]
+    text = (
+        f"The numbers in this book were computed by {count:,} runs of profile {plan.name}: {len(plan.methods)} of "
+        f"{len(whole.methods)} methods, {len(plan.tasks)} of {len(whole.tasks)} tasks."
+    )
+    if lacking:
+        text += f" It has no runs of the parts {', '.join(lacking)} of profile {SHIPPED}."
+    if not_run:
+        text += f" They cannot decide {', '.join(not_run)}, which are called not run."
+    return f"{text} Not computed anew are {shipped}: what is said of those comes from the shipped files."
+
+
+def records(facts: Facts) -> str:
+    """How many runs there are, of which parts of the study, how long they took and on what."""
     return _records(facts.results)
 
 
@@ -178,7 +200,8 @@ def _records(results: Results) -> str:
     every = [records.get(digest) for digest in records.digests()]
     stages = Counter(record["stage"] for record in every)
     hours = sum(record["seconds"] for record in every) / 3600
-    size = _megabytes(*(path for path in records.root.iterdir() if path.is_file()))
+    files = records.root.glob("*" if records.pack is not None else "*/*")  # packed, or a folder for each record
+    size = _megabytes(*(path for path in files if path.is_file()))
     lines = [
         f"{len(every):,} runs of profile {results.profile.name} ({stages['trial']:,} trials, "
         f"{stages['final']:,} final runs), {hours:.1f} hours of one core in all; {size}. "

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
+from pathlib import Path
 
 import numpy as np
 
+from petl_core.data import codec
 from petl_core.data.codec import LEVELS, median_prediction
 
 
@@ -37,3 +40,22 @@ def npz_bytes(arrays: dict[str, np.ndarray]) -> bytes:
             np.lib.format.write_array(content, np.ascontiguousarray(arrays[name]), version=(1, 0), allow_pickle=False)
             archive.writestr(member, content.getvalue())
     return buffer.getvalue()
+
+
+def levels_of(picture: np.ndarray) -> np.ndarray:
+    """One picture, (S, S) or (S, S, 3) with intensities in [0, 1], as levels (P, S, S); P is 3 for colour, else 1."""
+    return quantise(picture.transpose(2, 0, 1) if picture.ndim == 3 else picture[None])
+
+
+def meta_array(meta: dict[str, object]) -> np.ndarray:
+    """What a task's file says of itself, as bytes (JSON)."""
+    return np.frombuffer(json.dumps(meta, sort_keys=True).encode(), dtype=np.uint8)
+
+
+def compare(path: Path, arrays: dict[str, np.ndarray], content: bytes) -> str:
+    """How a file stands to what was drawn: "identical bytes", "equal arrays" or "different"."""
+    shipped = codec.read_npz(path, ())
+    if path.read_bytes() == content:
+        return "identical bytes"
+    same = shipped.keys() == arrays.keys() and all(np.array_equal(shipped[key], arrays[key]) for key in arrays)
+    return "equal arrays" if same else "different"

@@ -16,16 +16,17 @@ The reference of a training step is a step of full fine-tuning; that of inferenc
 
 from __future__ import annotations
 
-import argparse
+import functools
 import json
-import os
-import subprocess
+import multiprocessing
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -38,26 +39,32 @@ from petl_core import methods
 from petl_core.models.adapters import save_adapter
 from petl_core.models.build import Model, ModelSpec, attach, count_trainable, merge
 from petl_core.models.weights import config_of
-from petl_core.study.records import describe_environment
+from petl_core.study.environment import describe_environment
 from petl_core.utils import UserError, write_atomic
-from petl_core.vit import ViT, ViTConfig
+from petl_make import command_line
+from petl_make.memory import Peak, bytes_of, saved_activations, saving
+
+__all__ = ["REFERENCE", "Settings", "measure", "measure_all", "read", "saved_activations", "saving"]
 
 FORMAT = 1
 REFERENCE = "full"
-STATUS = Path("/proc/self/status")
+
+
+def _setting(default: str | int, about: str) -> Any:
+    return field(default=default, metadata={"help": about})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How costs are measured. ``steps`` are timed together; each of ``rounds`` times the method and the reference."""
+    """How costs are measured; each setting is an option of the command."""
 
-    backbone: str
-    device: str = "cpu"
-    batch: int = 2
-    classes: int = 100
-    rounds: int = 3
-    steps: int = 1
-    precision: str = "fp32"  # or "bf16": weights in float32, most operations in bfloat16
+    backbone: str = _setting("vit_base_patch16_224", "whose shape")
+    device: str = _setting("cpu", "cpu or cuda")
+    batch: int = _setting(2, "images in a step")
+    classes: int = _setting(100, "of the head")
+    rounds: int = _setting(3, "how often each time is taken, of the method and of the reference")
+    steps: int = _setting(1, "timed together")
+    precision: str = _setting("fp32", "fp32, or bf16: weights in float32, most operations in bfloat16")
 
     def __post_init__(self) -> None:
         for name in ("batch", "classes", "rounds", "steps"):
@@ -68,46 +75,6 @@ class Settings:
         kind = self.device.partition(":")[0]
         if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
             raise UserError(f"device '{self.device}' cannot be measured here; use cpu, or cuda where there is a GPU")
-
-
-@dataclass
-class Saved:
-    """Bytes that a forward pass saved for the backward pass; filled in when the ``with`` of ``saving`` ends."""
-
-    bytes: int = 0
-    storages: dict[int, int] = field(default_factory=dict)
-
-
-@contextmanager
-def saving(apart: Sequence[Tensor]) -> Iterator[Saved]:
-    """Count what autograd saves inside the ``with``: each storage once, whole, those of the tensors ``apart`` left out.
-
-    A saved view keeps its whole storage alive, and two saved views of one storage keep it alive once.
-    """
-    known = {tensor.untyped_storage().data_ptr() for tensor in apart}
-    saved = Saved()
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            saved.storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield saved
-    saved.bytes = sum(saved.storages.values())
-
-
-def saved_activations(model: nn.Module, images: Tensor) -> int:
-    """Bytes that a forward pass of ``images`` saves for the backward pass, besides parameters and the images."""
-    with saving([*model.parameters(), *model.buffers(), images]) as saved:
-        output = model(images)
-    del output
-    return saved.bytes
-
-
-def bytes_of(tensors: Sequence[Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 class Trainee:
@@ -171,9 +138,8 @@ def measure(name: str, settings: Settings, *, alone: bool = True, **hyper: Any) 
     for _ in range(2):  # the first makes the optimiser's state, so only the second needs all the memory
         trainee.step()
     peak = (watch.bytes() or None) if watch else None
-    model = trainee.model
+    model, exact = trainee.model, trainee.exact()
     method = model.spec.methods[0]
-    exact = trainee.exact()
     size, head = file_bytes(model)
     result: dict[str, Any] = {
         "method": name,
@@ -190,36 +156,30 @@ def measure(name: str, settings: Settings, *, alone: bool = True, **hyper: Any) 
     reference.step()
     result["step"], result["step_reference"] = _rounds(settings, trainee.step, reference.step)
     del trainee
-    plain = reference.model
     reference.optimiser.zero_grad(set_to_none=True)
-    run = {"unmerged": model, "plain": plain}
+    run = {"unmerged": model, "plain": reference.model}
     if method.mergeable:
         run["merged"] = merge(model).to(settings.device)
         result["merged_weights"] = bytes_of(list(run["merged"].parameters()))
-    result["plain_weights"] = bytes_of(list(plain.parameters()))
-    result |= _inference(run, reference, settings)
-    return result
+    result["plain_weights"] = bytes_of(list(reference.model.parameters()))
+    return result | _inference(run, reference)
 
 
-def _inference(run: dict[str, Model], reference: Trainee, settings: Settings) -> dict[str, Any]:
-    """Seconds and operations of a batch through each of the models, in inference mode."""
-    images, found = reference.images, {}
+def _inference(run: dict[str, Model], reference: Trainee) -> dict[str, Any]:
+    """Seconds and operations of the reference's batch through each of the models, in inference mode."""
+    found: dict[str, Any] = {}
 
-    def forward(model: Model) -> Callable[[], object]:
-        def once() -> object:
-            with torch.inference_mode(), reference.cast():
-                return model(images)
-
-        return once
+    def forward(model: Model) -> None:
+        with torch.inference_mode(), reference.cast():
+            model(reference.images)
 
     for name, model in run.items():
         model.eval()
         with FlopCounterMode(display=False) as counter:  # with gradients on: its hooks fail on VQT without
-            model(images)
+            model(reference.images)
         found[f"{name}_flops"] = counter.get_total_flops()
-    calls = [forward(model) for model in run.values()]
-    seconds = _rounds(settings, *calls)
-    return {**found, **{f"inference_{name}": times for name, times in zip(run, seconds, strict=True)}}
+    seconds = _rounds(reference.settings, *(functools.partial(forward, model) for model in run.values()))
+    return found | {f"inference_{name}": times for name, times in zip(run, seconds, strict=True)}
 
 
 def _model(name: str, settings: Settings, hyper: dict[str, Any]) -> Model:
@@ -255,50 +215,6 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize(device)
 
 
-class Peak:
-    """The largest memory of this process (on a GPU: of the allocator) since this was made, over what it was then."""
-
-    def __init__(self, device: str) -> None:
-        self.device = device
-        _warm_up(device)
-        if device.startswith("cuda"):
-            torch.cuda.reset_peak_memory_stats(device)
-            self.start = torch.cuda.memory_allocated(device)
-        else:
-            self.start = resident()
-            with suppress(OSError):  # elsewhere the peak of starting up counts; a model worth measuring is above it
-                Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far
-
-    def bytes(self) -> int:
-        if self.device.startswith("cuda"):
-            return torch.cuda.max_memory_allocated(self.device) - self.start
-        return resident(peak=True) - self.start
-
-
-def resident(peak: bool = False) -> int:
-    """Bytes of this process that are in memory now, or at most were."""
-    if STATUS.exists():
-        key = "VmHWM:" if peak else "VmRSS:"
-        line = next(line for line in STATUS.read_text(encoding="ascii").splitlines() if line.startswith(key))
-        return 1024 * int(line.split()[1])
-    try:
-        import resource  # not on Windows, where nothing is measured
-    except ImportError:
-        return 0
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # no /proc: the peak so far serves for both
-    return largest if sys.platform == "darwin" else 1024 * largest
-
-
-def _warm_up(device: str) -> None:
-    """A step of a tiny ViT, so that what libraries load at first use is there before counting."""
-    vit = ViT(ViTConfig(32, 8, 16, 1, 2), 2).to(device)
-    optimiser = torch.optim.AdamW(vit.parameters(), fused=True)
-    F.cross_entropy(
-        vit(torch.zeros(1, 3, 32, 32, device=device)), torch.zeros(1, dtype=torch.long, device=device)
-    ).backward()
-    optimiser.step()
-
-
 def measure_all(
     names: Sequence[str], settings: Settings, *, separate: bool = True, out: Path | None = None
 ) -> dict[str, Any]:
@@ -307,40 +223,38 @@ def measure_all(
 
     ``out`` is written after each method; what it holds already, measured in the same way, is not measured again.
     """
-    for name in names:
-        methods.get(name)
+    try:
+        for name in names:
+            methods.get(name)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     config_of(settings.backbone)
     found: dict[str, Any] = {
         "format": FORMAT,
-        "settings": vars(settings),
+        "settings": asdict(settings),
         "environment": describe_environment(settings.device),
         "methods": [],
     }
     there = read(out) if out is not None and out.exists() else found
     same = all(there[key] == found[key] for key in ("settings", "environment"))
+    rows = {row["method"]: row for row in there["methods"]} if same else {}
     for name in dict.fromkeys([*names, REFERENCE]):
-        row = next((row for row in there["methods"] if same and row["method"] == name), None)
-        if row is None:
-            row = _in_process(name, settings) if separate else measure(name, settings, alone=False)
-        found["methods"].append(row)
+        if name not in rows:
+            rows[name] = _in_process(name, settings) if separate else measure(name, settings, alone=False)
+        found["methods"].append(rows[name])
         if out is not None:
             write_atomic(out, (json.dumps(found, indent=1) + "\n").encode())
     return found
 
 
 def _in_process(name: str, settings: Settings) -> dict[str, Any]:
+    """``measure`` in a process that does nothing else."""
     print(f"measuring {name}", file=sys.stderr, flush=True)
-    command = [sys.executable, "-m", "petl_make.costs", "--one", name, *_flags(settings)]
-    path = os.pathsep.join([str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode:
-        raise RuntimeError(f"measuring {name} ended with code {done.returncode}: {done.stderr.strip()[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def _flags(settings: Settings) -> list[str]:
-    return [part for key, value in vars(settings).items() for part in (f"--{key}", str(value))]
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        try:
+            return process.submit(measure, name, settings).result()
+        except BrokenProcessPool as error:
+            raise UserError(f"the process that measured {name} was ended, perhaps for memory; try --batch 1") from error
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -357,39 +271,20 @@ def read(path: str | Path) -> dict[str, Any]:
         ) from error
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m petl_make.costs", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--backbone", default="vit_base_patch16_224", help="whose shape (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
-    parser.add_argument("--precision", default="fp32", help="fp32 or bf16 (default: %(default)s)")
-    for name, text in (
-        ("batch", "images in a step"),
-        ("classes", "of the head"),
-        ("rounds", "how often each time is taken"),
-        ("steps", "timed together"),
-    ):
-        default = getattr(Settings, name)
-        parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} (default: %(default)s)")
+def main(arguments: Sequence[str]) -> int:
+    """The command ``costs``."""
+    parser = command_line("costs", __doc__, "--out costs.json", "--backbone mini --methods lora full --out costs.json")
+    for setting in fields(Settings):
+        about = f"{setting.metadata['help']} (default: %(default)s)"
+        parser.add_argument(f"--{setting.name}", type=type(setting.default), default=setting.default, help=about)
     parser.add_argument("--methods", nargs="+", help="only these (default: all)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the JSON file to write; started again, it goes on")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    try:
-        settings = Settings(**{key: getattr(options, key) for key in Settings.__dataclass_fields__})
-        if options.one:
-            print(json.dumps(measure(options.one, settings)))
-            return 0
-        if options.out is None:
-            raise UserError("say where the result goes: --out FILE")
-        if not options.out.parent.is_dir():
-            raise UserError(f"--out got '{options.out}', but there is no folder {options.out.parent}; make it first")
-        found = measure_all(options.methods or methods.names(), settings, out=options.out)
-    except ValueError as error:
-        print(f"petl_make.costs: {error}", file=sys.stderr)
-        return 2
-    print(f"wrote {options.out}: {len(found['methods'])} methods")
+    chosen = parser.parse_args(arguments)
+    settings = Settings(**{setting.name: getattr(chosen, setting.name) for setting in fields(Settings)})
+    if chosen.out is None:
+        raise UserError("say where the result goes: --out FILE")
+    if not chosen.out.parent.is_dir():
+        raise UserError(f"--out got '{chosen.out}', but there is no folder {chosen.out.parent}; make it first")
+    found = measure_all(chosen.methods or methods.names(), settings, out=chosen.out)
+    print(f"wrote {chosen.out}: {len(found['methods'])} methods")
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

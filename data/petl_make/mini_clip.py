@@ -7,15 +7,14 @@ target's ``photo`` style being rare. The image tower starts from ``mini``: a few
 to learn seeing from. It takes ten minutes on one core; the shipped run shared its core with other work for its first
 three epochs, as the log shows. The loss is CLIP's: in a batch of pairs, each picture has to find its caption
 among all captions and each caption its picture (Radford et al., 2021, arXiv 2103.00020). The recipe is in
-``ClipRecipe``; optimisers, schedule, log and resuming are those of ``pretrain.py``. Next to the image tower the command
+``ClipRecipe``, the loop in ``petl_make.pretraining``. Next to the image tower the command
 writes the text tower (``mini_clip_text.safetensors``) and the log (``mini_clip_log.jsonl``).
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,18 +24,19 @@ from torch import Tensor, nn
 
 from petl_core.data import codec
 from petl_core.models.text_tower import TextConfig, TextTower, class_embeddings, save_text_tower
-from petl_core.models.weights import load_weights, save_backbone, weights_of
+from petl_core.models.weights import load_weights, weights_of
 from petl_core.utils import progress_bar
 from petl_core.vit import ViT
-from petl_make import codec as encoder
-from petl_make import mini as pretrain
+from petl_make import command_line
+from petl_make.codec import levels_of
+from petl_make.pretraining import Pretraining, Shape, add_options, augment, normalise
 from petl_make.suite.draw import Draw
 from petl_make.world.captions import PROMPTS, VOCABULARY, caption
 from petl_make.world.scenes import CLASSES, STYLES, Pose, picture_of, scene
 
 
 @dataclass(frozen=True)
-class ClipRecipe(pretrain.Shape):
+class ClipRecipe(Shape):
     """Everything that decides the result: the network, the optimisers, and how pictures and captions are drawn."""
 
     epochs: int = 10
@@ -64,7 +64,7 @@ def draw_pairs(recipe: ClipRecipe, split: str, count: int) -> tuple[Tensor, list
         style = "photo" if draw.chance(recipe.photos) else draw.pick(others)
         at = scene(draw, label, POSE)
         captions.append(caption(draw, label, style, at, recipe.wrong, recipe.beside))
-        images.append(codec.intensities(encoder.quantise(picture_of(draw, at, style).transpose(2, 0, 1))))
+        images.append(codec.intensities(levels_of(picture_of(draw, at, style))))
         labels.append(label)
         styles.append(style)
     return torch.from_numpy(np.stack(images)), captions, torch.tensor(labels), styles
@@ -93,7 +93,7 @@ class Towers(nn.Module):
     def embed(self, images: Tensor) -> Tensor:
         """uint8 images to vectors (M, E), not normalised."""
         self.image.eval()
-        vectors = torch.cat([self.image(pretrain.normalise(part)) for part in images.split(500)])
+        vectors = torch.cat([self.image(normalise(part)) for part in images.split(500)])
         self.image.train()
         return vectors
 
@@ -114,7 +114,7 @@ def pretrain_clip(out: Path, recipe: ClipRecipe, threads: int) -> None:
     numbers = towers.text.numbers(captions)
 
     def loss_of(batch: Tensor, generator: torch.Generator) -> Tensor:
-        pictures = pretrain.normalise(pretrain.augment(images[batch], recipe.shift, generator))
+        pictures = normalise(augment(images[batch], recipe.shift, generator))
         return towers.loss(pictures, numbers[batch])
 
     def score() -> dict[str, float]:
@@ -124,24 +124,20 @@ def pretrain_clip(out: Path, recipe: ClipRecipe, threads: int) -> None:
             "logit_scale": towers.text.logit_scale.exp().item(),
         }
 
-    opts = pretrain.optimisers(towers, [*towers.image.blocks, *towers.text.blocks], recipe)
-    pretrain.fit(towers, opts, recipe, out, len(images), loss_of, score)
+    pretraining = Pretraining(towers, [*towers.image.blocks, *towers.text.blocks], recipe, out)
+    pretraining.run(len(images), loss_of, score)
     towers.half().float()  # the files hold float16: what is measured here is what is shipped
     towers.text.feature_norm.fill_(towers.embed(held).norm(dim=1).mean().item())
-    about = {"pretraining": json.dumps(asdict(recipe)), "val_accuracy": f"{towers.zero_shot(held, labels):.2f}"}
-    save_backbone(towers.image, out, about, half=True)
     save_text_tower(towers.text, out.with_name(out.stem + "_text.safetensors"))
-    out.with_name(out.stem + ".resume").unlink()
+    pretraining.finish(towers.image, towers.zero_shot(held, labels))
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Command line of ``python -m petl_make mini-clip``."""
-    parser = argparse.ArgumentParser(prog="python -m petl_make mini-clip", description=__doc__.split("\n\n")[0])
-    add = parser.add_argument
-    add("--out", type=Path, default=Path("runs/mini_clip.safetensors"), help="file to write (%(default)s)")
-    add("--epochs", type=int, default=ClipRecipe.epochs, help="epochs (%(default)s)")
-    add("--images", type=int, default=ClipRecipe.images, help="pictures to draw (%(default)s)")
-    add("--threads", type=int, default=1, help="CPU threads (%(default)s; the shipped weights were made with one)")
-    args = parser.parse_args(argv)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    pretrain_clip(args.out, ClipRecipe(epochs=args.epochs, images=args.images), args.threads)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command ``mini-clip``. The shipped weights were made with one thread."""
+    parser = command_line("mini-clip", __doc__, "--out data/embedded/mini_clip.safetensors")
+    add_options(parser, "runs/mini_clip.safetensors", ClipRecipe(), 1)
+    parser.add_argument("--images", type=int, default=ClipRecipe.images, help="pictures to draw (%(default)s)")
+    chosen = parser.parse_args(arguments)
+    chosen.out.parent.mkdir(parents=True, exist_ok=True)
+    pretrain_clip(chosen.out, ClipRecipe(epochs=chosen.epochs, images=chosen.images), chosen.threads)
+    return 0

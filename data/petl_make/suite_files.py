@@ -1,4 +1,4 @@
-"""The embedded suite as files: draw it, and check it against what is shipped.
+"""The embedded suite as files: draw it, check it against what is shipped, and draw further training images.
 
 A file holds the samples in the order train (800), val (200), test (1,000). What the tasks are is in
 ``petl_make.suite``; how pixels are stored, in ``petl_core.data.codec``; reading, in ``petl_core.data.embedded``.
@@ -6,7 +6,6 @@ A file holds the samples in the order train (800), val (200), test (1,000). What
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import time
@@ -16,17 +15,29 @@ from typing import Any
 
 import numpy as np
 
-from petl_core.data import codec
-from petl_core.data.embedded import BLOCK, COUNTS, FORMAT, SIZE, WORLD, block_path, find_embedded, parts_of_name
-from petl_core.data.load import load_task
+from petl_core.data.embedded import (
+    BLOCK,
+    COUNTS,
+    FORMAT,
+    SHIPPED,
+    SIZE,
+    WORLD,
+    block_path,
+    find_amount,
+    find_embedded,
+    load_embedded,
+    read_block,
+)
 from petl_core.models import weights as backbones
-from petl_core.utils import UserError, cache_folder, progress_bar, write_atomic
+from petl_core.utils import EMBEDDED, UserError, progress_bar, write_atomic
+from petl_make import card, command_line, say
 from petl_make import codec as encoder
 from petl_make.suite import EmbeddedTask, embedded_tasks
 from petl_make.suite.draw import Draw
 from petl_make.world.scenes import CLASSES
 
 AMOUNTS = ("textures@100", "textures@10000", "orientation@100", "orientation@10000")  # whose digests are written down
+FIELDS = ("name", "group", "classes", "description", "source", "licence", "colour")  # of a row of tasks.json
 WORLD_ROW = {
     "name": WORLD,
     "group": "other",
@@ -38,16 +49,22 @@ WORLD_ROW = {
 }
 
 
-def balanced_labels(task: EmbeddedTask, split: str) -> np.ndarray:
-    """Labels of a split, (n,), every class equally often (or once more), in a fixed random order."""
-    count = COUNTS[split]
-    order = Draw(f"{task.name} labels", split, 0, 0).order(count)
+def balanced_labels(task: EmbeddedTask, split: str, count: int, block: int = 0) -> np.ndarray:
+    """Labels of a split or of a block of further samples, (n,), every class equally often (or once more), in a fixed
+    random order."""
+    order = Draw(f"{task.name} labels", split, block, 0).order(count)
     return (np.arange(count) % len(task.classes))[order].astype(np.uint8)
+
+
+def sample_tints(task: EmbeddedTask, split: str, count: int, block: int = 0) -> np.ndarray:
+    """The dark and the light colour of each sample of a tinted task, uint8 (n, 2, 3)."""
+    values = Draw(f"{task.name} tints", split, block, 0).array((count, 2, 3))
+    return np.floor(np.stack([values[:, 0] * 90, 165 + values[:, 1] * 90], axis=1)).astype(np.uint8)
 
 
 def sample_split(task: EmbeddedTask, split: str, only: Iterable[int] | None = None) -> np.ndarray:
     """Levels (n, P, 32, 32) of a split, or of ``only`` some of its samples; P is 3 for colour, else 1."""
-    labels = balanced_labels(task, split)
+    labels = balanced_labels(task, split, COUNTS[split])
     levels = []
     for index in range(len(labels)) if only is None else only:
         number = int((labels[:index] == labels[index]).sum())
@@ -55,121 +72,95 @@ def sample_split(task: EmbeddedTask, split: str, only: Iterable[int] | None = No
         expected = (SIZE, SIZE, 3) if task.colour == "colour" else (SIZE, SIZE)
         if picture.shape != expected:
             raise ValueError(f"task {task.name!r} drew a sample of shape {picture.shape}; it must be {expected}")
-        levels.append(encoder.quantise(picture.transpose(2, 0, 1) if picture.ndim == 3 else picture[None]))
+        levels.append(encoder.levels_of(picture))
     return np.stack(levels)
-
-
-def sample_tints(task: EmbeddedTask, split: str) -> np.ndarray:
-    """The dark and the light colour of each sample of a tinted task, uint8 (n, 2, 3)."""
-    values = Draw(f"{task.name} tints", split, 0, 0).array((COUNTS[split], 2, 3))
-    return np.floor(np.stack([values[:, 0] * 90, 165 + values[:, 1] * 90], axis=1)).astype(np.uint8)
 
 
 def task_arrays(task: EmbeddedTask) -> dict[str, np.ndarray]:
     """Everything a task's file holds."""
-    meta = {"format": FORMAT, "name": task.name, "group": task.group, "classes": task.classes, "colour": task.colour}
+    about = ("name", "group", "classes", "colour")
     arrays = {
-        "meta": np.frombuffer(json.dumps(meta, sort_keys=True).encode(), dtype=np.uint8),
-        "labels": np.concatenate([balanced_labels(task, split) for split in COUNTS]),
+        "meta": encoder.meta_array({"format": FORMAT, **{name: getattr(task, name) for name in about}}),
+        "labels": np.concatenate([balanced_labels(task, split, count) for split, count in COUNTS.items()]),
         "split": np.concatenate([np.full(count, i, dtype=np.uint8) for i, count in enumerate(COUNTS.values())]),
         "residuals": encoder.encode(np.concatenate([sample_split(task, split) for split in COUNTS])),
     }
     if task.colour == "tinted":
-        arrays["tints"] = np.concatenate([sample_tints(task, split) for split in COUNTS])
+        arrays["tints"] = np.concatenate([sample_tints(task, split, count) for split, count in COUNTS.items()])
     return arrays
 
 
 def build(
-    out: Path, check: bool = False, names: Iterable[str] | None = None, progress: Callable[[str], None] | None = print
+    out: Path, names: Iterable[str] | None = None, *, check: bool = False, progress: Callable[[str], None] = say
 ) -> list[str]:
     """Draw the suite into ``out``: one ``<task>.npz`` each, the data card README.md and examples.png.
 
     With ``check``, nothing but a comparison: ``out`` must already hold the files; the names of the tasks that come out
     different are returned. Equal means equal bytes, or equal arrays where another lzma library packed them differently.
     """
-    from petl_make import card
-
-    out = Path(out)
-    say = progress or (lambda _: None)
-    different = []
-    chosen = (
-        [embedded_tasks()[find_embedded(name).name] for name in names]
-        if names is not None
-        else list(embedded_tasks().values())
-    )
-    for task in chosen:
+    tasks, out, different = embedded_tasks(), Path(out), []
+    for name in tasks if names is None else names:
+        find_embedded(name)
         started = time.perf_counter()
-        arrays = task_arrays(task)
-        content = encoder.npz_bytes(arrays)
-        path = out / f"{task.name}.npz"
+        arrays = task_arrays(tasks[name])
+        content, path, state = encoder.npz_bytes(arrays), out / f"{name}.npz", "written"
         if check:
-            state = compare(path, arrays, content)
-            different += [task.name] * (state == "different")
+            state = encoder.compare(path, arrays, content)
         else:
             write_atomic(path, content)
-            state = "written"
-        digest = hashlib.blake2b(content, digest_size=8).hexdigest()
-        say(f"{task.name:14s} {len(content) / 1e6:5.2f} MB  {digest}  {time.perf_counter() - started:5.1f} s  {state}")
+        if state == "different":
+            different.append(name)
+        digest, seconds = hashlib.blake2b(content, digest_size=8).hexdigest(), time.perf_counter() - started
+        progress(f"{name:14s} {len(content) / 1e6:5.2f} MB  {digest}  {seconds:5.1f} s  {state}")
     if not check:
         card.write(out)
     return different
 
 
-def compare(path: Path, arrays: dict[str, np.ndarray], content: bytes) -> str:
-    """How a file stands to what was drawn: "identical bytes", "equal arrays" or "different"."""
-    shipped = codec.read_npz(path, ())
-    if path.read_bytes() == content:
-        return "identical bytes"
-    same = shipped.keys() == arrays.keys() and all(np.array_equal(shipped[key], arrays[key]) for key in arrays)
-    return "equal arrays" if same else "different"
+def index(folder: Path = EMBEDDED, amounts: Iterable[str] = AMOUNTS) -> dict[str, Any]:
+    """What ``tasks.json`` holds: what each embedded task in ``folder`` is, and the digests of tasks and weights, by
+    which a study is planned without reading them. The further images that ``amounts`` need must have been drawn."""
+    rows = [{field: getattr(task, field) for field in FIELDS} for task in embedded_tasks().values()]
+    rows.append({**WORLD_ROW})
+    for row in rows:
+        names = [row["name"], *(name for name in amounts if name.startswith(f"{row['name']}@"))]
+        row["digests"] = {name: load_embedded(name, folder).digest for name in names}
+    return {"tasks": rows, "weights": {name: backbones.digest(name) for name in backbones.EMBEDDED_NAMES}}
 
 
-def write_index(out: Path) -> Path:
-    """Write ``tasks.json``: what each embedded task is, and the digests of tasks and weights, by which a study is
-    planned without reading them. The further images of the tasks in ``AMOUNTS`` must have been drawn."""
-    rows: list[dict[str, Any]] = []
-    for task in embedded_tasks().values():
-        names = [task.name, *(name for name in AMOUNTS if name.startswith(f"{task.name}@"))]
-        fields = ("name", "group", "classes", "description", "source", "licence", "colour")
-        digests = {name: load_task(name).digest for name in names}
-        rows.append({field: getattr(task, field) for field in fields} | {"digests": digests})
-    rows.append(WORLD_ROW | {"digests": {WORLD: load_task(WORLD).digest}})
-    weights = {name: backbones.digest(name) for name in ("mini", "mini_clip")}
-    text = json.dumps({"tasks": rows, "weights": weights}, indent=1)
-    return write_atomic(Path(out) / "tasks.json", f"{text}\n".encode())
+def draw_more(name: str, progress: Callable[[str], None] = say) -> list[Path]:
+    """Draw the training images after the shipped ones that the task ``name``, such as "orientation@10000", needs, in
+    blocks of 1,000 into the user's cache, where ``petl_core.data.embedded`` looks for them.
 
-
-def draw_more(name: str, count: int) -> list[Path]:
-    """Draw the training images after the shipped ones that the task ``<name>@<count>`` needs, in blocks of 1,000 into
-    the user's cache, where ``petl_core.data.embedded`` looks for them; a block that is whole is left as it is."""
-    find_embedded(name)
-    task = embedded_tasks()[name]
-    cache_folder().mkdir(parents=True, exist_ok=True)
-    more = max(0, count - COUNTS["train"] - COUNTS["val"])
-    paths = [block_path(name, block) for block in range(-(-more // BLOCK))]
-    for block, path in enumerate(progress_bar(paths, f"drawing {name}")):
-        if not path.is_file():
-            write_atomic(path, encoder.npz_bytes(draw_block(task, block)))
+    A block that is whole is left as it is, so a call that was stopped goes on where it was."""
+    base, count = find_amount(name)
+    paths = [block_path(base, block) for block in range(-(-max(0, count - SHIPPED) // BLOCK))]
+    for block, path in enumerate(paths):
+        try:
+            read_block(path)
+            state = "is there already"
+        except UserError:  # absent, or damaged
+            started = time.perf_counter()
+            arrays = draw_block(embedded_tasks()[base], block)
+            write_atomic(path, encoder.npz_bytes(arrays), make_folder=True)
+            state = f"drawn in {time.perf_counter() - started:.0f} s"
+        progress(f"{base}: block {block + 1} of {len(paths)} {state}: {path}")
     return paths
 
 
-def draw_block(task: EmbeddedTask, block: int) -> dict[str, np.ndarray]:
-    """1,000 further training samples: levels (BLOCK, P, 32, 32), labels, and tints (BLOCK, 2, 3) for tinted tasks."""
-    order = Draw(f"{task.name} labels", "train", 1 + block, 0).order(BLOCK)
-    labels = (np.arange(BLOCK) % len(task.classes))[order].astype(np.uint8)
+def draw_block(task: EmbeddedTask, block: int, count: int = BLOCK) -> dict[str, np.ndarray]:
+    """Further training samples: levels (count, P, 32, 32), labels (count,), and tints (count, 2, 3)."""
+    labels = balanced_labels(task, "train", count, 1 + block)
     start = COUNTS["train"] + BLOCK * block
     levels = []
-    for i, label in enumerate(labels.tolist()):
-        picture = task.sample(Draw(task.name, "train", start + i, start + i), label)
-        levels.append(encoder.quantise(picture.transpose(2, 0, 1) if picture.ndim == 3 else picture[None]))
-    values = Draw(f"{task.name} tints", "train", 1 + block, 0).array((BLOCK, 2, 3))
-    tints = np.floor(np.stack([values[:, 0] * 90, 165 + values[:, 1] * 90], axis=1)).astype(np.uint8)
-    return {"levels": np.stack(levels), "labels": labels, "tints": tints}
+    for number, label in enumerate(progress_bar(labels.tolist(), f"drawing block {block + 1}"), start=start):
+        levels.append(encoder.levels_of(task.sample(Draw(task.name, "train", number, number), label)))
+    return {"levels": np.stack(levels), "labels": labels, "tints": sample_tints(task, "train", count, 1 + block)}
 
 
 def main(arguments: Sequence[str]) -> int:
     """The command ``suite``."""
-    parser = argparse.ArgumentParser(prog="python -m petl_make suite", description=(__doc__ or "").split("\n")[0])
+    parser = command_line("suite", __doc__, "--out data/embedded --check", "--more orientation@10000")
     parser.add_argument("--out", type=Path, help="the folder for the .npz files")
     parser.add_argument("--check", action="store_true", help="write nothing; compare the files in --out with new ones")
     parser.add_argument("--tasks", nargs="+", help="only these tasks (all)")
@@ -177,11 +168,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--more", metavar="TASK@N", help="draw the further training images of such a task instead")
     chosen = parser.parse_args(arguments)
     if chosen.more:
-        print(*draw_more(*parts_of_name(chosen.more)), sep="\n")
+        draw_more(chosen.more)
         return 0
     if chosen.out is None:
         raise UserError("suite needs --out FOLDER, or --more TASK@N")
     if chosen.index:
-        print(write_index(chosen.out))
+        text = json.dumps(index(chosen.out), indent=1)
+        print(write_atomic(chosen.out / "tasks.json", f"{text}\n".encode()))
         return 0
-    return 1 if build(chosen.out, check=chosen.check, names=chosen.tasks) else 0
+    return 1 if build(chosen.out, chosen.tasks, check=chosen.check) else 0

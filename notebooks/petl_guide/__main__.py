@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     claims.add_argument("--profile", default="laptop", help="whose records (default: laptop)")
     claims.add_argument("--results", metavar="DIR", help="records in another folder than the shipped ones")
     claims.add_argument("--json", action="store_true", help="print JSON")
+    claims.add_argument("--compare", metavar="DIR", help="say only which verdicts differ on the same runs in DIR")
     claims.set_defaults(function=_claims)
     commands.add_parser("notebooks", help="execute, refresh, pair and check the notebooks")
     check = commands.add_parser("check-method", help="try the contract of methods on a file of your own")
@@ -61,19 +62,19 @@ def _parser() -> argparse.ArgumentParser:
 
 def _claims(options: argparse.Namespace) -> int:
     """Judge the study's claims on its published numbers and on the records of a profile."""
-    from petl_core.study.profiles import profile
     from petl_core.study.records import Records
-    from petl_guide.claims import table
-    from petl_guide.results import Results, open_results
+    from petl_guide import ledger
+    from petl_guide.claims.table import CLAIMS, changed
+    from petl_guide.results import of_folder, open_results
 
-    if options.results:
-        records = Records(options.results)
-        if not records.digests():
-            raise UserError(f"there are no records in {options.results}; name the folder that a study wrote")
-        results = Results(profile(options.profile), records, fresh=True)
-    else:
-        results = open_results(options.profile)
-    print(table.as_json(results) if options.json else table.as_text(results))
+    results = of_folder(options.profile, options.results) if options.results else open_results(options.profile)
+    if options.compare:
+        differ = changed(results, Records(options.compare))
+        print(f"verdicts that changed: {len(differ)} of {len(CLAIMS)}")
+        for number, (here, there) in differ.items():
+            print(f"  {number}: {here} here, {there} there")
+        return 0
+    print(ledger.as_json(results) if options.json else ledger.as_text(results))
     return 0
 
 

@@ -7,7 +7,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,16 +18,12 @@ from petl_core import methods
 from petl_core.compare import standing as paired
 from petl_core.methods import title
 from petl_core.models import adapters
-from petl_core.study import predictions
-from petl_core.study import runner as workers
+from petl_core.study import execute
 from petl_core.study.budget import Plan
 from petl_core.study.records import Records, RunSpec, logits_digest
 from petl_core.study.statistics import interval
 from petl_core.training.train import train
 from petl_core.utils import UserError, write_atomic
-
-if TYPE_CHECKING:
-    from petl_core.compare.search import _Work
 
 BEST, LEVEL_WITH, WORSE = "best", "not clearly worse", "clearly worse"
 
@@ -55,48 +51,7 @@ class Comparison:
     finals: dict[str, list[RunSpec]]
     records: Records
     device: str
-    _keep: Any = None
-
-    @classmethod
-    def of(cls, work: _Work, plan: Plan, trials: int, finals: dict[str, list[RunSpec]]) -> Comparison:
-        """Read the final runs' records, once, and compare them."""
-        task = work.task
-        rows = [
-            {"task": work.name, "method": m, "seed": s.seed, "digest": s.digest, "diverged": False}
-            for m, specs in finals.items()
-            for s in specs
-        ]
-        part = predictions.load(work.records, pd.DataFrame(rows))
-        labels = task.split("train1000")[1]
-        constant = int(torch.bincount(labels, minlength=task.num_classes).argmax())
-        found = paired.standing(part, constant)
-        table = []
-        for _, row in found.table.iterrows():
-            specs = finals[row["method"]]
-            held = [work.records.get(spec) for spec in specs]
-            seeds = interval([one["metrics"]["accuracy"] for one in held])
-            verdict = BEST if math.isnan(row["low"]) else WORSE if row["high"] < 0 else LEVEL_WITH
-            table.append(
-                {
-                    "method": row["method"],
-                    "accuracy": seeds.mean,
-                    "low": seeds.low,
-                    "high": seeds.high,
-                    "params": held[0]["metrics"]["params"],
-                    "seconds": float(np.mean([one["seconds"] for one in held])),
-                    "setting": setting(specs[0]),
-                    "difference": row["difference"],
-                    "from": row["low"],
-                    "to": row["high"],
-                    "verdict": verdict,
-                }
-            )
-        done = len(next(iter(finals.values())))
-        sizes = work.sizes
-        return cls(
-            task.name, task.classes, sizes, work.backbone, plan, trials, done, pd.DataFrame(table), found, constant,
-            dict(work.left_out), finals, work.records, work.device, work.temporary,
-        )  # fmt: skip
+    temporary: Any = None  # keeps a temporary folder of records alive
 
     @property
     def best(self) -> str:
@@ -247,8 +202,8 @@ class Comparison:
         try:
             if self.device == "cpu":
                 torch.set_num_threads(1)  # as in the run that was measured, for the same bits
-            model = workers.build(spec, self.device)
-            task = workers.task_of(spec)
+            model = execute.build(spec, self.device)
+            task = execute.task_of(spec)
             run = train(model, task, spec.recipe, seed=spec.seed, train_on=spec.train_on, evaluate_on=spec.evaluate_on)
         finally:
             torch.set_num_threads(threads)
@@ -277,6 +232,36 @@ class Comparison:
             "figure.png": picture.getvalue(),
         }
         return [write_atomic(folder / name, content) for name, content in contents.items()]
+
+
+def rows_of(finals: dict[str, list[RunSpec]], records: Records, order: pd.DataFrame) -> pd.DataFrame:
+    """``Comparison.table`` from the final runs of each method and the rows of their ``standing``."""
+    rows = []
+    for _, row in order.iterrows():
+        specs = finals[row["method"]]
+        found = [records.get(spec) for spec in specs]
+        seeds = interval([record["metrics"]["accuracy"] for record in found])
+        verdict = LEVEL_WITH
+        if math.isnan(row["low"]):
+            verdict = BEST
+        elif row["high"] < 0:
+            verdict = WORSE
+        rows.append(
+            {
+                "method": row["method"],
+                "accuracy": seeds.mean,
+                "low": seeds.low,
+                "high": seeds.high,
+                "params": found[0]["metrics"]["params"],
+                "seconds": float(np.mean([record["seconds"] for record in found])),
+                "setting": setting(specs[0]),
+                "difference": row["difference"],
+                "from": row["low"],
+                "to": row["high"],
+                "verdict": verdict,
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def setting(spec: RunSpec) -> str:

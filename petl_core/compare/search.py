@@ -10,29 +10,35 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
+import torch
 
 from petl_core import methods
+from petl_core.compare.report import Comparison, rows_of
+from petl_core.compare.standing import standing
 from petl_core.data.embedded import embedded_names
 from petl_core.data.load import LOADERS
 from petl_core.data.task import Task
 from petl_core.models import weights as backbones
 from petl_core.study import plan as study
 from petl_core.study.budget import BATCH, Plan, Speed, clock, make_plan, measure, seconds_of
-from petl_core.study.profiles import Profile
+from petl_core.study.execute import default_workers, device_called, fresh_task
+from petl_core.study.executor import Planned
+from petl_core.study.predictions import load as load_predictions
+from petl_core.study.profile import DROP_PATHS, Profile
 from petl_core.study.records import Records, RunSpec
-from petl_core.study.runner import Planned, Runner, default_workers, device_called, fresh_task
+from petl_core.study.runner import Runner
 from petl_core.training.train import Recipe
 from petl_core.utils import UserError, as_given_or_below, write_atomic
-
-if TYPE_CHECKING:
-    from petl_core.compare.report import Comparison
 
 TRIAL, FINAL = "trial", "compare"  # variants of the records
 PATHS = tuple(start for start in LOADERS if start.endswith(":"))  # what follows is a path
@@ -60,7 +66,7 @@ def search(
     fixed = {"trials": trials, "steps": steps, "seeds": seeds}
     asked = {name: _whole(name, value) for name, value in fixed.items() if value is not None}
     device = device_called(device)
-    name = _task_name(images)
+    name = task_name(images)
     embedded = name.partition("@")[0] in embedded_names()
     size = None if embedded else image_size or backbones.config_of(backbone).image_size
     if embedded and image_size is not None:
@@ -69,7 +75,7 @@ def search(
     records = Records(Path(results) if temporary is None else temporary.name)  # type: ignore[arg-type]
     records.check_writable()
     task = fresh_task(name, size)
-    work = _Work(task, name, size, chosen, backbone, backbones.digest(backbone), records, device, progress)
+    work = Search(task, name, size, chosen, backbone, backbones.digest(backbone), records, device, progress)
     work.temporary = temporary
     most = default_workers() if workers is None else workers
     plan = work.make_plan(given, asked, most if device == "cpu" else 1, started)
@@ -78,7 +84,7 @@ def search(
 
 
 @dataclass
-class _Work:
+class Search:
     """One comparison while it is made."""
 
     task: Task
@@ -119,7 +125,7 @@ class _Work:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"the plan {path} is damaged ({error}); delete it and start again") from error
         self.speeds = {method: measure(self.backbone, method, self.task, self.device) for method in self.methods}
-        grids = {method: _points(method) for method in self.methods}
+        grids = {method: _settings(method) for method in self.methods}
         fewest = min(grids, key=lambda method: grids[method])
         if fixed.get("trials", 1) > grids[fewest]:
             raise UserError(
@@ -150,8 +156,6 @@ class _Work:
 
     def run(self, plan: Plan, until: float) -> Comparison:
         """Trials, choice, final runs, in rounds of one run for each method, so that a stop leaves them equal."""
-        from petl_core.compare.report import Comparison
-
         tune, final = (Recipe(epochs=epochs, batch_size=BATCH) for epochs in (plan.trial_epochs, plan.final_epochs))
         seeds = tuple(range(plan.seeds))
         profile = Profile("compare", "", self.backbone, (self.name,), self.methods, (), seeds, plan.trials, tune, final)
@@ -173,7 +177,32 @@ class _Work:
             raise UserError(f"the budget ended with {len(kept)} methods to compare ({self._reasons()}). {self._kept()}")
         rounds = len(next(iter(tried.values())))
         self.say(f"done: {rounds} trials each, {done} seeds; {clock(time.monotonic() - pace.started)} gone")
-        return Comparison.of(self, plan, rounds, kept)
+        return self._report(plan, rounds, kept)
+
+    def _report(self, plan: Plan, rounds: int, finals: dict[str, list[RunSpec]]) -> Comparison:
+        """Read the final runs' records, once, and compare them."""
+        columns = ("task", "method", "seed", "digest", "diverged")
+        runs = [(self.name, method, s.seed, s.digest, False) for method, specs in finals.items() for s in specs]
+        labels = self.task.split("train1000")[1]
+        constant = int(torch.bincount(labels, minlength=self.task.num_classes).argmax())
+        order = standing(load_predictions(self.records, pd.DataFrame(runs, columns=columns)), constant)
+        return Comparison(
+            task=self.task.name,
+            classes=self.task.classes,
+            sizes=self.sizes,
+            backbone=self.backbone,
+            plan=plan,
+            trials=rounds,
+            seeds=len(next(iter(finals.values()))),
+            table=rows_of(finals, self.records, order.table),
+            standing=order,
+            constant=constant,
+            left_out=dict(self.left_out),
+            finals=finals,
+            records=self.records,
+            device=self.device,
+            temporary=self.temporary,
+        )
 
     def _tune(self, runner: Runner, plan: Plan, profile: Profile, pace: _Pace) -> dict[str, list[RunSpec]]:
         """The trials of each method, as many as all have; a round that was not finished does not count."""
@@ -258,7 +287,7 @@ class _Work:
 class _Pace:
     """How fast it goes compared with the plan, and so what still fits before ``until``."""
 
-    def __init__(self, work: _Work, plan: Plan, until: float) -> None:
+    def __init__(self, work: Search, plan: Plan, until: float) -> None:
         self.work, self.plan, self.until = work, plan, until
         self.started = self.last = time.monotonic()
         self.expected = self.taken = 0.0
@@ -316,25 +345,14 @@ def _whole(name: str, value: Any) -> int:
     return value
 
 
-def _points(method: str) -> int:
+def _settings(method: str) -> int:
     """How many settings the method's grid has."""
-    low, high = 1, 2
-    while _has(method, high):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if _has(method, middle) else (low, middle)
-    return low
+    cls = type(methods.get(method))
+    sizes = [len({default, *values}) for default, values in ((cls().hyper()[k], v) for k, v in cls.space.items())]
+    return math.prod([len(cls.lrs), len(DROP_PATHS), *sizes])
 
 
-def _has(method: str, count: int) -> bool:
-    try:
-        return len(study.trials(method, count)) == count
-    except UserError:
-        return False
-
-
-def _task_name(images: str | Path) -> str:
+def task_name(images: str | Path) -> str:
     """The name under which any process finds the task: that of an embedded one, or one with an absolute path."""
     text = str(images)
     if isinstance(images, str) and text.startswith(NAMED):

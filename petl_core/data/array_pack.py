@@ -55,6 +55,7 @@ class Pack:
     folder: Path
     meta: dict[str, Any]
     splits: dict[str, Part]
+    files: dict[str, dict[str, Any]]  # bytes, sha256, shape and dtype of each file by its name
 
 
 def is_pack(folder: str | Path) -> bool:
@@ -149,9 +150,8 @@ def _index(folder: Path) -> dict[str, Any]:
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
         number = index["format"]
-        complete = isinstance(index["meta"], dict) and set(index["files"]) == {
-            f"{split}_{key}.npy" for split in index["splits"] for key in ARRAYS
-        }
+        files = {f"{split}_{key}.npy" for split in index["splits"] for key in ARRAYS}
+        complete = isinstance(index["meta"], dict) and set(index["files"]) == files
     except FileNotFoundError as error:
         raise UserError(f"{folder} is no pack: there is no {INDEX} in it") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -170,34 +170,34 @@ def read(folder: str | Path) -> Pack:
     bytes of the same size are found by ``verify``."""
     folder = Path(folder)
     index = _index(folder)
-    arrays = {}
-    for name, entry in index["files"].items():
-        path = folder / name
-        try:
-            size = path.stat().st_size
-            if size != entry["bytes"]:
-                raise UserError(f"{path} has {size:,} bytes; {entry['bytes']:,} were written; {REPAIR}")
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except FileNotFoundError as error:
-            raise UserError(f"{path} is missing; {REPAIR}") from error
-        except UserError:
-            raise
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be read ({error}); {REPAIR}") from error
-        if list(array.shape) != entry["shape"] or array.dtype.str != entry["dtype"]:
-            raise UserError(f"{path} holds {array.dtype.str} {array.shape}, which {INDEX} does not say; {REPAIR}")
-        arrays[name] = array
+    arrays = {name: _mapped(folder / name, entry) for name, entry in index["files"].items()}
     splits = {split: Part(*(arrays[f"{split}_{key}.npy"] for key in ARRAYS)) for split in index["splits"]}
-    return Pack(folder, index["meta"], splits)
+    return Pack(folder, index["meta"], splits, index["files"])
+
+
+def _mapped(path: Path, entry: dict[str, Any]) -> np.ndarray:
+    """The array in a file of a pack, which must be as its entry in the index says."""
+    try:
+        size = path.stat().st_size
+        array = np.load(path, mmap_mode="r", allow_pickle=False) if size == entry["bytes"] else None
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; {REPAIR}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); {REPAIR}") from error
+    if array is None:
+        raise UserError(f"{path} has {size:,} bytes; {entry['bytes']:,} were written; {REPAIR}")
+    if list(array.shape) != entry["shape"] or array.dtype.str != entry["dtype"]:
+        raise UserError(f"{path} holds {array.dtype.str} {array.shape}, which {INDEX} does not say; {REPAIR}")
+    return array
 
 
 def verify(folder: str | Path) -> Pack:
     """``read``, after every byte has been compared with the checksums; UserError names the file that differs."""
-    folder = Path(folder)
     pack = read(folder)
-    for name, entry in _index(folder)["files"].items():
-        if checksum(folder / name) != entry["sha256"]:
-            raise UserError(f"{folder / name} has been altered since it was written (SHA-256 differs); {REPAIR}")
+    for name, entry in pack.files.items():
+        path = pack.folder / name
+        if checksum(path) != entry["sha256"]:
+            raise UserError(f"{path} has been altered since it was written (SHA-256 differs); {REPAIR}")
     return pack
 
 

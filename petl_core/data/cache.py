@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from petl_core.data import array_pack
-from petl_core.data.decode import SHORT_SIDE, open_image, refuse_truncated, to_rgb, to_square
-from petl_core.data.task import SPLITS, Task
+from petl_core.data.decode import SHORT_SIDE, open_image, prefetched, refuse_truncated, to_rgb, to_square
+from petl_core.data.task import Task, in_a_row, with_train1000
 from petl_core.utils import UserError, cache_folder, progress_bar, write_atomic
 
 FORMAT = 1
-AHEAD = 64  # pictures decoded before they are asked for
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,14 @@ class Listed:
     source: Any  # a path, or a function () -> PIL image
 
 
+def file_entry(root: Path, path: Path, label: int) -> Listed:
+    """A file, named by its path below ``root``; its size is its mark."""
+    try:
+        return Listed(path.relative_to(root).as_posix(), label, str(path.stat().st_size), path)
+    except OSError as error:
+        raise UserError(f"image {path} cannot be read ({error.strerror}); unpack the data set again") from error
+
+
 class Mapped:
     """Several arrays uint8 (n_i, S, S, 3), mapped from files, seen as one tensor (M, 3, S, S): it can be indexed on
     its first axis, and gives a new tensor of the rows asked for."""
@@ -47,9 +53,8 @@ class Mapped:
 
     def __init__(self, arrays: Sequence[np.ndarray]) -> None:
         self.arrays = arrays
-        self.ends = np.cumsum([len(array) for array in arrays])
         _, height, width, channels = arrays[0].shape
-        self.shape = torch.Size((int(self.ends[-1]), channels, height, width))
+        self.shape = torch.Size((sum(len(array) for array in arrays), channels, height, width))
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -59,11 +64,11 @@ class Mapped:
         if rows.ndim == 0:
             return self[torch.from_numpy(rows[None])][0]
         out = np.empty((len(rows), *self.shape[1:]), dtype=np.uint8)
-        which = np.searchsorted(self.ends, rows, side="right")
-        for part in np.unique(which):
-            here = np.flatnonzero(which == part)
-            start = self.ends[part] - len(self.arrays[part])
-            out[here] = self.arrays[part][rows[here] - start].transpose(0, 3, 1, 2)
+        start = 0
+        for array in self.arrays:
+            here = np.flatnonzero((rows >= start) & (rows < start + len(array)))
+            out[here] = array[rows[here] - start].transpose(0, 3, 1, 2)
+            start += len(array)
         return torch.from_numpy(out)
 
 
@@ -77,79 +82,65 @@ class Packed:
     digest: str
 
 
-def packed(name: str, entries: Sequence[Listed], size: int, crop: bool) -> Packed:
+def packed(name: str, entries: Sequence[Listed], size: int, *, crop: bool) -> Packed:
     """Decode pictures into a pack of the cache, or find them there; ``name`` is part of the folder's name.
 
     ``crop``: how a square is made of a picture (see ``decode``). Another list, size or way is another pack. UserError
     naming the file that is damaged, or where the disk is too small; then there is no pack.
     """
-    from filelock import FileLock
-
     total = hashlib.sha256(json.dumps([FORMAT, size, crop, round(size * SHORT_SIDE)]).encode())
     for entry in entries:
         total.update(f"{entry.id}\0{entry.label}\0{entry.mark}\n".encode())
     folder = cache_folder() / "packs" / f"{name}-{size}px-{total.hexdigest()[:16]}"
     if not array_pack.is_pack(folder):
-        refuse_truncated()
-        array_pack.demand_space(folder, len(entries) * size * size * 3)
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"cannot write {folder}: {error.strerror}; set PETL_CACHE to a folder with space"
-            ) from error
-        with FileLock(f"{folder}.lock"):  # another process may be decoding the same pictures
-            if not array_pack.is_pack(folder):
-                array_pack.write(folder, {"all": _decoded(name, entries, size, crop)}, {"name": name, "crop": crop})
-    part = array_pack.read(folder).splits["all"]
-    index = json.loads((folder / array_pack.INDEX).read_text(encoding="utf-8"))
-    return Packed(part.images, part.labels, tuple(part.ids.tolist()), index["files"]["all_images.npy"]["sha256"])
+        _write(folder, name, entries, size, crop=crop)
+    pack = array_pack.read(folder)
+    part = pack.splits["all"]
+    return Packed(part.images, part.labels, tuple(part.ids.tolist()), pack.files["all_images.npy"]["sha256"])
 
 
-def _decoded(name: str, entries: Sequence[Listed], size: int, crop: bool) -> Iterator[array_pack.Sample]:
-    """The pictures in their order, the next few decoded meanwhile."""
+def _write(folder: Path, name: str, entries: Sequence[Listed], size: int, *, crop: bool) -> None:
+    """Decode the pictures, in their order, into a pack."""
 
     def decode(entry: Listed) -> np.ndarray:
         picture = entry.source() if callable(entry.source) else to_rgb(open_image(entry.source))
-        return to_square(picture, size, crop).transpose(1, 2, 0)
+        return to_square(picture, size, crop=crop).transpose(1, 2, 0)
 
-    waiting: deque[tuple[Listed, Future[np.ndarray]]] = deque()
-    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        try:
-            for entry in progress_bar(entries, f"decoding {name}"):
-                waiting.append((entry, pool.submit(decode, entry)))
-                if len(waiting) > AHEAD:
-                    first, future = waiting.popleft()
-                    yield future.result(), first.label, first.id
-            for first, future in waiting:
-                yield future.result(), first.label, first.id
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    refuse_truncated()
+    array_pack.demand_space(folder, len(entries) * size * size * 3)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror}; set PETL_CACHE to a folder with space") from error
+    with FileLock(f"{folder}.lock"):  # another process may be decoding the same pictures
+        if not array_pack.is_pack(folder):
+            decoded = prefetched(progress_bar(entries, f"decoding {name}"), decode)
+            samples = ((image, entry.label, entry.id) for entry, image in decoded)
+            array_pack.write(folder, {"all": samples}, {"name": name, "crop": crop})
 
 
 def packed_task(
     name: str,
     group: str,
     classes: tuple[str, ...],
+    *,
     parts: Sequence[Packed],
-    splits: dict[str, np.ndarray],
-    allowed: dict[str, np.ndarray] | None = None,
+    splits: Mapping[str, int],
+    allowed: Mapping[str, np.ndarray] | None = None,
 ) -> Task:
-    """A Task of packs laid end to end; ``splits`` are train800, val200, test and any others, as indices into them all.
+    """A Task of packs laid end to end; ``splits``: how many of the images, one split after the other, are train800,
+    val200, test and any others.
 
     ``allowed``: for each split that holds some of the classes only, which (``Task.restrict``)."""
     labels = np.concatenate([part.labels for part in parts])
     ids = tuple(key for part in parts for key in part.ids)
-    allowed = allowed or {}
+    indices, allowed = in_a_row(splits), allowed or {}
     total = hashlib.blake2b(digest_size=16)
     for text in (*classes, *ids, *splits, *allowed, *(part.digest for part in parts)):
         total.update(text.encode() + b"\0")
-    for array in (labels, *splits.values(), *allowed.values()):
+    for array in (labels, *indices.values(), *allowed.values()):
         total.update(np.ascontiguousarray(array, dtype="<i8").data)
         total.update(b"|")
-    held = dict(splits)
-    held["train1000"] = np.concatenate([splits["train800"], splits["val200"]])
-    order = (*SPLITS, *(key for key in splits if key not in SPLITS))
     return Task(
         name=name,
         group=group,
@@ -157,7 +148,7 @@ def packed_task(
         images=cast("Tensor", Mapped([part.images for part in parts])),
         labels=torch.from_numpy(labels.astype(np.int64)),
         ids=ids,
-        splits={key: torch.from_numpy(held[key].astype(np.int64)) for key in order},
+        splits={key: torch.from_numpy(index) for key, index in with_train1000(indices).items()},
         digest=total.hexdigest(),
         allowed={key: torch.from_numpy(index.astype(np.int64)) for key, index in allowed.items()},
     )

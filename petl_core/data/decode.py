@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
@@ -22,6 +24,10 @@ from petl_core.utils import UserError
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 SHORT_SIDE = 256 / 224  # of the square's side
 REPAIR = "replace the file or take it out of the data set"
+AHEAD = 64  # items that are worked on before they are asked for; the most that is held in memory
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -44,7 +50,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def open_image(path: Path, content: bytes | None = None, pixels: bool = True) -> Image.Image:
+def open_image(path: Path, content: bytes | None = None, *, pixels: bool = True) -> Image.Image:
     """One file, or its ``content`` where that is at hand, read whole or, without ``pixels``, its head alone.
 
     UserError naming ``path`` if it is missing, no image, or damaged."""
@@ -61,7 +67,7 @@ def open_image(path: Path, content: bytes | None = None, pixels: bool = True) ->
         raise UserError(f"image {path} is damaged or truncated ({error}); {REPAIR}") from error
 
 
-def to_square(picture: Image.Image, size: int, crop: bool = False) -> np.ndarray:
+def to_square(picture: Image.Image, size: int, *, crop: bool = False) -> np.ndarray:
     """An RGB picture as uint8 (3, size, size), resized bicubically: whole, or with ``crop`` its centre (see above).
 
     The crop is torchvision's ``Resize(256)`` and ``CenterCrop(224)`` to the bit, and the same in proportion elsewhere.
@@ -77,10 +83,10 @@ def to_square(picture: Image.Image, size: int, crop: bool = False) -> np.ndarray
     return np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1)
 
 
-def decode_image(path: Path, size: int, crop: bool = False) -> np.ndarray:
+def decode_image(path: Path, size: int, *, crop: bool = False) -> np.ndarray:
     """One file as uint8 (3, size, size); see ``to_square``."""
     with open_image(path) as image:
-        return to_square(to_rgb(image), size, crop)
+        return to_square(to_rgb(image), size, crop=crop)
 
 
 def refuse_truncated() -> None:
@@ -91,11 +97,26 @@ def refuse_truncated() -> None:
         )
 
 
+def prefetched(items: Iterable[Item], work: Callable[[Item], Result]) -> Iterator[tuple[Item, Result]]:
+    """Each item with ``work(item)``, in order, done by a few threads while the caller uses those before it."""
+    waiting: deque[tuple[Item, Future[Result]]] = deque()
+    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(work, item)))
+                if len(waiting) > AHEAD:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            for first, future in waiting:
+                yield first, future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
 def decode_images(paths: Sequence[Path], size: int) -> np.ndarray:
-    """Files as uint8 (n, 3, size, size), decoded by a few threads. The first bad file, in order, is reported."""
+    """Files as uint8 (n, 3, size, size). The first bad file, in order, is reported."""
     refuse_truncated()
     images = np.empty((len(paths), 3, size, size), dtype=np.uint8)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for index, image in enumerate(pool.map(lambda path: decode_image(path, size), paths)):
-            images[index] = image
+    for row, (_, image) in zip(images, prefetched(paths, lambda path: decode_image(path, size)), strict=True):
+        row[:] = image
     return images

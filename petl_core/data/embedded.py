@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from petl_core.data import codec
-from petl_core.data.task import GROUPS, Task, make_task
+from petl_core.data.task import GIVEN, GROUPS, Counts, Task, make_task
 from petl_core.utils import EMBEDDED, UserError, cache_folder
 
 ARRAYS = ("labels", "meta", "residuals", "split")
@@ -38,6 +38,7 @@ LIMITED = {"digits": "there are no more than 1,797 digits", "science": "it has o
 WORLD = "world"
 SHIFTS = ("v2", "renditions", "sketch", "hard")
 WORLD_COUNTS = COUNTS | dict.fromkeys(SHIFTS, 1000)
+SPLIT_OF = {"train": "train800", "val": "val200"}  # what a part of a file is called in a task
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,14 @@ def embedded_tasks(folder: Path = EMBEDDED) -> dict[str, EmbeddedTask]:
     return {task.name: task for task in tasks}
 
 
+def known_digest(name: str) -> str | None:
+    """The digest of an embedded task as ``tasks.json`` has it, by which a study is planned without reading an image.
+
+    None for tasks of other kinds, and for numbers of training images whose digest is not written down."""
+    task = embedded_tasks().get(name.partition("@")[0])
+    return None if task is None else task.digests.get(name)
+
+
 def embedded_names(group: str | None = None) -> list[str]:
     """The tasks of the embedded suite, of one group or of all."""
     if group is not None and group not in GROUPS:
@@ -87,8 +96,18 @@ def find_embedded(name: str) -> EmbeddedTask:
 
 
 def load_embedded(name: str, folder: Path = EMBEDDED) -> Task:
-    """An embedded task from its file: 32 px, uint8."""
-    find_embedded(name)
+    """The task ``<embedded task>`` or ``<embedded task>@<training images>`` from its file: 32 px, uint8.
+
+    ``UserError`` for a task or a number that there cannot be, for a damaged file, and for images that have not been
+    drawn yet."""
+    base, at, _ = name.partition("@")
+    find_embedded(base)
+    count = find_amount(name)[1] if at else SHIPPED
+    task = _shipped(base, folder)
+    return _with_amount(name, task, count) if at else task
+
+
+def _shipped(name: str, folder: Path) -> Task:
     path = Path(folder) / f"{name}.npz"
     arrays = codec.read_npz(path, ARRAYS)
     try:
@@ -97,25 +116,33 @@ def load_embedded(name: str, folder: Path = EMBEDDED) -> Task:
             raise UserError(
                 f"{path} has format {meta['format']}, this version reads {FORMAT}; update petl_core or rebuild"
             )
-        levels = codec.decode(arrays["residuals"])
-        images = _coloured(levels, arrays["tints"] if meta["colour"] == "tinted" else None)
-        parts = {split: np.flatnonzero(arrays["split"] == i) for i, split in enumerate(_counts(name))}
-        numbers = {split: arrays.get(f"{split}_numbers", range(len(part))) for split, part in parts.items()}
-        ids = tuple(f"{name}/{split}/{i:04d}" for split in parts for i in numbers[split])
-        return make_task(name, meta["group"], tuple(meta["classes"]), images, arrays["labels"], ids, **parts)
+        images = _coloured(arrays | {"levels": codec.decode(arrays["residuals"])}, meta["colour"])
+        parts = WORLD_COUNTS if name == WORLD else COUNTS
+        splits = {part: np.flatnonzero(arrays["split"] == number) for number, part in enumerate(parts)}
+        ids = []
+        for part, index in splits.items():
+            numbers = arrays.get(f"{part}_numbers", range(len(index)))
+            ids += [f"{name}/{part}/{number:04d}" for number in numbers]
+        return make_task(
+            name,
+            meta["group"],
+            tuple(meta["classes"]),
+            images=images,
+            labels=arrays["labels"],
+            ids=tuple(ids),
+            splits={SPLIT_OF.get(part, part): index for part, index in splits.items()},
+        )
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise UserError(
             f"{path} is not a task file of this suite ({type(error).__name__}: {error}); rebuild it"
         ) from error
 
 
-def _counts(name: str) -> dict[str, int]:
-    return WORLD_COUNTS if name == WORLD else COUNTS
-
-
-def _coloured(levels: np.ndarray, tints: np.ndarray | None) -> np.ndarray:
-    """Levels (n, P, S, S) to uint8 images (n, 3, S, S)."""
-    images = codec.intensities(levels) if tints is None else codec.tinted(levels, tints)
+def _coloured(arrays: dict[str, np.ndarray], colour: str) -> np.ndarray:
+    """Levels (n, P, S, S) and, for a tinted task, tints (n, 2, 3) to uint8 images (n, 3, S, S)."""
+    if colour == "tinted":
+        return codec.tinted(arrays["levels"], arrays["tints"])
+    images = codec.intensities(arrays["levels"])
     return np.repeat(images, 3, axis=1) if images.shape[1] == 1 else images
 
 
@@ -130,36 +157,53 @@ def validation_images(count: int) -> int:
     return min(COUNTS["val"], round(count / 5))
 
 
-def load_amount(name: str) -> Task:
-    """The task ``<embedded task>@<training images>``. ``UserError`` for a task or a number that there cannot be, and
-    for images that have not been drawn yet."""
+def counts(name: str) -> Counts:
+    """Images and classes of an embedded task, by its name; of a name that there is not, VTAB-1K's numbers."""
+    base, _, amount = name.partition("@")
+    task = embedded_tasks().get(base)
+    classes = len(task.classes) if task else Counts.classes
+    if base == WORLD:
+        return Counts(classes=classes, more=sum(WORLD_COUNTS[split] for split in SHIFTS))
+    count = int(amount) if amount.isdecimal() else SHIPPED
+    val = validation_images(count)
+    return Counts(count - val, val, classes=classes)
+
+
+def find_amount(name: str) -> tuple[str, int]:
+    """The task and the number of training images in a name; ``UserError`` where there cannot be such."""
     base, _, text = name.partition("@")
     find_embedded(base)
     if base == WORLD:
         raise UserError(f"{name!r}: the rendered world exists with 1,000 training images only; write {WORLD!r}")
     if not text.isdecimal() or not FEWEST <= int(text) <= MOST:
         raise UserError(f"{name!r}: the number of training images is {text!r}; it must be from {FEWEST} to {MOST:,}")
-    count, small = int(text), load_embedded(base)
-    if count > SHIPPED and base in LIMITED:
+    if int(text) > SHIPPED and base in LIMITED:
         raise UserError(f"{name!r}: {LIMITED[base]}; this task has at most {SHIPPED:,} training images")
-    train, val, test = (small.splits[split].numpy() for split in ("train800", "val200", "test"))
+    return base, int(text)
+
+
+def _with_amount(name: str, shipped: Task, count: int) -> Task:
+    """The shipped task with ``count`` training images instead of its own."""
     n_val = validation_images(count)
-    train = _in_turn(train, small.labels.numpy()[train])[: count - n_val]
-    val = _in_turn(val, small.labels.numpy()[val])[:n_val]
-    images, labels, ids = small.images.numpy(), small.labels.numpy(), small.ids
+    images, labels, ids = shipped.images.numpy(), shipped.labels.numpy(), shipped.ids
+    train, val, test = (shipped.splits[split].numpy() for split in GIVEN)
+    train = train[in_turn(labels[train])][: count - n_val]
+    val = val[in_turn(labels[val])][:n_val]
     more = count - n_val - len(train)
     if more > 0:
-        drawn, drawn_labels = _further(base, more)
+        further = _further(name, more)
         train = np.concatenate([train, len(labels) + np.arange(more)])
-        images, labels = np.concatenate([images, drawn]), np.concatenate([labels, drawn_labels])
-        ids = (*ids, *(f"{base}/train/{COUNTS['train'] + i:05d}" for i in range(more)))
-    return make_task(name, small.group, small.classes, images, labels, ids, train=train, val=val, test=test)
+        images = np.concatenate([images, _coloured(further, find_embedded(shipped.name).colour)])
+        labels = np.concatenate([labels, further["labels"].astype(np.int64)])
+        ids = (*ids, *(f"{shipped.name}/train/{COUNTS['train'] + i:05d}" for i in range(more)))
+    splits = {"train800": train, "val200": val, "test": test}
+    return make_task(name, shipped.group, shipped.classes, images=images, labels=labels, ids=ids, splits=splits)
 
 
-def _in_turn(index: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The samples with their classes in turn, so that the first of them are balanced."""
+def in_turn(labels: np.ndarray) -> np.ndarray:
+    """The order of samples in which the classes come in turn, so that the first of them are balanced."""
     rank = np.array([(labels[:i] == label).sum() for i, label in enumerate(labels)])
-    return index[np.lexsort((labels, rank))]
+    return np.lexsort((labels, rank))
 
 
 def block_path(name: str, block: int) -> Path:
@@ -167,23 +211,25 @@ def block_path(name: str, block: int) -> Path:
     return cache_folder() / f"suite{FORMAT}-{name}-{block:02d}.npz"
 
 
-def _further(name: str, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first ``count`` training images after the shipped ones, uint8 (count, 3, 32, 32), and their labels."""
-    blocks = [_block(name, block) for block in range(-(-count // BLOCK))]
-    arrays = {key: np.concatenate([block[key] for block in blocks])[:count] for key in ("levels", "tints", "labels")}
-    tinted = find_embedded(name).colour == "tinted"
-    return _coloured(arrays["levels"], arrays["tints"] if tinted else None), arrays["labels"].astype(np.int64)
-
-
-def _block(name: str, block: int) -> dict[str, np.ndarray]:
-    path = block_path(name, block)
-    try:
-        arrays = codec.read_npz(path, ("levels", "tints", "labels"))
-        if arrays["levels"].shape[::2] != (BLOCK, SIZE) or len(arrays["labels"]) != BLOCK:
-            raise UserError(f"{path} holds other counts")
-    except UserError as error:
-        raise UserError(
-            f"the further training images of {name!r} are not there ({path.name}); draw them once, a minute for each "
-            f"thousand: python -m petl_make suite --more {name}@10000"
-        ) from error
+def read_block(path: Path) -> dict[str, np.ndarray]:
+    """A file of further training images: levels (BLOCK, P, S, S), labels (BLOCK,), tints (BLOCK, 2, 3). ``UserError``
+    where it is absent, damaged or not whole."""
+    arrays = codec.read_npz(path, ("levels", "tints", "labels"))
+    if arrays["levels"].shape[::2] != (BLOCK, SIZE) or len(arrays["labels"]) != BLOCK:
+        raise UserError(f"{path} holds other counts than {BLOCK} images of {SIZE} pixels")
     return arrays
+
+
+def _further(name: str, count: int) -> dict[str, np.ndarray]:
+    """The arrays of the first ``count`` training images after the shipped ones."""
+    blocks = []
+    for path in (block_path(parts_of_name(name)[0], block) for block in range(-(-count // BLOCK))):
+        try:
+            blocks.append(read_block(path))
+        except UserError as error:
+            state = "is damaged" if path.is_file() else "does not exist"
+            raise UserError(
+                f"{path}, which holds further training images of {name!r}, {state}; draw them once, up to a minute for "
+                f"each thousand: python -m petl_make suite --more {name}"
+            ) from error
+    return {key: np.concatenate([block[key] for block in blocks])[:count] for key in ("levels", "tints", "labels")}

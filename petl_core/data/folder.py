@@ -1,4 +1,4 @@
-"""Tasks from folders: the user's own images, and VTAB-1K in the format of the study's "processed" release.
+"""A task from a folder of the user's own images: one sub-folder a class, perhaps below train/, val/ and test/.
 
 Nothing is cached on disk; a task of 3,000 images is decoded in seconds by a few threads.
 """
@@ -6,91 +6,101 @@ Nothing is cached on disk; a task of 3,000 images is decoded in seconds by a few
 from __future__ import annotations
 
 import difflib
-from dataclasses import replace
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NoReturn
 
 import numpy as np
 
-from petl_core.data.array_pack import is_pack
 from petl_core.data.decode import SUFFIXES, decode_images
-from petl_core.data.vtab_sizes import VTAB_SIZES
+from petl_core.data.task import GIVEN, Task, make_task
 from petl_core.utils import UserError, as_given_or_below, petl_data
 
-if TYPE_CHECKING:
-    from petl_core.data.task import Task  # needs torch, which is loaded with a task: preparing data does without it
-
-SPLIT_FOLDERS = ("train", "val", "test")
-LISTS = {"train": "train800.txt", "val": "val200.txt", "test": "test.txt"}
+PARTS = ("train", "val", "test")
 SPLIT_SEED = 0
-FOLDER_LAYOUT = "expected <folder>/<class>/<image>, or <folder>/{train,val,test}/<class>/<image>"
-VTAB_LAYOUT = f"expected images/ and the lists {', '.join(LISTS.values())}, each line 'path label'"
+LAYOUT = "<folder>/<class>/<image>, or <folder>/{train,val,test}/<class>/<image>"
 
-# VTAB-1K's tasks by group, and the names of the same kinds of task under which people keep them
-VTAB_GROUPS = {
-    "natural": ("caltech101", "cifar", "cifar10", "cifar100", "dtd", "flowers", "pets", "sun397", "svhn"),
-    "specialised": ("camelyon", "eurosat", "resisc", "retinopathy", "pneumoniamnist"),
-    "structured": (
-        "clevr",
-        "dmlab",
-        "kitti",
-        "dsprites",
-        "dspr",
-        "snorb",
-        "smallnorb",
-        "coil20_azimuth",
-        "sign_digits",
-    ),
-}
+ByClass = dict[str, list[Path]]  # image files of each class
 
 
-def group_of(name: str) -> str:
-    """The group of a VTAB-like task by its name: the longest known name it starts with, else "other"."""
-    name = (
-        name.lower()
-        .removeprefix("oxford_")
-        .removeprefix("oxford_iiit_")
-        .removeprefix("patch_")
-        .removeprefix("diabetic_")
-    )
-    known = [(len(start), group) for group, starts in VTAB_GROUPS.items() for start in starts if name.startswith(start)]
-    return max(known)[1] if known else "other"
+def fail(where: str | Path, found: str, expected: str = LAYOUT) -> NoReturn:
+    """UserError: which place is wrong, what was found there, and what belongs there."""
+    raise UserError(f"{where}: {found}. Expected {expected}")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Image files below a folder (M), their labels (M,), and the part (a split's folder, a domain) each is in (M,)."""
+
+    root: Path
+    classes: tuple[str, ...]
+    paths: list[Path]
+    labels: np.ndarray
+    parts: np.ndarray
 
 
 def image_folder(place: str) -> Path:
     """The folder that the user named, as it stands or below PETL_DATA; UserError where there is none."""
     if not place.strip():
-        raise UserError(f"no folder is named; {FOLDER_LAYOUT}")
+        fail("the task's name", "it names no folder")
     path = as_given_or_below(place)
-    if not path.is_dir():
-        near = sorted(p.name for p in path.parent.iterdir() if p.is_dir()) if path.parent.is_dir() else []
-        close = difflib.get_close_matches(path.name, near, n=3, cutoff=0.5)
-        hint = (
-            f"; did you mean {' or '.join(close)}?"
-            if close
-            else f"; {path.parent} holds {', '.join(near[:20]) or 'no folders'}"
-        )
-        if not path.is_absolute():
-            hint += f"; nor is it below PETL_DATA ({petl_data() or 'not set'})"
-        raise UserError(f"folder {path} does not exist{hint}")
-    return path
+    if path.is_dir():
+        return path
+    near = sorted(p.name for p in path.parent.iterdir() if p.is_dir()) if path.parent.is_dir() else []
+    if close := difflib.get_close_matches(path.name, near, n=3, cutoff=0.5):
+        hint = f"did you mean {' or '.join(close)}?"
+    else:
+        hint = f"{path.parent} holds {', '.join(near[:20]) or 'no folders'}"
+    if not path.is_absolute():
+        hint += f"; nor is it below PETL_DATA ({petl_data() or 'not set'})"
+    raise UserError(f"folder {path} does not exist; {hint}")
 
 
-def files_by_class(folder: Path) -> dict[str, list[Path]]:
-    """Image files of each class sub-folder, sorted. UserError where a class is empty."""
-    found = {}
-    for place in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        files = sorted(
-            p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
-        )
-        if not files:
-            raise UserError(
-                f"class folder {place} has no images ({', '.join(SUFFIXES)}); add some or remove the folder"
-            )
-        found[place.name] = files
-    if not found:
-        raise UserError(f"{folder} has no class folders; {FOLDER_LAYOUT}")
-    return found
+def class_folders(folder: Path, expected: str = LAYOUT) -> list[Path]:
+    """The sub-folders, sorted. UserError where the folder or its sub-folders are missing."""
+    if not folder.is_dir():
+        fail(folder, "it does not exist", expected)
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    if not names:
+        fail(folder, "it has no class folders", expected)
+    return [folder / name for name in names]
+
+
+def image_files(place: Path) -> list[Path]:
+    """The image files in a class folder and below it, sorted. UserError where there is none.
+
+    Names alone decide: there may be a million files."""
+    inside = (Path(top, name) for top, _, names in os.walk(place) for name in names if not name.startswith("."))
+    files = sorted(path for path in inside if path.suffix.lower() in SUFFIXES)
+    if not files:
+        fail(f"class folder {place}", "it has no images", f"files named {', '.join(SUFFIXES)}, or no such folder")
+    return files
+
+
+def files_by_class(folder: Path, expected: str = LAYOUT) -> ByClass:
+    """Image files of each class sub-folder, sorted. UserError where there is no class, or one is empty."""
+    return {place.name: image_files(place) for place in class_folders(folder, expected)}
+
+
+def listing(root: Path, parts: Mapping[str, ByClass]) -> Listing:
+    """All files, part by part and class by class; the classes are those of the first part, in alphabetical order.
+    UserError where another part has a class that the first lacks."""
+    first = next(iter(parts))
+    classes = tuple(parts[first])
+    for part, found in parts.items():
+        if unknown := sorted(set(found) - set(classes)):
+            fail(root / part, f"the classes {', '.join(unknown[:5])} are not in {root / first}")
+    rows = [
+        (path, label, part)
+        for part, found in parts.items()
+        for label, name in enumerate(classes)
+        for path in found.get(name, ())
+    ]
+    paths, labels, names = zip(*rows, strict=True)
+    return Listing(root, classes, list(paths), np.array(labels), np.array(names))
 
 
 def split_sizes(total: int) -> tuple[int, int, int]:
@@ -133,154 +143,44 @@ def load_folder(place: str, size: int) -> Task:
     Otherwise the images are split by ``stratified``. Raises UserError where a class has fewer than three images or is
     alone.
     """
-    from petl_core.data.task import make_task
-
     root = image_folder(place)
     if (root / "train").is_dir() and (root / "test").is_dir():
-        parts = {name: files_by_class(root / name) for name in SPLIT_FOLDERS if (root / name).is_dir()}
-        classes = tuple(parts["train"])
-        for name, found in parts.items():
-            if unknown := sorted(set(found) - set(classes)):
-                raise UserError(f"{root / name} has the classes {', '.join(unknown)}, which {root / 'train'} lacks")
-    else:
-        parts = {"all": files_by_class(root)}
-        classes = tuple(parts["all"])
-    if len(classes) < 2:
-        raise UserError(
-            f"{root} has one class, {classes[0]!r}; a task needs two or more class folders. {FOLDER_LAYOUT}"
-        )
+        files = listing(root, {part: files_by_class(root / part) for part in PARTS if (root / part).is_dir()})
+        return task_of_files(f"folder:{root.name}", files, _given_splits(files), size)
+    files = listing(root, {"all": files_by_class(root)})
+    return task_of_files(f"folder:{root.name}", files, _shared_out(files), size)
 
-    paths = [
-        (part, path, classes.index(name))
-        for part, found in parts.items()
-        for name, files in found.items()
-        for path in files
-    ]
-    labels = np.array([label for _, _, label in paths])
-    where = np.array([part for part, _, _ in paths])
-    counts = np.bincount(labels[where != "test"], minlength=len(classes))
-    fewest = 3 if "all" in parts else 1 if "val" in parts else 2
+
+def _shared_out(files: Listing) -> dict[str, np.ndarray]:
+    """The splits of a folder that holds classes alone."""
+    demand_images(files, files.labels, 3)
+    return dict(zip(GIVEN, stratified(files.labels), strict=True))
+
+
+def _given_splits(files: Listing) -> dict[str, np.ndarray]:
+    """The splits of a folder with train/ and test/, and perhaps val/."""
+    train, val, test = (np.flatnonzero(files.parts == part) for part in PARTS)
+    demand_images(files, files.labels[files.parts != "test"], 1 if len(val) else 2)
+    if not len(val):
+        first, second, third = stratified(files.labels[train])
+        order = np.concatenate([first, third, second])
+        fifth = max(1, len(train) // 5)
+        train, val = np.sort(train[order[:-fifth]]), np.sort(train[order[-fifth:]])
+    return {"train800": train, "val200": val, "test": test}
+
+
+def demand_images(files: Listing, labels: np.ndarray, fewest: int) -> None:
+    """UserError unless there are two classes or more, with at least ``fewest`` of the labels (M,) each."""
+    if len(files.classes) < 2:
+        fail(files.root, f"it has one class, {files.classes[0]!r}", "two or more class folders")
+    counts = np.bincount(labels, minlength=len(files.classes))
     if counts.min() < fewest:
-        name = classes[int(counts.argmin())]
-        raise UserError(
-            f"class {name!r} in {root} has {counts.min()} image(s) to share out; it needs at least {fewest}"
-        )
-    if "all" in parts:
-        train, val, test = stratified(labels)
-    else:
-        train, val, test = (np.flatnonzero(where == name) for name in SPLIT_FOLDERS)
-        if "val" not in parts:
-            first, second, third = stratified(labels[train])
-            order = np.concatenate([first, third, second])
-            fifth = max(1, len(train) // 5)
-            train, val = np.sort(train[order[:-fifth]]), np.sort(train[order[-fifth:]])
-    images = decode_images([path for _, path, _ in paths], size)
-    ids = tuple(path.relative_to(root).as_posix() for _, path, _ in paths)
-    return make_task(f"folder:{root.name}", "other", classes, images, labels, ids, train, val, test)
+        name = files.classes[int(counts.argmin())]
+        fail(files.root, f"class {name!r} has {counts.min()} image(s) to share out", f"at least {fewest} of each class")
 
 
-def read_list(path: Path) -> list[tuple[str, int]]:
-    """The lines 'path label' of a list; UserError with the line number where one is wrong."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist; {VTAB_LAYOUT}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
-    entries = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        file, _, label = line.strip().rpartition(" ")
-        if not file or not label.lstrip("-").isdigit():
-            raise UserError(f"{path}, line {number}: {line!r} is not 'path label'")
-        entries.append((file, int(label)))
-    if not entries:
-        raise UserError(f"{path} is empty; {VTAB_LAYOUT}")
-    return entries
-
-
-def read_lists(folder: Path) -> dict[str, list[tuple[str, int]]]:
-    """The three lists of a task; UserError where a file is in two of them, or twice in one."""
-    lists = {split: read_list(folder / file) for split, file in LISTS.items()}
-    seen: dict[str, str] = {}
-    for split, part in lists.items():
-        for file, _ in part:
-            if file in seen:
-                where = f"{LISTS[seen[file]]} and {LISTS[split]}" if seen[file] != split else f"{LISTS[split]} twice"
-                raise UserError(f"{folder}: {file} is in {where}; train, val and test must not share images")
-            seen[file] = split
-    return lists
-
-
-def class_names(folder: Path, labels: np.ndarray) -> tuple[str, ...]:
-    """The lines of labels.txt, or "class 0", "class 1", ... where there is none. Every label must be one of them, and
-    each must have a training image."""
-    path = folder / "labels.txt"
-    named = path.is_file()
-    names = tuple(path.read_text(encoding="utf-8").splitlines()) if named else ()
-    names = tuple(name.strip() for name in names if name.strip()) or tuple(
-        f"class {i}" for i in range(int(labels.max()) + 1)
-    )
-    wrong = sorted({int(label) for label in labels if not 0 <= label < len(names)})
-    if wrong:
-        raise UserError(
-            f"{folder} has the labels {wrong[:5]}, but {'labels.txt names' if named else 'there are'} {len(names)} "
-            f"classes; labels must lie in 0 to {len(names) - 1}"
-        )
-    return names
-
-
-def demand_classes(folder: Path, names: tuple[str, ...], labels: np.ndarray, trained: int) -> None:
-    """UserError unless there are two classes or more, each with an image among the first ``trained``, of train and val.
-
-    VTAB-1K's own tasks are as they are: 1,000 images of SUN397 cannot show all of its 397 classes."""
-    missing = sorted(set(range(len(names))) - set(labels[:trained].tolist()))
-    if missing and folder.name not in VTAB_SIZES:
-        raise UserError(
-            f"{folder}: class {names[missing[0]]!r} (label {missing[0]}) has no training image in {LISTS['train']} "
-            f"or {LISTS['val']}; add some or take it out of labels.txt"
-        )
-    if len(names) < 2:
-        raise UserError(f"{folder} has one class, {names[0]!r}; a task needs two or more")
-
-
-def load_vtab(place: str, size: int) -> Task:
-    """A task in the study's format: images/ and the lists train800.txt, val200.txt, test.txt, each line 'path
-    label'."""
-    from petl_core.data.task import make_task
-
-    folder = image_folder(place)
-    lists = read_lists(folder)
-    entries = [entry for part in lists.values() for entry in part]
-    labels = np.array([label for _, label in entries])
-    names = class_names(folder, labels)
-    ends = np.cumsum([len(part) for part in lists.values()])
-    train, val, test = np.split(np.arange(len(entries)), ends[:2])
-    demand_classes(folder, names, labels, int(ends[1]))
-    images = decode_images([folder / file for file, _ in entries], size)
-    ids = tuple(file for file, _ in entries)
-    return make_task(f"vtab:{folder.name}", group_of(folder.name), names, images, labels, ids, train, val, test)
-
-
-def load_vtab1k(name: str, size: int) -> Task:
-    """``name`` under the folder that PETL_DATA names, or under its sub-folder vtab1k/ or vtab_processed/: a pack where
-    there is one (see ``vtab_packs``), else a folder in the study's format."""
-    root = petl_data()
-    if root is None:
-        raise UserError(
-            f"vtab1k/{name} is looked for in the folder named by the environment variable PETL_DATA, which is not set. "
-            "Make lossless packs of VTAB-1K (python -m petl_make vtab --help), or get the processed "
-            "VTAB-1K (github.com/OSU-MLB/ViT_PEFT_Vision, github.com/JieShibo/PETL-ViT and "
-            "huggingface.co/datasets/XiN0919/VTAB-1k have or link to it; one folder a task with "
-            f"{', '.join(LISTS.values())}) and unpack it; then set PETL_DATA to the folder that holds {name}/"
-        )
-    places = [root / inside / name for inside in ("", "vtab1k", "vtab_processed")]
-    packs = [place for place in places if is_pack(place)]
-    if packs:
-        from petl_core.data.vtab_packs import load_pack
-
-        task = load_pack(packs[0], size)
-    else:
-        task = load_vtab(str(next((place for place in places if place.is_dir()), places[0])), size)
-    return replace(task, name=f"vtab1k/{name}")
+def task_of_files(name: str, files: Listing, splits: Mapping[str, np.ndarray], size: int) -> Task:
+    """The task of a listing, its images decoded at ``size`` pixels; a sample is named by its path below the root."""
+    images = decode_images(files.paths, size)
+    ids = tuple(path.relative_to(files.root).as_posix() for path in files.paths)
+    return make_task(name, "other", files.classes, images=images, labels=files.labels, ids=ids, splits=splits)

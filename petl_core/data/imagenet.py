@@ -19,18 +19,17 @@ With K = 100 at 224 pixels the packs take 17 GB, val 7.5 GB, and all shifts toge
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from petl_core.data.cache import Listed, cached_listing, packed, packed_task
-from petl_core.data.decode import SUFFIXES
-from petl_core.data.many import file_entry
-from petl_core.data.task import Task
+from petl_core.data.cache import Listed, cached_listing, file_entry, packed, packed_task
+from petl_core.data.folder import class_folders, fail, files_by_class, image_files
+from petl_core.data.task import Counts, Task
 from petl_core.utils import UserError, petl_data
 
 VALIDATION = 10  # images of each class
@@ -43,9 +42,25 @@ SHIFTS = {  # split: its folder's names, and how many classes it has
     "sketch": (("imagenet-sketch", "sketch"), 1000),
 }
 LAYOUT = (
-    "ImageNet (ILSVRC 2012) is at image-net.org, after registration; expected below PETL_DATA: imagenet/train/<WordNet "
-    "id>/*.JPEG and imagenet/val/<WordNet id>/*.JPEG"
+    "imagenet/train/<WordNet id>/*.JPEG and imagenet/val/<WordNet id>/*.JPEG below PETL_DATA; ImageNet (ILSVRC 2012) "
+    "is at image-net.org, after registration"
 )
+
+
+COUNTS = Counts(100_000, 10_000, 50_000, CLASSES, 10_000 + 30_000 + 7500 + 50_889)  # 100 shots; v2, r, a, sketch
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images to evaluate on, and the classes among which a model then chooses (None: all)."""
+
+    entries: list[Listed]
+    allowed: np.ndarray | None = None
+
+
+def counts(_: str) -> Counts:
+    """The study's numbers, whatever the number of shots."""
+    return COUNTS
 
 
 def load_imagenet(name: str, size: int) -> Task:
@@ -56,36 +71,43 @@ def load_imagenet(name: str, size: int) -> Task:
     """
     told = re.fullmatch(r"([1-9]\d*)shot-seed(\d+)", name)
     if not told:
-        raise UserError(f"'imagenet/{name}' is no task; write imagenet/<images a class>shot-seed<number>, such as "
-                        "imagenet/100shot-seed0")  # fmt: skip
-    shots, seed, data = int(told[1]), int(told[2]), petl_data()
-    root = next((data / p for p in PLACES if (data / p / "train").is_dir()), None) if data else None
-    if data is None or root is None:
-        raise UserError(f"'imagenet/{name}' is not below PETL_DATA ({data or 'not set'}). {LAYOUT}")
-    classes, train, val = _drawn(root, shots, seed)
-    number = {c: i for i, c in enumerate(classes)}
-    test = _folder(root / "val", number)
-    if {entry.label for entry in test} != set(number.values()):
         raise UserError(
-            f"{root / 'val'} has {len({entry.label for entry in test})} of the {len(classes)} class folders of train/; "
-            f"sort its images into folders by WordNet id. {LAYOUT}"
+            f"'imagenet/{name}' is no task; write imagenet/<images a class>shot-seed<number>, such as "
+            "imagenet/100shot-seed0"
         )
-    parts = {"train": train + val, "test": test}
-    allowed = {}
+    data = petl_data()
+    roots = [data / place for place in PLACES if (data / place / "train").is_dir()] if data else []
+    if data is None or not roots:
+        fail(f"'imagenet/{name}'", f"it is not below PETL_DATA ({data or 'not set'})", LAYOUT)
+    root = roots[0]
+    classes, train, val = _drawn(root, shots=int(told[1]), seed=int(told[2]))
+    number = {wnid: label for label, wnid in enumerate(classes)}
+    test = _folder(root / "val", number)
+    if (sorted_in := len({entry.label for entry in test})) != len(classes):
+        fail(root / "val", f"it has {sorted_in} of the {len(classes)} class folders of train/; sort its images", LAYOUT)
+    others = {"test": Split(test)} | _shifted(data, number)
+    packs = [packed(f"imagenet-{name}", train + val, size, crop=True)]
+    packs += [packed(f"imagenet-{key}", split.entries, size, crop=True) for key, split in others.items()]
+    splits = {"train800": len(train), "val200": len(val)}
+    splits |= {key: len(split.entries) for key, split in others.items()}
+    allowed = {key: split.allowed for key, split in others.items() if split.allowed is not None}
+    return packed_task(f"imagenet/{name}", "other", classes, parts=packs, splits=splits, allowed=allowed)
+
+
+def _shifted(data: Path, number: dict[str, int]) -> dict[str, Split]:
+    """The shifted sets whose folders are there."""
+    found = {}
     for split, (folders, count) in SHIFTS.items():
-        place = next((p for f in folders for p in (data / f, data / "imagenet" / f) if p.is_dir()), None)
-        if place is not None:
-            as_numbers = {str(i): i for i in range(len(classes))}
-            parts[split] = _folder(place, as_numbers if split == "v2" else number)
-            held = np.unique([entry.label for entry in parts[split]])
-            _expect(len(held), count, place)
-            if count < CLASSES:
-                allowed[split] = held
-    packs = {p: packed(f"imagenet-{name if p == 'train' else p}", e, size, crop=True) for p, e in parts.items()}
-    ends = np.cumsum([len(train), len(val), *(len(parts[p]) for p in parts if p != "train")])
-    pieces = np.split(np.arange(ends[-1]), ends[:-1])
-    splits = dict(zip(("train800", "val200", *(p for p in parts if p != "train")), pieces, strict=True))
-    return packed_task(f"imagenet/{name}", "other", classes, list(packs.values()), splits, allowed)
+        places = [place for folder in folders for place in (data / folder, data / "imagenet" / folder)]
+        there = [place for place in places if place.is_dir()]
+        if not there:
+            continue
+        by_number = {str(label): label for label in number.values()}  # how v2 names its folders
+        entries = _folder(there[0], by_number if split == "v2" else number)
+        classes = np.unique([entry.label for entry in entries])
+        _expect(len(classes), count, there[0])
+        found[split] = Split(entries, classes if count < CLASSES else None)
+    return found
 
 
 def _expect(found: int, count: int, place: Path) -> None:
@@ -111,7 +133,8 @@ def _drawn(root: Path, shots: int, seed: int) -> tuple[tuple[str, ...], list[Lis
 def _draw(train: Path, shots: int, seed: int) -> list[list[Any]]:
     """Rows of WordNet id, "train" or "val", file and size."""
     rows: list[list[Any]] = []
-    for wnid, files in _class_files(train).items():
+    for place in class_folders(train, LAYOUT):
+        wnid, files = place.name, image_files(place)
         if len(files) < shots + VALIDATION:
             raise UserError(
                 f"class {wnid} in {train} has {len(files)} images; {shots} to train and {VALIDATION} to validate with "
@@ -119,31 +142,15 @@ def _draw(train: Path, shots: int, seed: int) -> list[list[Any]]:
             )
         own = int.from_bytes(hashlib.sha256(f"{seed} {wnid}".encode()).digest()[:8], "big")
         order = np.random.Generator(np.random.PCG64(own)).permutation(len(files))
-        for place, i in enumerate(order[: VALIDATION + shots].tolist()):
-            part = "val" if place < VALIDATION else "train"
-            rows.append([wnid, part, files[i], str((train / wnid / files[i]).stat().st_size)])
+        for rank, i in enumerate(order[: VALIDATION + shots].tolist()):
+            part = "val" if rank < VALIDATION else "train"
+            rows.append([wnid, part, files[i].relative_to(place).as_posix(), str(files[i].stat().st_size)])
     return rows
-
-
-def _class_files(folder: Path) -> dict[str, list[str]]:
-    """Class folders and their image files' names, sorted. UserError where there is no class, or one without images."""
-    found = {}
-    for name in sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")):
-        files = sorted(e.name for e in os.scandir(folder / name) if e.name.lower().endswith(SUFFIXES))
-        if not files:
-            raise UserError(f"class folder {folder / name} has no images ({', '.join(SUFFIXES)}); unpack it again")
-        found[name] = files
-    if not found:
-        raise UserError(f"{folder} has no class folders. {LAYOUT}")
-    return found
 
 
 def _folder(folder: Path, number: dict[str, int]) -> list[Listed]:
     """All images of a folder of class folders, whose names ``number`` gives the labels of."""
-    if not folder.is_dir():
-        raise UserError(f"{folder} does not exist. {LAYOUT}")
-    found = _class_files(folder)
+    found = files_by_class(folder, LAYOUT)
     if unknown := sorted(set(found) - set(number)):
-        raise UserError(f"{folder} has the classes {', '.join(unknown[:5])}, which train/ lacks. {LAYOUT}")
-    pairs = [(name, file) for name, files in found.items() for file in files]
-    return [file_entry(folder.parent, folder / name / file, number[name]) for name, file in pairs]
+        fail(folder, f"the classes {', '.join(unknown[:5])} are not in train/", LAYOUT)
+    return [file_entry(folder.parent, path, number[name]) for name, paths in found.items() for path in paths]

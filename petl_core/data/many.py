@@ -13,6 +13,7 @@ each class, are for testing; where the folder holds a list test.txt (lines "path
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -25,27 +26,49 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from petl_core.data.cache import Listed, cached_listing, packed, packed_task
-from petl_core.data.folder import files_by_class, in_proportion, read_list
-from petl_core.data.task import Task
+from petl_core.data.cache import Listed, cached_listing, file_entry, packed, packed_task
+from petl_core.data.folder import files_by_class, in_proportion, listing
+from petl_core.data.task import Counts, Task
+from petl_core.data.vtab import read_list
 from petl_core.utils import UserError, petl_data
 
-Found = tuple[tuple[str, ...], list[Listed], list[Listed]]  # class names, training images, test images
 DISTANCES = (0.0, 8.0, 8.5, 9.0, 9.5, 10.0, 100.0)  # bounds of CLEVR's classes; VTAB's (closest_object_distance)
 RESISC_TEST = 6300
 
 
 @dataclass(frozen=True)
+class Found:
+    """What lies in a set's folder."""
+
+    classes: tuple[str, ...]
+    pool: list[Listed]  # to train and to choose settings with
+    test: list[Listed]
+
+
+@dataclass(frozen=True)
 class RealSet:
-    """``counts``: N and how many of them are for validation. ``train``, ``test``: how many images the set has."""
+    """One set. ``val_of``: N and how many of them are for validation. ``train``, ``test``: images it has in all.
+    ``folders``: how its folder may be called; ``find`` gives what is in one, or None where it is laid out otherwise."""
 
     group: str
-    counts: dict[int, int]
+    classes: int
+    val_of: dict[int, int]
     train: int
     test: int
     crop: bool  # see decode.py
+    folders: tuple[str, ...]
     find: Callable[[Path], Found | None]
     layout: str
+
+
+def counts(name: str) -> Counts:
+    """Images and classes of ``real/<name>``; of a name that there is not, VTAB-1K's numbers."""
+    base, _, amount = name.partition("@")
+    if base not in SETS or not amount.isdecimal():
+        return Counts()
+    real = SETS[base]
+    val = real.val_of.get(int(amount), Counts.val)
+    return Counts(int(amount) - val, val, real.test, real.classes)
 
 
 def load_real(name: str, size: int) -> Task:
@@ -58,129 +81,116 @@ def load_real(name: str, size: int) -> Task:
     if base not in SETS:
         raise UserError(f"unknown task 'real/{name}'; there are: {', '.join(f'real/{known}@N' for known in SETS)}")
     real = SETS[base]
-    if not text.isdecimal() or int(text) not in real.counts:
-        shown = ", ".join(f"real/{base}@{count}" for count in real.counts)
+    if not text.isdecimal() or int(text) not in real.val_of:
+        shown = ", ".join(f"real/{base}@{count}" for count in real.val_of)
         raise UserError(f"'real/{name}': the number of training images is {text!r}; there are {shown}")
     count, root = int(text), petl_data()
-    where = f"It is looked for below the folder that the environment variable PETL_DATA names ({root or 'not set'})"
-    found = real.find(root) if root is not None else None
+    found = _find(real, root)
     if found is None:
-        raise UserError(f"the data of 'real/{name}' are not there. {where}. {real.layout}")
-    classes, pool, test = found
-    labels = np.array([entry.label for entry in pool])
-    order = in_proportion(labels)
-    kept = min(max(real.counts.values()), len(pool) // 10)
-    n_val = real.counts[count]
-    val, train = order[:kept][:n_val], order[kept:][: count - n_val]
-    if len(val) + len(train) < count or not test:
         raise UserError(
-            f"'real/{name}' needs {count:,} training images and {real.test:,} test images; {root} holds {len(pool):,} "
-            f"and {len(test):,}. {real.layout}"
+            f"the data of 'real/{name}' are not there. It is looked for below the folder that the environment variable "
+            f"PETL_DATA names ({root or 'not set'}). {real.layout}"
         )
-    if (len(pool), len(test)) != (real.train, real.test):
+    order = in_proportion(np.array([entry.label for entry in found.pool]))
+    kept = min(max(real.val_of.values()), len(order) // 10)
+    n_val = real.val_of[count]
+    val, train = order[:kept][:n_val], order[kept:][: count - n_val]
+    here = f"{root} holds {len(found.pool):,} and {len(found.test):,}"
+    if len(val) + len(train) < count or not found.test:
+        raise UserError(
+            f"'real/{name}' needs {count:,} training images and {real.test:,} test images; {here}. {real.layout}"
+        )
+    if (len(found.pool), len(found.test)) != (real.train, real.test):
         warnings.warn(
-            f"{base} has {real.train:,} training and {real.test:,} test images, {root} holds {len(pool):,} and "
-            f"{len(test):,}: accuracies will not compare with others'",
+            f"{base} has {real.train:,} training and {real.test:,} test images, {here}: accuracies will not compare "
+            "with others'",
             stacklevel=2,
         )
-    chosen = [pool[i] for i in (*np.sort(train), *np.sort(val))]
-    parts = [packed(f"{base}-{count}", chosen, size, real.crop), packed(f"{base}-test", test, size, real.crop)]
-    ends = np.cumsum([len(train), len(val), len(test)])
-    pieces = np.split(np.arange(ends[-1]), ends[:2])
-    splits = dict(zip(("train800", "val200", "test"), pieces, strict=True))
-    return packed_task(f"real/{name}", real.group, classes, parts, splits)
+    chosen = [found.pool[i] for i in (*np.sort(train), *np.sort(val))]
+    parts = [
+        packed(f"{base}-{count}", chosen, size, crop=real.crop),
+        packed(f"{base}-test", found.test, size, crop=real.crop),
+    ]
+    splits = {"train800": len(train), "val200": len(val), "test": len(found.test)}
+    return packed_task(f"real/{name}", real.group, found.classes, parts=parts, splits=splits)
 
 
-def file_entry(root: Path, path: Path, label: int) -> Listed:
-    """A file; its size is its mark."""
-    try:
-        return Listed(path.relative_to(root).as_posix(), label, str(path.stat().st_size), path)
-    except OSError as error:
-        raise UserError(f"image {path} cannot be read ({error.strerror}); unpack the data set again") from error
+def _find(real: RealSet, root: Path | None) -> Found | None:
+    """What is in the first of a set's folders that is there and laid out as it should be."""
+    for folder in real.folders:
+        if root is not None and (root / folder).is_dir() and (found := real.find(root / folder)):
+            return found
+    return None
 
 
-def _cifar100(root: Path) -> Found | None:
-    folder = root / "cifar100"
-    if (folder / "train").is_dir() and (folder / "test").is_dir():
-        parts = [files_by_class(folder / part) for part in ("train", "test")]
-        names = tuple(parts[0])
-        if different := set(parts[0]) ^ set(parts[1]):
-            raise UserError(f"{folder}: train/ and test/ differ in their classes: {', '.join(sorted(different)[:5])}")
-        pool, test = (
-            [file_entry(folder, path, names.index(name)) for name, paths in part.items() for path in paths]
-            for part in parts
-        )
-        return names, pool, test
-    if not (root / "cifar-100-python").is_dir():
+def _cifar100(folder: Path) -> Found | None:
+    """CIFAR-100 as images in train/ and test/, or as the published files."""
+    if folder.name == "cifar-100-python":
+        return _pickled(folder)
+    if not all((folder / part).is_dir() for part in ("train", "test")):
         return None
+    parts = {part: files_by_class(folder / part) for part in ("train", "test")}
+    if different := set(parts["train"]) ^ set(parts["test"]):
+        raise UserError(f"{folder}: train/ and test/ differ in their classes: {', '.join(sorted(different)[:5])}")
+    files = listing(folder, parts)
+    entries = [file_entry(folder, path, int(label)) for path, label in zip(files.paths, files.labels, strict=True)]
+    first = len(np.flatnonzero(files.parts == "train"))
+    return Found(files.classes, entries[:first], entries[first:])
+
+
+def _pickled(folder: Path) -> Found:
+    """CIFAR-100 from the files of cifar-100-python.tar.gz."""
     from torchvision.datasets import CIFAR100
 
-    entries = []
-    for part in ("train", "test"):
-        try:
-            held = CIFAR100(str(root), train=part == "train")  # compares checksums before it unpickles
-        except (RuntimeError, OSError, ValueError) as error:
-            raise UserError(
-                f"{root / 'cifar-100-python'} is not whole ({error}); unpack cifar-100-python.tar.gz again"
-            ) from error
-        entries.append(
-            [
-                Listed(
-                    f"{part}/{i:05d}",
-                    label,
-                    hashlib.blake2b(image.tobytes(), digest_size=8).hexdigest(),
-                    _picture(image),
-                )
-                for i, (image, label) in enumerate(zip(held.data, held.targets, strict=True))
-            ]
-        )
-        classes = tuple(held.classes)
-    return classes, entries[0], entries[1]
+    try:
+        train, test = (CIFAR100(str(folder.parent), train=part) for part in (True, False))  # compares checksums first
+    except (RuntimeError, OSError, ValueError) as error:
+        raise UserError(f"{folder} is not whole ({error}); unpack cifar-100-python.tar.gz again") from error
+    entries = {}
+    for part, held in (("train", train), ("test", test)):
+        rows = enumerate(zip(held.data, held.targets, strict=True))
+        entries[part] = [_pickled_entry(f"{part}/{number:05d}", image, label) for number, (image, label) in rows]
+    return Found(tuple(train.classes), entries["train"], entries["test"])
 
 
-def _picture(image: np.ndarray) -> Callable[[], Image.Image]:
-    return lambda: Image.fromarray(image)
+def _pickled_entry(name: str, image: np.ndarray, label: int) -> Listed:
+    mark = hashlib.blake2b(image.tobytes(), digest_size=8).hexdigest()
+    return Listed(name, label, mark, functools.partial(Image.fromarray, image))
 
 
-def _resisc45(root: Path) -> Found | None:
-    folder = next((root / n for n in ("NWPU-RESISC45", "resisc45", "RESISC45") if (root / n).is_dir()), None)
-    if folder is None:
-        return None
-    found = files_by_class(folder)
-    classes = tuple(found)
-    entries = [file_entry(folder, path, classes.index(name)) for name, paths in found.items() for path in paths]
+def _resisc45(folder: Path) -> Found:
+    """RESISC45: class folders, and perhaps a list of the test images."""
+    files = listing(folder, {"all": files_by_class(folder)})
+    entries = [file_entry(folder, path, int(label)) for path, label in zip(files.paths, files.labels, strict=True)]
     if (folder / "test.txt").is_file():
         chosen = {file for file, _ in read_list(folder / "test.txt")}
         if lost := chosen - {entry.id for entry in entries}:
             raise UserError(
                 f"{folder / 'test.txt'} names {min(lost)}, which is not in {folder}; paths are <class>/<image>"
             )
-        at = np.array([i for i, entry in enumerate(entries) if entry.id in chosen])
     else:
-        order = in_proportion(np.array([entry.label for entry in entries]))
-        at = np.sort(order[: min(RESISC_TEST, len(order) // 5)])
-    held = set(at.tolist())
-    return classes, [entry for i, entry in enumerate(entries) if i not in held], [entries[i] for i in at]
+        order = in_proportion(files.labels)
+        chosen = {entries[i].id for i in order[: min(RESISC_TEST, len(order) // 5)]}
+    pool = [entry for entry in entries if entry.id not in chosen]
+    return Found(files.classes, pool, [entry for entry in entries if entry.id in chosen])
 
 
-def _clevr(root: Path) -> Found | None:
-    folder = next((root / n for n in ("CLEVR_v1.0", "clevr") if (root / n).is_dir()), None)
-    if folder is None:
-        return None
+def _clevr(folder: Path) -> Found | None:
+    """CLEVR's training and validation images; its test scenes are not public."""
     parts = []
-    for part in ("train", "val"):  # its test scenes are not public
+    for part in ("train", "val"):
         scenes = folder / "scenes" / f"CLEVR_{part}_scenes.json"
         if not scenes.is_file() or not (folder / "images" / part).is_dir():
             return None
         mark = scenes.stat()
         key = hashlib.sha256(f"{scenes.resolve()} {mark.st_size} {mark.st_mtime_ns}".encode()).hexdigest()[:16]
-        rows = cached_listing(f"clevr-{part}-{key}", lambda scenes=scenes: _closest(scenes))  # type: ignore[misc]
+        rows = cached_listing(f"clevr-{part}-{key}", functools.partial(closest_objects, scenes))
         parts.append([file_entry(folder, folder / "images" / part / file, label) for file, label in rows])
     names = tuple(f"{low:g} to {high:g}" for low, high in itertools.pairwise(DISTANCES))
-    return names, parts[0], parts[1]
+    return Found(names, *parts)
 
 
-def _closest(scenes: Path) -> list[list[Any]]:
+def closest_objects(scenes: Path) -> list[list[Any]]:
     """File name and label of each scene: which interval of ``DISTANCES`` (low, high] its closest object lies in."""
     try:
         held = json.loads(scenes.read_text(encoding="utf-8"))["scenes"]
@@ -200,33 +210,39 @@ def _closest(scenes: Path) -> list[list[Any]]:
 
 SETS = {
     "cifar100": RealSet(
-        "natural",
-        {500: 100, 1000: 200, 5000: 500, 10_000: 1000, 50_000: 1000},
-        50_000,
-        10_000,
-        True,
-        _cifar100,
-        "CIFAR-100 (python version) is at www.cs.toronto.edu/~kriz/cifar.html: unpack it, so that there is "
+        group="natural",
+        classes=100,
+        val_of={500: 100, 1000: 200, 5000: 500, 10_000: 1000, 50_000: 1000},
+        train=50_000,
+        test=10_000,
+        crop=True,
+        folders=("cifar100", "cifar-100-python"),
+        find=_cifar100,
+        layout="CIFAR-100 (python version) is at www.cs.toronto.edu/~kriz/cifar.html: unpack it, so that there is "
         "cifar-100-python/{train,test,meta}; or images as cifar100/{train,test}/<class>/<image>, without loss (.png)",
     ),
     "resisc45": RealSet(
-        "specialised",
-        {225: 45, 450: 90, 900: 90, 2250: 225, 4500: 450, 9000: 900, 25_200: 2520},
-        25_200,
-        RESISC_TEST,
-        True,
-        _resisc45,
-        "NWPU-RESISC45 (31,500 images; Cheng, Han and Lu, 2017) is linked from gcheng-nwpu.github.io: unpack it, so "
-        "that there is NWPU-RESISC45/<class>/<image>.jpg, 45 classes of 700",
+        group="specialised",
+        classes=45,
+        val_of={225: 45, 450: 90, 900: 90, 2250: 225, 4500: 450, 9000: 900, 25_200: 2520},
+        train=25_200,
+        test=RESISC_TEST,
+        crop=True,
+        folders=("NWPU-RESISC45", "resisc45", "RESISC45"),
+        find=_resisc45,
+        layout="NWPU-RESISC45 (31,500 images; Cheng, Han and Lu, 2017) is linked from gcheng-nwpu.github.io: unpack "
+        "it, so that there is NWPU-RESISC45/<class>/<image>.jpg, 45 classes of 700",
     ),
     "clevr_dist": RealSet(
-        "structured",
-        {1000: 200, 10_000: 1000, 70_000: 7000},
-        70_000,
-        15_000,
-        False,
-        _clevr,
-        "CLEVR (v1.0, 18 GB) is at cs.stanford.edu/people/jcjohns/clevr: unpack it, so that there is "
+        group="structured",
+        classes=6,
+        val_of={1000: 200, 10_000: 1000, 70_000: 7000},
+        train=70_000,
+        test=15_000,
+        crop=False,
+        folders=("CLEVR_v1.0", "clevr"),
+        find=_clevr,
+        layout="CLEVR (v1.0, 18 GB) is at cs.stanford.edu/people/jcjohns/clevr: unpack it, so that there is "
         "CLEVR_v1.0/images/{train,val}/*.png and CLEVR_v1.0/scenes/CLEVR_{train,val}_scenes.json",
     ),
 }

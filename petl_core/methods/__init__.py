@@ -10,15 +10,15 @@ import dataclasses
 import difflib
 import hashlib
 import importlib
-import importlib.util
 import pkgutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from petl_core.methods.base import Method, register, registry
+from petl_core.methods.base import Method, meta_count, register, registry
 from petl_core.utils import UserError
 
 for _module in pkgutil.iter_modules(__path__):
@@ -63,36 +63,28 @@ def load(path: str | Path) -> str:
     path = Path(path).resolve()
     if not path.is_file() or path.suffix != ".py":
         raise UserError(f"there is no Python file {path}; give the .py file that defines your method")
-    before = dict(registry)
-    module_name = f"petl_core_outside.{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    assert spec is not None and spec.loader is not None  # it is a .py file
-    module = importlib.util.module_from_spec(spec)
-    held = sys.modules.get(module_name)
-    for name in [name for name, cls in registry.items() if cls.__module__ == module_name]:
-        del registry[name]
-    kept = dict(registry)
-    sys.modules[module_name] = module  # dataclasses and inspect look there
-    try:
+    source = path.read_bytes()
+    module = ModuleType(f"petl_core_outside.{path.stem}_{hashlib.sha256(bytes(path) + source).hexdigest()[:8]}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # dataclasses and inspect look there
+    old = [cls for cls in registry.values() if getattr(sys.modules.get(cls.__module__), "__file__", "") == str(path)]
+    others = {name: cls for name, cls in registry.items() if cls not in old}
+    with ExitStack() as undo:
+        undo.callback(_set_registry, dict(registry))  # unless all goes well
+        _set_registry(others)
         try:
-            exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), module.__dict__)
+            exec(compile(source, str(path), "exec"), module.__dict__)
         except UserError as error:
             raise UserError(f"{path.name}: {error}") from error
         except Exception as error:
             raise UserError(f"{path.name} does not run: {type(error).__name__}: {error}") from error
-        new = [name for name in registry if name not in kept]
+        new = [name for name in registry if name not in others]
         if len(new) != 1:
-            found = ", ".join(new) or "none"
             raise UserError(
-                f"{path.name} must register one method, it registers {found}; write @register above its dataclass"
+                f"{path.name} must register one method, it registers {', '.join(new) or 'none'}; "
+                "write @register above its dataclass"
             )
-    except UserError:
-        registry.clear()
-        registry.update(before)
-        sys.modules.pop(module_name)
-        if held is not None:
-            sys.modules[module_name] = held
-        raise
+        undo.pop_all()
     return new[0]
 
 
@@ -103,8 +95,12 @@ def loaded(path: str | Path) -> Iterator[str]:
     try:
         yield load(path)
     finally:
-        registry.clear()
-        registry.update(before)
+        _set_registry(before)
 
 
-__all__ = ["Method", "get", "load", "loaded", "names", "register"]
+def _set_registry(content: dict[str, type[Method]]) -> None:
+    registry.clear()
+    registry.update(content)
+
+
+__all__ = ["Method", "get", "load", "loaded", "meta_count", "names", "register", "registry", "title"]

@@ -8,14 +8,16 @@ r x r matrix. The two methods differ only in where M comes from.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from petl_core.vit import Block, ViT, ViTConfig
+from petl_core.methods.base import released_init
+from petl_core.vit import ViT, ViTConfig
 
-LAYERS = ("qkv", "proj", "fc1", "fc2")
+LAYERS = {"qkv": "attn", "proj": "attn", "fc1": "mlp", "fc2": "mlp"}  # and the part of a block that owns them
 
 
 def pieces(config: ViTConfig) -> int:
@@ -28,24 +30,17 @@ def pieces(config: ViTConfig) -> int:
     return config.hidden // config.width
 
 
-def shapes(config: ViTConfig) -> dict[str, tuple[int, int]]:
-    """For each layer, its number of D x D pieces down (outputs) and across (inputs)."""
-    k = pieces(config)
-    return {"qkv": (3, 1), "proj": (1, 1), "fc1": (k, 1), "fc2": (1, k)}
-
-
-def layer_of(block: Block, layer: str) -> nn.Linear:
-    return getattr(block.attn if layer in ("qkv", "proj") else block.mlp, layer)
-
-
 class Factors(nn.Module):
-    """The shared factors. A subclass adds its own parameters and ``core(block, layer)``."""
+    """The shared factors. A subclass adds its own parameters and ``core(block, layer)``.
 
-    def __init__(self, width: int, rank: int, scale: float, dropout: float) -> None:
+    ``hyper``: the method, with the fields rank, scale and dropout.
+    """
+
+    def __init__(self, width: int, hyper: Any) -> None:
         super().__init__()
-        self.down = nn.Linear(width, rank, bias=False)  # U
-        self.up = nn.Linear(rank, width, bias=False)  # V
-        self.scale, self.alpha, self.dropout = scale, 1.0, dropout
+        self.down = nn.Linear(width, hyper.rank, bias=False)  # U
+        self.up = nn.Linear(hyper.rank, width, bias=False)  # V
+        self.scale, self.alpha, self.dropout = hyper.scale, 1.0, hyper.dropout
         nn.init.zeros_(self.up.weight)
 
     def core(self, block: int, layer: str) -> Tensor:
@@ -63,11 +58,13 @@ class Factors(nn.Module):
         return self.up(h.unflatten(-1, (-1, r))).flatten(-2)  # (B, N, down D)
 
     def weight(self, block: int, layer: str) -> Tensor:
-        """alpha * scale * dW of a layer: (down D, across D)."""
-        r = self.up.weight.shape[1]
-        core = self.core(block, layer).unflatten(1, (-1, r)).unflatten(0, (-1, r))  # (down, r, across, r)
-        whole = torch.einsum("dp,apbq,qe->adbe", self.up.weight, core, self.down.weight)
-        return self.alpha * self.scale * whole.flatten(2).flatten(0, 1)
+        """alpha * scale * dW of a layer: (down D, across D), in each piece V M U."""
+        r = len(self.down.weight)
+        whole = [
+            torch.cat([self.up.weight @ M @ self.down.weight for M in row.split(r, dim=1)], dim=1)
+            for row in self.core(block, layer).split(r)
+        ]
+        return self.alpha * self.scale * torch.cat(whole)
 
 
 @dataclass(eq=False)
@@ -82,16 +79,18 @@ class FactorEdit:
         return y + self.factors.update(x, self.block, self.layer)
 
 
-def attach_factors(vit: ViT, factors: Factors) -> None:
-    """Append an edit to ``qkv``, ``proj``, ``fc1`` and ``fc2`` of every block."""
+def attach_factors(vit: ViT, factors: Factors, init: str) -> Factors:
+    """Append an edit to ``qkv``, ``proj``, ``fc1`` and ``fc2`` of every block; returns the factors."""
+    if init == "released":
+        released_init(factors)
     for index, block in enumerate(vit.blocks):
         for layer in LAYERS:
-            owner = block.attn if layer in ("qkv", "proj") else block.mlp
-            owner.sites[layer].append(FactorEdit(factors, index, layer))
+            block.sites[layer].append(FactorEdit(factors, index, layer))
+    return factors
 
 
 def merge_factors(vit: ViT, factors: Factors) -> None:
     """Add every dW to its weight."""
     for index, block in enumerate(vit.blocks):
-        for layer in LAYERS:
-            layer_of(block, layer).weight += factors.weight(index, layer)
+        for layer, owner in LAYERS.items():
+            getattr(getattr(block, owner), layer).weight += factors.weight(index, layer)

@@ -7,13 +7,13 @@ put them before. The function is the same, because prompts have no position and 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from petl_core.vit import Attention, ViTConfig
+from petl_core.vit import ViTConfig
 
 
 def uniform_tokens(*shape: int, config: ViTConfig) -> nn.Parameter:
@@ -23,15 +23,28 @@ def uniform_tokens(*shape: int, config: ViTConfig) -> nn.Parameter:
 
 
 class Prompts(nn.Module):
-    """P learned tokens. ``start`` is their place among the tokens, negative if counted from the end.
+    """P learned tokens: ``edit(y, x) = [y without its last ``replaced`` tokens, prompts]``.
 
-    ``shared_mask``: in training one dropout mask for the whole batch (the released code's) instead of one per image.
+    ``start`` is their place among the tokens, negative if counted from the end. ``hyper``: the method, with the fields
+    prompts, dropout and init; "released" draws one dropout mask for the whole batch in training, not one per image.
     """
 
-    def __init__(self, config: ViTConfig, count: int, dropout: float, shared_mask: bool, start: int) -> None:
+    def __init__(self, config: ViTConfig, hyper: Any, start: int, replaced: int = 0) -> None:
         super().__init__()
-        self.prompts = uniform_tokens(count, config.width, config=config)
-        self.dropout, self.shared_mask, self.start, self.alpha = dropout, shared_mask, start, 1.0
+        self.prompts = uniform_tokens(hyper.prompts, config.width, config=config)
+        self.dropout, self.shared_mask, self.alpha = hyper.dropout, hyper.init == "released", 1.0
+        self.start, self.replaced = start, replaced
+
+    def forward(self, y: Tensor, x: Tensor) -> Tensor:
+        if self.alpha == 0.0:
+            return y
+        return torch.cat([y[:, : y.shape[1] - self.replaced], self.tokens(y)], dim=1)
+
+    def remove(self, y: Tensor, x: Tensor) -> Tensor:
+        """An edit that takes the prompts out again: (B, N + P, D) -> (B, N, D)."""
+        if self.alpha == 0.0:
+            return y
+        return torch.cat([y[:, : self.start], y[:, self.start + len(self.prompts) :]], dim=1)
 
     def tokens(self, x: Tensor) -> Tensor:
         """The prompts for a batch like x (B, N, D): (B, P, D)."""
@@ -53,27 +66,3 @@ class Prompts(nn.Module):
         place = torch.arange(x.shape[1], device=x.device)
         here = (place >= start) & (place < start + len(self.prompts))
         return (here * math.log(self.alpha)).to(x.dtype).view(1, 1, 1, -1)
-
-
-@dataclass(eq=False)
-class SumOfBiases:
-    """The score biases of several methods on the same attention."""
-
-    parts: list[Prompts]
-
-    def __call__(self, x: Tensor) -> Tensor | None:
-        total = None
-        for part in self.parts:
-            bias = part.score_bias(x)
-            if bias is not None:
-                total = bias if total is None else total + bias
-        return total
-
-
-def add_score_bias(attention: Attention, prompts: Prompts) -> None:
-    """Let the attention ask ``prompts`` for a bias, beside those it asks already."""
-    if attention.score_bias is None:
-        attention.score_bias = SumOfBiases([])
-    if not isinstance(attention.score_bias, SumOfBiases):
-        raise ValueError("the attention has a score bias of another kind; prompts can join only those of prompts")
-    attention.score_bias.parts.append(prompts)

@@ -8,21 +8,17 @@ A method has up to three effects, all of them declared here and none of them kno
   two names; they are objects, not closures, so that ``copy.deepcopy(vit)`` is a working, independent model;
 * it *unfreezes* parameters of the backbone: ``unfreezes(parameter_name, config)`` says which;
 * it can *fold* what it added into the backbone's own weights (``merge``), exactly, where the mathematics allows.
-
-``set_alpha`` scales what was added, so that alpha = 0 is the pre-trained function and alpha = 1 the tuned one; unfrozen
-backbone parameters and the head are interpolated by the caller (``petl_core.models.build.interpolate``).
-
-Where methods are composed, ``merge`` is called in the order of ``merge_order``, then of attachment: what acts on the
-output of a linear layer (LoRA, FacT, SSF) is folded before what acts on all of the layer's input or output from
-outside (RepAdapter, DiffFit).
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
+import torch
 from torch import nn
 
 from petl_core.utils import UserError
@@ -31,35 +27,60 @@ from petl_core.vit import ViT, ViTConfig
 registry: dict[str, type[Method]] = {}
 
 
-def register(cls: type[Method]) -> type[Method]:
-    """Class decorator: make the method known under ``cls.name``."""
-    if cls.name in registry:
-        other = registry[cls.name].__module__
-        raise UserError(f"two methods are called '{cls.name}': {other} and {cls.__module__}; give yours another name")
-    registry[cls.name] = cls
-    return cls
+@dataclass(frozen=True)
+class Allowed:
+    """Which numbers a hyper-parameter may have, in words and as a test; a part of the field's annotated type."""
+
+    words: str
+    holds: Callable[[float], bool]
+
+
+Positive = Annotated[int, Allowed("a whole number, 1 or more", lambda value: value >= 1)]
+PositiveNumber = Annotated[float, Allowed("a finite number above 0", lambda value: 0.0 < value < math.inf)]
+NumberFromZero = Annotated[float, Allowed("a finite number, 0 or more", lambda value: 0.0 <= value < math.inf)]
+Fraction = Annotated[float, Allowed("a number in [0, 1)", lambda value: 0.0 <= value < 1.0)]
+
+
+_types: Any = functools.cache(functools.partial(get_type_hints, include_extras=True))  # of a class: field to type
+
+
+def check_fields(owner: Any, name: str) -> None:
+    """Raise ``ValueError``, with ``name`` in front, unless every field of a dataclass holds what its type allows: one
+    of the texts of a ``Literal``, or a number as in ``Positive`` above. Fields of other types are not looked at."""
+    for field in fields(owner):
+        kind, value = _types(type(owner))[field.name], getattr(owner, field.name)
+        if get_origin(kind) is Literal and value not in get_args(kind):
+            raise ValueError(f"{name}: {field.name} is {value!r}; allowed: {', '.join(get_args(kind))}")
+        for rule in getattr(kind, "__metadata__", ()):
+            numbers = int if get_args(kind)[0] is int else (int, float)
+            if isinstance(value, bool) or not isinstance(value, numbers) or not rule.holds(value):
+                raise ValueError(f"{name}: {field.name} is {value!r}; it must be {rule.words}")
 
 
 @dataclass(frozen=True)
 class Method:
-    """Base of all methods. A subclass's fields are its hyper-parameters; ``__post_init__`` checks them."""
+    """Base of all methods. A subclass's fields are its hyper-parameters; the facts listed here, ``@register`` sets."""
 
     name: ClassVar[str]
     title: ClassVar[str]  # as in tables and figures
     family: ClassVar[str]  # "baseline", "selective", "adapter", "prompt" or "low-rank": colours and groups in figures
     paper: ClassVar[str]  # "Authors, year, arXiv id"
     size_field: ClassVar[str | None] = None  # the hyper-parameter that sets the number of parameters
-    mergeable: ClassVar[bool] = True  # can what is added be folded into existing weights?
-    obstacle: ClassVar[str] = ""  # why it cannot, where it cannot
+    obstacle: ClassVar[str] = ""  # why what is added cannot be folded into existing weights, where it cannot
+    mergeable: ClassVar[bool] = True  # there is no obstacle
     merge_order: ClassVar[int] = 0  # of composed methods, those with the smaller number are folded first
+    exact_starts: ClassVar[tuple[str, ...]] = ("intended", "zero")  # values of ``init`` that change nothing at first
     lrs: ClassVar[tuple[float, ...]] = (1e-2, 3e-3, 3e-2)  # learning rates to tune over, in the order of trial
     space: ClassVar[dict[str, tuple[Any, ...]]] = {}  # hyper-parameters to tune over, on a ViT about 100 wide
     published_space: ClassVar[dict[str, tuple[Any, ...]]] = {}  # the study's grid for ViT-B/16 on VTAB-1K
 
+    def __post_init__(self) -> None:
+        check_fields(self, self.name)
+
     @property
     def identity_at_start(self) -> bool:
         """Is the model with this method, before training, exactly the pre-trained function?"""
-        return True
+        return getattr(self, "init", "intended") in self.exact_starts
 
     def attach(self, vit: ViT) -> nn.Module | None:
         """Add modules and edits to ``vit``; the returned module owns all added parameters (None: nothing is added)."""
@@ -76,7 +97,9 @@ class Method:
     def merge(self, vit: ViT, module: Any) -> None:
         """Fold ``module`` into the weights of ``vit`` in place, without gradient; the caller then removes the edits.
 
-        Raises ``ValueError`` that says why for a method that is not ``mergeable``.
+        Raises ``ValueError`` that says why for a method that is not ``mergeable``. Composed methods are folded by
+        ``merge_order``, then in the order of attachment: what acts on the output of a linear layer (LoRA, FacT, SSF)
+        before what acts on all of a layer's input or output from outside (RepAdapter, DiffFit).
         """
         if not self.mergeable:
             raise ValueError(f"method '{self.name}' cannot be merged: {self.obstacle}; keep it attached")
@@ -84,7 +107,8 @@ class Method:
     def set_alpha(self, vit: ViT, module: nn.Module, alpha: float) -> None:
         """Scale what was added: 0 gives the pre-trained function, 1 the tuned one, exactly.
 
-        Here: every part of ``module`` that has an attribute ``alpha`` gets this value.
+        Here: every part of ``module`` that has an attribute ``alpha`` gets this value. Unfrozen backbone parameters and
+        the head are interpolated by the caller (``petl_core.models.build.interpolate``).
         """
         for part in module.modules():
             if hasattr(part, "alpha"):
@@ -95,41 +119,38 @@ class Method:
         return asdict(self)
 
 
-def check_positive(method: Method, *fields: str) -> None:
-    """Raise ``ValueError`` unless each named field is a whole number of 1 or more."""
-    for field in fields:
-        value = getattr(method, field)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{method.name}: {field} is {value!r}; it must be a whole number, 1 or more")
+def register(cls: Any = None, /, **facts: Any) -> Any:
+    """Class decorator ``@register(name=..., title=..., family=..., paper=...)``: make a method known under its name.
+
+    The facts, all those that ``Method`` lists, become class variables; bare ``@register`` takes a class that has them.
+    ``UserError`` for an unknown fact, for one of those four that is missing, or for a name that is taken.
+    """
+    if cls is None:
+        return functools.partial(register, **facts)
+    for fact, value in facts.items():
+        if fact not in Method.__annotations__:
+            raise UserError(f"@register knows no '{fact}'; it knows {', '.join(Method.__annotations__)}")
+        setattr(cls, fact, value)
+    missing = [fact for fact in ("name", "title", "family", "paper") if not getattr(cls, fact, "")]
+    if missing:
+        raise UserError(f"method {cls.__name__} lacks {', '.join(missing)}; write @register({missing[0]}=..., ...)")
+    if cls.name in registry:
+        other = registry[cls.name].__module__
+        raise UserError(f"two methods are called '{cls.name}': {other} and {cls.__module__}; give yours another name")
+    cls.mergeable = not cls.obstacle
+    registry[cls.name] = cls
+    return cls
 
 
-def check_choice(method: Method, field: str, allowed: tuple[str, ...]) -> None:
-    """Raise ``ValueError`` unless the named field holds one of the allowed values."""
-    value = getattr(method, field)
-    if value not in allowed:
-        raise ValueError(f"{method.name}: {field} is {value!r}; allowed: {', '.join(allowed)}")
-
-
-def check_number(method: Method, *fields: str) -> None:
-    """Raise ``ValueError`` unless each named field is a finite number above 0."""
-    for field in fields:
-        value = getattr(method, field)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 < value < math.inf:
-            raise ValueError(f"{method.name}: {field} is {value!r}; it must be a finite number above 0")
-
-
-def check_fraction(method: Method, *fields: str) -> None:
-    """Raise ``ValueError`` unless each named field lies in [0, 1)."""
-    for field in fields:
-        value = getattr(method, field)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value < 1.0:
-            raise ValueError(f"{method.name}: {field} is {value!r}; it must be a number in [0, 1)")
-
-
-def block_parameters(config: ViTConfig) -> int:
-    """Number of parameters of one block: two LayerNorms, qkv, proj, fc1, fc2 and, in DINOv2, two LayerScales."""
-    D, hidden = config.width, config.hidden
-    return 4 * D + 4 * D * (D + 1) + 2 * D * hidden + hidden + D + 2 * D * config.layer_scale
+def attach_edits(vit: ViT, sites: Sequence[str], make: Callable[[], nn.Module]) -> nn.ModuleList:
+    """Append to each of the ``sites`` of every block an edit of its own; returns all of them, block by block."""
+    edits = nn.ModuleList()
+    for block in vit.blocks:
+        for site in sites:
+            edit = make()
+            block.sites[site].append(edit)
+            edits.append(edit)
+    return edits
 
 
 def released_init(module: nn.Module) -> None:
@@ -140,3 +161,19 @@ def released_init(module: nn.Module) -> None:
             nn.init.trunc_normal_(part.weight, std=0.02)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
+
+
+def block_parameters(config: ViTConfig) -> int:
+    """Number of parameters of one block: two LayerNorms, qkv, proj, fc1, fc2 and, in DINOv2, two LayerScales."""
+    D, hidden = config.width, config.hidden
+    return 4 * D + 4 * D * (D + 1) + 2 * D * hidden + hidden + D + 2 * D * config.layer_scale
+
+
+def meta_count(method: Method, config: ViTConfig) -> int:
+    """Trainable parameters without the head, counted (not by formula) on a ViT without weights: costs no memory."""
+    with torch.device("meta"):
+        vit = ViT(config, num_classes=1)
+        own = [(n, p) for n, p in vit.named_parameters() if not n.startswith("head.")]
+        module = method.attach(vit)
+    added = sum(p.numel() for p in module.parameters()) if module is not None else 0
+    return added + sum(p.numel() for name, p in own if method.unfreezes(name, config))

@@ -13,21 +13,15 @@ Released code: the same, chosen by a substring of the name.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from petl_core.methods.base import Method, register
 from petl_core.vit import ViTConfig
 
 
-@register
+@register(name="bitfit", title="BitFit", family="selective", paper="Ben Zaken et al., 2022, arXiv 2106.10199")
 @dataclass(frozen=True)
 class BitFit(Method):
     """No hyper-parameters."""
-
-    name: ClassVar[str] = "bitfit"
-    title: ClassVar[str] = "BitFit"
-    family: ClassVar[str] = "selective"
-    paper: ClassVar[str] = "Ben Zaken et al., 2022, arXiv 2106.10199"
 
     def unfreezes(self, parameter: str, config: ViTConfig) -> bool:
         return parameter.endswith(".bias")

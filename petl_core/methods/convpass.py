@@ -1,5 +1,8 @@
 """ConvPass: a convolutional bypass beside the attention and beside the MLP.
 
+    z (B, N, D) --+-- attention or MLP ----------------------------------------------------+--> (B, N, D)
+                  +-- Down, q (B, N, h) -- Conv3x3 on (B, h, grid, grid), q -- Up -- * s --+
+
 Paper: Jie and Deng, "Convolutional Bypasses Are Better Vision Transformer Adapters", ECAI 2024, arXiv 2207.07039,
 section 3.
 Formula: for f in {attention, MLP}, z = LN x: x <- x + f(z) + s * Up(dropout(q(Conv3x3(q(Down z))))), with Down: D -> h,
@@ -16,36 +19,31 @@ has a drop path draw of its own; it works only with exactly one token beside the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from petl_core.methods.base import (
-    Method,
-    check_choice,
-    check_fraction,
-    check_number,
-    check_positive,
-    register,
-    released_init,
-)
+from petl_core.methods._adapter import scaled_up
+from petl_core.methods.base import Fraction, Method, Positive, PositiveNumber, attach_edits, register, released_init
 from petl_core.vit import QuickGELU, ViT, ViTConfig
 
 
 class ConvolutionalBypass(nn.Module):
     """``edit(y, x) = y + alpha * scale * bypass(x)``; patches are the tokens 1 to grid^2."""
 
-    def __init__(self, width: int, bottleneck: int, grid: int, scale: float, dropout: float, conv_init: str) -> None:
+    def __init__(self, config: ViTConfig, hyper: ConvPass) -> None:
         super().__init__()
-        self.down = nn.Linear(width, bottleneck)
-        self.conv = nn.Conv2d(bottleneck, bottleneck, kernel_size=3, padding=1)
-        self.up = nn.Linear(bottleneck, width)
+        D, h = config.width, hyper.bottleneck
+        self.down = nn.Linear(D, h)
+        self.conv = nn.Conv2d(h, h, kernel_size=3, padding=1)
+        self.up = nn.Linear(h, D)
         self.activation = QuickGELU()
-        self.grid, self.scale, self.alpha, self.dropout = grid, scale, 1.0, dropout
+        self.grid, self.scale, self.alpha, self.dropout = config.grid, hyper.scale, 1.0, hyper.dropout
         nn.init.xavier_uniform_(self.down.weight)
-        (nn.init.dirac_ if conv_init == "identity" else nn.init.xavier_uniform_)(self.conv.weight)
+        start_conv: Any = nn.init.dirac_ if hyper.conv_init == "identity" else nn.init.xavier_uniform_
+        start_conv(self.conv.weight)
         nn.init.zeros_(self.up.weight)
         for bias in (self.down.bias, self.conv.bias, self.up.bias):
             nn.init.zeros_(bias)  # type: ignore[arg-type]
@@ -64,56 +62,35 @@ class ConvolutionalBypass(nn.Module):
     def forward(self, y: Tensor, x: Tensor) -> Tensor:
         h = self.activation(self.convolve(self.activation(self.down(x))))
         h = F.dropout(h, self.dropout, self.training)
-        factor = self.alpha * self.scale
-        if factor == 1.0:
-            return y + self.up(h)
-        return y + F.linear(h * factor, self.up.weight, self.up.bias * factor)
+        return y + scaled_up(self.up, h, self.alpha * self.scale)
 
 
-@register
+@register(
+    name="convpass",
+    title="ConvPass",
+    family="adapter",
+    paper="Jie and Deng, 2024, arXiv 2207.07039",
+    size_field="bottleneck",
+    obstacle="the activations around its convolution make it nonlinear",
+    space={"scale": (1.0, 0.1, 10.0), "bottleneck": (8, 16)},
+    published_space={
+        "bottleneck": (8, 16),
+        "scale": (0.01, 0.1, 1.0, 10.0, 100.0),
+        "conv_init": ("xavier", "identity"),
+    },
+)
 @dataclass(frozen=True)
 class ConvPass(Method):
     """Size is ``bottleneck``; ``conv_init`` is "identity" or "xavier"."""
 
-    name: ClassVar[str] = "convpass"
-    title: ClassVar[str] = "ConvPass"
-    family: ClassVar[str] = "adapter"
-    paper: ClassVar[str] = "Jie and Deng, 2024, arXiv 2207.07039"
-    size_field: ClassVar[str | None] = "bottleneck"
-    mergeable: ClassVar[bool] = False
-    obstacle: ClassVar[str] = "the activations around its convolution make it nonlinear"
-    space: ClassVar[dict[str, tuple[Any, ...]]] = {"scale": (1.0, 0.1, 10.0), "bottleneck": (8, 16)}
-    published_space: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "bottleneck": (8, 16),
-        "scale": (0.01, 0.1, 1.0, 10.0, 100.0),
-        "conv_init": ("xavier", "identity"),
-    }
-
-    bottleneck: int = 8
-    scale: float = 1.0
-    dropout: float = 0.1
-    conv_init: str = "identity"
-    init: str = "intended"
-
-    def __post_init__(self) -> None:
-        check_positive(self, "bottleneck")
-        check_number(self, "scale")
-        check_fraction(self, "dropout")
-        check_choice(self, "conv_init", ("identity", "xavier"))
-        check_choice(self, "init", ("intended", "released"))
-
-    @property
-    def identity_at_start(self) -> bool:
-        return self.init == "intended"
+    bottleneck: Positive = 8
+    scale: PositiveNumber = 1.0
+    dropout: Fraction = 0.1
+    conv_init: Literal["identity", "xavier"] = "identity"
+    init: Literal["intended", "released"] = "intended"
 
     def attach(self, vit: ViT) -> nn.Module:
-        module = nn.ModuleList()
-        D, grid = vit.config.width, vit.config.grid
-        for block in vit.blocks:
-            for site in ("attn", "mlp"):
-                bypass = ConvolutionalBypass(D, self.bottleneck, grid, self.scale, self.dropout, self.conv_init)
-                block.sites[site].append(bypass)
-                module.append(bypass)
+        module = attach_edits(vit, ["attn", "mlp"], lambda: ConvolutionalBypass(vit.config, self))
         if self.init == "released":
             released_init(module)
         return module

@@ -1,5 +1,8 @@
 """DiffFit: biases, LayerNorms and one new factor per channel on each residual branch.
 
+    x (B, N, D) --+-- LN -- attention or MLP -- * gamma (D) --+--> x (B, N, D)
+                  +-------------------------------------------+
+
 Paper: Xie et al., "DiffFit: Unlocking Transferability of Large Diffusion Models via Simple Parameter-Efficient
 Fine-Tuning", ICCV 2023, arXiv 2304.06648, section 3.
 Formula: x <- x + gamma1 * branch1, then x <- x + gamma2 * branch2, with gamma in R^D, 1 at the start, after LayerScale
@@ -14,12 +17,12 @@ Released code: the same.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from petl_core.methods.base import Method, register
+from petl_core.methods.base import Method, attach_edits, register
 from petl_core.methods.bitfit import BitFit
 from petl_core.methods.layernorm import LayerNorm
 from petl_core.vit import ViT, ViTConfig
@@ -40,25 +43,19 @@ class BranchFactor(nn.Module):
         return y * self.factor().to(y.dtype)
 
 
-@register
+@register(
+    name="difffit",
+    title="DiffFit",
+    family="selective",
+    paper="Xie et al., 2023, arXiv 2304.06648",
+    merge_order=1,  # acts on the whole output of proj and fc2
+)
 @dataclass(frozen=True)
 class DiffFit(Method):
     """No hyper-parameters."""
 
-    name: ClassVar[str] = "difffit"
-    title: ClassVar[str] = "DiffFit"
-    family: ClassVar[str] = "selective"
-    paper: ClassVar[str] = "Xie et al., 2023, arXiv 2304.06648"
-    merge_order: ClassVar[int] = 1  # acts on the whole output of proj and fc2
-
     def attach(self, vit: ViT) -> nn.Module:
-        module = nn.ModuleList()
-        for block in vit.blocks:
-            for site in ("residual1", "residual2"):
-                edit = BranchFactor(vit.config.width)
-                block.sites[site].append(edit)
-                module.append(edit)
-        return module
+        return attach_edits(vit, ["residual1", "residual2"], lambda: BranchFactor(vit.config.width))
 
     def unfreezes(self, parameter: str, config: ViTConfig) -> bool:
         return BitFit().unfreezes(parameter, config) or LayerNorm().unfreezes(parameter, config)

@@ -1,5 +1,8 @@
 """FacT-TK: the updates of all weights of the network as one Tucker decomposition.
 
+    x (B, N, a D) --+-- W of b D x a D, bias ----------------------------------------------+--> y (B, N, b D)
+                    +-- U of each D (B, N, a r) -- core (b r, a r) -- V of each r -- * s --+
+
 Paper: Jie and Deng, "FacT: Factor-Tuning for Lightweight Adaptation on Vision Transformer", AAAI 2023,
 arXiv 2212.03145, section 3 (Tucker format).
 Formula: U: D -> r, V: r -> D, a core C in R^(r x r x r) and mixing weights P in R^(r x S L) are shared by the whole
@@ -18,83 +21,59 @@ Released code: U and V start as N(0, 0.02^2), so training does not start exactly
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from petl_core.methods._fact import Factors, attach_factors, merge_factors, pieces
-from petl_core.methods.base import (
-    Method,
-    check_choice,
-    check_fraction,
-    check_number,
-    check_positive,
-    register,
-    released_init,
-)
+from petl_core.methods.base import Fraction, Method, Positive, PositiveNumber, register
 from petl_core.vit import ViT, ViTConfig
 
 
 class Tucker(Factors):
     """U, V, the core C ``cube`` (r, r, r) and the mixing weights P ``mix`` (r, S L)."""
 
-    def __init__(self, config: ViTConfig, rank: int, scale: float, dropout: float) -> None:
-        super().__init__(config.width, rank, scale, dropout)
-        k = pieces(config)
+    def __init__(self, config: ViTConfig, hyper: FacTTK) -> None:
+        super().__init__(config.width, hyper)
+        k, r = pieces(config), hyper.rank
         self.slots = {"qkv": (0, 3), "proj": (3, 4), "fc1": (4, 4 + k), "fc2": (4 + k, 4 + 2 * k)}
         self.per_block = 4 + 2 * k
-        self.cube = nn.Parameter(torch.empty(rank, rank, rank))
-        self.mix = nn.Parameter(torch.empty(rank, self.per_block * config.depth))
+        self.cube = nn.Parameter(torch.empty(r, r, r))
+        self.mix = nn.Parameter(torch.empty(r, self.per_block * config.depth))
         nn.init.xavier_uniform_(self.cube)
         nn.init.xavier_uniform_(self.mix)
 
     def core(self, block: int, layer: str) -> Tensor:
-        r, (first, last) = len(self.cube), self.slots[layer]
+        first, last = self.slots[layer]
         offset = self.per_block * block
-        slab = self.cube @ self.mix[:, offset + first : offset + last]  # (r, r, slots)
-        if layer in ("qkv", "proj"):
-            return slab.permute(2, 1, 0).reshape(-1, r)  # each M transposed, one below the other
-        return slab.reshape(r, -1).T if layer == "fc1" else slab.reshape(r, -1)
+        mixed = self.cube @ self.mix[:, offset + first : offset + last]  # (r, r, slots)
+        if layer == "qkv":
+            return torch.cat([M.T for M in mixed.unbind(2)])  # (3r, r)
+        G = mixed.flatten(1)  # (r, slots r): row by row, the slot running fastest; for proj, one slot, it is M
+        return G if layer == "fc2" else G.T
 
 
-@register
+@register(
+    name="fact_tk",
+    title="FacT-TK",
+    family="low-rank",
+    paper="Jie and Deng, 2023, arXiv 2212.03145",
+    size_field="rank",
+    space={"scale": (1.0, 10.0), "rank": (16, 32)},
+    published_space={"rank": (16, 32, 64), "scale": (0.01, 0.1, 1.0, 10.0, 100.0)},
+)
 @dataclass(frozen=True)
 class FacTTK(Method):
     """Size is ``rank``; ``scale`` multiplies the updates."""
 
-    name: ClassVar[str] = "fact_tk"
-    title: ClassVar[str] = "FacT-TK"
-    family: ClassVar[str] = "low-rank"
-    paper: ClassVar[str] = "Jie and Deng, 2023, arXiv 2212.03145"
-    size_field: ClassVar[str | None] = "rank"
-    space: ClassVar[dict[str, tuple[Any, ...]]] = {"scale": (1.0, 10.0), "rank": (16, 32)}
-    published_space: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "rank": (16, 32, 64),
-        "scale": (0.01, 0.1, 1.0, 10.0, 100.0),
-    }
-
-    rank: int = 16
-    scale: float = 1.0
-    dropout: float = 0.1
-    init: str = "intended"
-
-    def __post_init__(self) -> None:
-        check_positive(self, "rank")
-        check_number(self, "scale")
-        check_fraction(self, "dropout")
-        check_choice(self, "init", ("intended", "released"))
-
-    @property
-    def identity_at_start(self) -> bool:
-        return self.init == "intended"
+    rank: Positive = 16
+    scale: PositiveNumber = 1.0
+    dropout: Fraction = 0.1
+    init: Literal["intended", "released"] = "intended"
 
     def attach(self, vit: ViT) -> nn.Module:
-        module = Tucker(vit.config, self.rank, self.scale, self.dropout)
-        if self.init == "released":
-            released_init(module)
-        attach_factors(vit, module)
-        return module
+        return attach_factors(vit, Tucker(vit.config, self), self.init)
 
     def count(self, config: ViTConfig) -> int:
         r, slots = self.rank, 4 + 2 * pieces(config)

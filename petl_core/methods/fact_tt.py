@@ -1,5 +1,8 @@
 """FacT-TT: the updates of all weights of the network as one tensor train.
 
+    x (B, N, a D) --+-- W of b D x a D, bias ----------------------------------------------+--> y (B, N, b D)
+                    +-- U of each D (B, N, a r) -- core (b r, a r) -- V of each r -- * s --+
+
 Paper: Jie and Deng, "FacT: Factor-Tuning for Lightweight Adaptation on Vision Transformer", AAAI 2023,
 arXiv 2212.03145, section 3 (tensor-train format).
 Formula: dW = s V M U, with U: D -> r and V: r -> D shared by the whole network and, in each block, one r x r core M for
@@ -14,75 +17,51 @@ Released code: all factors start as N(0, 0.02^2), so training does not start exa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from petl_core.methods._fact import Factors, attach_factors, merge_factors, pieces, shapes
-from petl_core.methods.base import (
-    Method,
-    check_choice,
-    check_fraction,
-    check_number,
-    check_positive,
-    register,
-    released_init,
-)
+from petl_core.methods._fact import Factors, attach_factors, merge_factors, pieces
+from petl_core.methods.base import Fraction, Method, Positive, PositiveNumber, register
 from petl_core.vit import ViT, ViTConfig
 
 
 class TensorTrain(Factors):
     """U, V and, for each block and layer, a core that is a parameter."""
 
-    def __init__(self, config: ViTConfig, rank: int, scale: float, dropout: float) -> None:
-        super().__init__(config.width, rank, scale, dropout)
-        sizes = {name: (down * rank, across * rank) for name, (down, across) in shapes(config).items()}
-        self.cores: Any = nn.ModuleList(
-            nn.ModuleDict({name: nn.Linear(across, down, bias=False) for name, (down, across) in sizes.items()})
-            for _ in range(config.depth)
-        )
+    def __init__(self, config: ViTConfig, hyper: FacTTT) -> None:
+        super().__init__(config.width, hyper)
+        k, r = pieces(config), hyper.rank
+        sizes = {"qkv": (1, 3), "proj": (1, 1), "fc1": (1, k), "fc2": (k, 1)}  # squares across and down
+        self.cores: Any = nn.ModuleList()
+        for _ in range(config.depth):
+            cores = {name: nn.Linear(a * r, d * r, bias=False) for name, (a, d) in sizes.items()}
+            self.cores.append(nn.ModuleDict(cores))
 
     def core(self, block: int, layer: str) -> Tensor:
         return self.cores[block][layer].weight
 
 
-@register
+@register(
+    name="fact_tt",
+    title="FacT-TT",
+    family="low-rank",
+    paper="Jie and Deng, 2023, arXiv 2212.03145",
+    size_field="rank",
+    space={"scale": (1.0, 10.0), "rank": (16, 32)},
+    published_space={"rank": (8, 16, 32), "scale": (0.01, 0.1, 1.0, 10.0, 100.0)},
+)
 @dataclass(frozen=True)
 class FacTTT(Method):
     """Size is ``rank``; ``scale`` multiplies the updates."""
 
-    name: ClassVar[str] = "fact_tt"
-    title: ClassVar[str] = "FacT-TT"
-    family: ClassVar[str] = "low-rank"
-    paper: ClassVar[str] = "Jie and Deng, 2023, arXiv 2212.03145"
-    size_field: ClassVar[str | None] = "rank"
-    space: ClassVar[dict[str, tuple[Any, ...]]] = {"scale": (1.0, 10.0), "rank": (16, 32)}
-    published_space: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "rank": (8, 16, 32),
-        "scale": (0.01, 0.1, 1.0, 10.0, 100.0),
-    }
-
-    rank: int = 16
-    scale: float = 1.0
-    dropout: float = 0.1
-    init: str = "intended"
-
-    def __post_init__(self) -> None:
-        check_positive(self, "rank")
-        check_number(self, "scale")
-        check_fraction(self, "dropout")
-        check_choice(self, "init", ("intended", "released"))
-
-    @property
-    def identity_at_start(self) -> bool:
-        return self.init == "intended"
+    rank: Positive = 16
+    scale: PositiveNumber = 1.0
+    dropout: Fraction = 0.1
+    init: Literal["intended", "released"] = "intended"
 
     def attach(self, vit: ViT) -> nn.Module:
-        module = TensorTrain(vit.config, self.rank, self.scale, self.dropout)
-        if self.init == "released":
-            released_init(module)
-        attach_factors(vit, module)
-        return module
+        return attach_factors(vit, TensorTrain(vit.config, self), self.init)
 
     def count(self, config: ViTConfig) -> int:
         return 2 * config.width * self.rank + (4 + 2 * pieces(config)) * config.depth * self.rank**2

@@ -13,22 +13,21 @@ rates here go down to 1e-5.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from petl_core.methods.base import Method, block_parameters, register
 from petl_core.vit import ViTConfig
 
 
-@register
+@register(
+    name="full",
+    title="Full",
+    family="baseline",
+    paper="Dosovitskiy et al., 2021, arXiv 2010.11929",
+    lrs=(1e-3, 3e-4, 1e-4, 1e-5),
+)
 @dataclass(frozen=True)
 class Full(Method):
     """No hyper-parameters."""
-
-    name: ClassVar[str] = "full"
-    title: ClassVar[str] = "Full"
-    family: ClassVar[str] = "baseline"
-    paper: ClassVar[str] = "Dosovitskiy et al., 2021, arXiv 2010.11929"
-    lrs: ClassVar[tuple[float, ...]] = (1e-3, 3e-4, 1e-4, 1e-5)
 
     def unfreezes(self, parameter: str, config: ViTConfig) -> bool:
         return True

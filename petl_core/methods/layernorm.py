@@ -12,21 +12,15 @@ Released code: the same, chosen by a substring of the name.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from petl_core.methods.base import Method, register
 from petl_core.vit import ViTConfig
 
 
-@register
+@register(name="layernorm", title="LayerNorm", family="selective", paper="Basu et al., 2024, arXiv 2304.01917")
 @dataclass(frozen=True)
 class LayerNorm(Method):
     """No hyper-parameters."""
-
-    name: ClassVar[str] = "layernorm"
-    title: ClassVar[str] = "LayerNorm"
-    family: ClassVar[str] = "selective"
-    paper: ClassVar[str] = "Basu et al., 2024, arXiv 2304.01917"
 
     def unfreezes(self, parameter: str, config: ViTConfig) -> bool:
         return parameter.split(".")[-2:-1] in (["norm1"], ["norm2"], ["norm"], ["norm_pre"])

@@ -12,21 +12,15 @@ Released code: the same.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from petl_core.methods.base import Method, register
 from petl_core.vit import ViTConfig
 
 
-@register
+@register(name="linear", title="Linear", family="baseline", paper="Kolesnikov et al., 2020, arXiv 1912.11370")
 @dataclass(frozen=True)
 class Linear(Method):
     """No hyper-parameters."""
-
-    name: ClassVar[str] = "linear"
-    title: ClassVar[str] = "Linear"
-    family: ClassVar[str] = "baseline"
-    paper: ClassVar[str] = "Kolesnikov et al., 2020, arXiv 1912.11370"
 
     def count(self, config: ViTConfig) -> int:
         return 0

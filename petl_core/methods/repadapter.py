@@ -1,5 +1,8 @@
 """RepAdapter: a linear bottleneck before the attention and before the MLP, folded away after training.
 
+    z (B, N, D) --+----------------------------------------------+--> qkv or fc1
+                  +-- A (h, D) -- (B, N, h) -- B (D, h) -- * s --+
+
 Paper: Luo et al., "Towards Efficient Visual Adaption via Structural Re-parameterization", 2023, arXiv 2302.08106,
 equations 5 to 9.
 Formula: z <- z + s * (B dropout(A z + a) + b), with z the LN1 (LN2) output, A: D -> h dense with bias a, B: h -> D with
@@ -14,25 +17,25 @@ Released code: the same (its layers are Conv1d, which the constructor's new draw
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from petl_core.methods.base import Method, check_choice, check_fraction, check_number, check_positive, register
+from petl_core.methods.base import Fraction, Method, Positive, PositiveNumber, attach_edits, register
 from petl_core.vit import ViT, ViTConfig
 
 
 class LinearBottleneck(nn.Module):
     """``edit(y, x) = y + alpha * scale * (B dropout(A y + a) + b)``, where y (B, N, D) is the LayerNorm's output."""
 
-    def __init__(self, width: int, bottleneck: int, groups: int, scale: float, dropout: float) -> None:
+    def __init__(self, width: int, hyper: RepAdapter) -> None:
         super().__init__()
-        self.down = nn.Linear(width, bottleneck)  # A, a
-        self.up = nn.Parameter(torch.zeros(width, bottleneck // groups))  # the blocks of B, one below the other
+        self.down = nn.Linear(width, hyper.bottleneck)  # A, a
+        self.up = nn.Parameter(torch.zeros(width, hyper.bottleneck // hyper.groups))  # blocks of B, one below another
         self.up_bias = nn.Parameter(torch.zeros(width))  # b
-        self.groups, self.scale, self.alpha, self.dropout = groups, scale, 1.0, dropout
+        self.groups, self.scale, self.alpha, self.dropout = hyper.groups, hyper.scale, 1.0, hyper.dropout
         nn.init.xavier_uniform_(self.down.weight)
         nn.init.zeros_(self.down.bias)
 
@@ -50,49 +53,38 @@ class LinearBottleneck(nn.Module):
         return y + F.linear(h, *self.scaled_up())
 
 
-@register
+@register(
+    name="repadapter",
+    title="RepAdapter",
+    family="adapter",
+    paper="Luo et al., 2023, arXiv 2302.08106",
+    size_field="bottleneck",
+    merge_order=1,  # acts on the whole input of qkv and fc1
+    space={"scale": (1.0, 5.0), "bottleneck": (8, 32)},
+    published_space={"bottleneck": (8, 16, 32), "scale": (0.1, 0.5, 1.0, 5.0, 10.0)},
+    exact_starts=("intended", "released"),
+)
 @dataclass(frozen=True)
 class RepAdapter(Method):
     """Size is ``bottleneck``, a multiple of ``groups``, of which the width is a multiple too."""
 
-    name: ClassVar[str] = "repadapter"
-    title: ClassVar[str] = "RepAdapter"
-    family: ClassVar[str] = "adapter"
-    paper: ClassVar[str] = "Luo et al., 2023, arXiv 2302.08106"
-    size_field: ClassVar[str | None] = "bottleneck"
-    merge_order: ClassVar[int] = 1  # acts on the whole input of qkv and fc1
-    space: ClassVar[dict[str, tuple[Any, ...]]] = {"scale": (1.0, 5.0), "bottleneck": (8, 32)}
-    published_space: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "bottleneck": (8, 16, 32),
-        "scale": (0.1, 0.5, 1.0, 5.0, 10.0),
-    }
-
-    bottleneck: int = 8
-    scale: float = 1.0
-    groups: int = 2
-    dropout: float = 0.1
-    init: str = "intended"  # "released" is the same
+    bottleneck: Positive = 8
+    scale: PositiveNumber = 1.0
+    groups: Positive = 2
+    dropout: Fraction = 0.1
+    init: Literal["intended", "released"] = "intended"  # "released" is the same
 
     def __post_init__(self) -> None:
-        check_positive(self, "bottleneck", "groups")
+        super().__post_init__()
         if self.bottleneck % self.groups:
             h, G = self.bottleneck, self.groups
             raise ValueError(f"repadapter: bottleneck is {h}; with {G} groups it must be a multiple of {G}")
-        check_number(self, "scale")
-        check_fraction(self, "dropout")
-        check_choice(self, "init", ("intended", "released"))
 
     def attach(self, vit: ViT) -> nn.Module:
         D = vit.config.width
         if D % self.groups:
             raise ValueError(f"repadapter: groups is {self.groups}; it must divide the width of the ViT, {D}")
-        module = nn.ModuleList()
-        for block in vit.blocks:
-            for site in ("norm1", "norm2"):
-                edit = LinearBottleneck(D, self.bottleneck, self.groups, self.scale, self.dropout)
-                block.sites[site].append(edit)
-                module.append(edit)
-        return module
+        return attach_edits(vit, ["norm1", "norm2"], lambda: LinearBottleneck(D, self))
 
     def count(self, config: ViTConfig) -> int:
         D, h = config.width, self.bottleneck

@@ -14,11 +14,11 @@ Released code: chooses by substring of the name, so that index 1 also trains blo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Literal
 
 from torch import nn
 
-from petl_core.methods.base import Method, block_parameters, check_choice, register
+from petl_core.methods.base import Method, block_parameters, register
 from petl_core.vit import ViT, ViTConfig
 
 LAYERS = {
@@ -32,24 +32,24 @@ LAYERS = {
 }
 
 
-@register
+@register(
+    name="selective",
+    title="Selective",
+    family="selective",
+    paper="Touvron et al., 2022, arXiv 2203.09795",
+    lrs=(1e-3, 3e-4, 3e-3),
+    space={"index": ((-1,), (-2, -1))},
+    published_space={"index": ((-1,), (-2, -1), (-3, -2, -1))},
+)
 @dataclass(frozen=True)
 class Selective(Method):
     """``part`` of the blocks in ``index`` (from 0; negative numbers count from the end)."""
 
-    name: ClassVar[str] = "selective"
-    title: ClassVar[str] = "Selective"
-    family: ClassVar[str] = "selective"
-    paper: ClassVar[str] = "Touvron et al., 2022, arXiv 2203.09795"
-    lrs: ClassVar[tuple[float, ...]] = (1e-3, 3e-4, 3e-3)
-    space: ClassVar[dict[str, tuple[Any, ...]]] = {"index": ((-1,), (-2, -1))}
-    published_space: ClassVar[dict[str, tuple[Any, ...]]] = {"index": ((-1,), (-2, -1), (-3, -2, -1))}
-
-    part: str = "attention"
+    part: Literal["attention", "qkv", "proj", "mlp", "fc1", "fc2", "block"] = "attention"
     index: tuple[int, ...] = (-1,)
 
     def __post_init__(self) -> None:
-        check_choice(self, "part", tuple(LAYERS))
+        super().__post_init__()
         index = self.index if isinstance(self.index, (tuple, list)) else (self.index,)
         if not index or any(isinstance(i, bool) or not isinstance(i, int) for i in index):
             raise ValueError(f"selective: index is {self.index!r}; it must hold one or more whole numbers, as in (-1,)")

@@ -1,5 +1,7 @@
 """SSF: scale and shift the features after every operation.
 
+    x -- patch embedding, LN, qkv, proj, fc1 or fc2 --> (B, N, d) -- * scale (d) -- + shift (d) --> y (B, N, d)
+
 Paper: Lian et al., "Scaling & Shifting Your Features: A New Baseline for Efficient Model Tuning", NeurIPS 2022,
 arXiv 2210.08823, equations 3 and 4.
 Formula: y <- scale * y + shift, one number of each per channel; scale ~ N(1, noise^2), shift ~ N(0, noise^2).
@@ -14,15 +16,14 @@ function; with ``noise=0`` it does.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from petl_core.methods.base import Method, register
-from petl_core.vit import Block, Edit, ViT, ViTConfig
+from petl_core.methods.base import Method, NumberFromZero, register
+from petl_core.vit import Edit, ViT, ViTConfig
 
 
 class ScaleShift(nn.Module):
@@ -44,40 +45,28 @@ class ScaleShift(nn.Module):
         return torch.addcmul(shift, y, scale).to(y.dtype)  # under autocast the sum is made in float32
 
 
-def places(block: Block) -> list[tuple[list[Edit], Any]]:
-    """The sites of a block where SSF acts, each with the affine map that precedes it."""
-    attn, mlp = block.attn, block.mlp
-    return [
-        (block.sites["norm1"], block.norm1),
-        (attn.sites["qkv"], attn.qkv),
-        (attn.sites["proj"], attn.proj),
-        (block.sites["norm2"], block.norm2),
-        (mlp.sites["fc1"], mlp.fc1),
-        (mlp.sites["fc2"], mlp.fc2),
-    ]
+def places(vit: ViT) -> list[tuple[list[Edit], Any]]:
+    """The sites where SSF acts, each with the affine map that precedes it."""
+    pairs: list[tuple[list[Edit], Any]] = [(vit.sites["patches"], vit.patch_embed.proj)]
+    for block in vit.blocks:
+        layers = {
+            "norm1": block.norm1,
+            "qkv": block.attn.qkv,
+            "proj": block.attn.proj,
+            "norm2": block.norm2,
+            "fc1": block.mlp.fc1,
+            "fc2": block.mlp.fc2,
+        }
+        pairs += [(block.sites[site], layer) for site, layer in layers.items()]
+    return [*pairs, (vit.sites["norm"], vit.norm)]
 
 
-def all_places(vit: ViT) -> list[tuple[list[Edit], Any]]:
-    inside = [place for block in vit.blocks for place in places(block)]
-    return [(vit.sites["patches"], vit.patch_embed.proj), *inside, (vit.sites["norm"], vit.norm)]
-
-
-@register
+@register(name="ssf", title="SSF", family="selective", paper="Lian et al., 2022, arXiv 2210.08823")
 @dataclass(frozen=True)
 class SSF(Method):
     """``noise`` is the standard deviation of scale and shift at the start."""
 
-    name: ClassVar[str] = "ssf"
-    title: ClassVar[str] = "SSF"
-    family: ClassVar[str] = "selective"
-    paper: ClassVar[str] = "Lian et al., 2022, arXiv 2210.08823"
-
-    noise: float = 0.02
-
-    def __post_init__(self) -> None:
-        number = isinstance(self.noise, (int, float)) and not isinstance(self.noise, bool)
-        if not number or not 0.0 <= self.noise < math.inf:
-            raise ValueError(f"ssf: noise is {self.noise!r}; it must be a finite number, 0 or more")
+    noise: NumberFromZero = 0.02
 
     @property
     def identity_at_start(self) -> bool:
@@ -85,7 +74,7 @@ class SSF(Method):
 
     def attach(self, vit: ViT) -> nn.Module:
         module = nn.ModuleList()
-        for edits, layer in all_places(vit):
+        for edits, layer in places(vit):
             edit = ScaleShift(len(layer.weight), self.noise)
             edits.insert(0 if isinstance(layer, nn.LayerNorm) else len(edits), edit)
             module.append(edit)
@@ -95,7 +84,7 @@ class SSF(Method):
         return 2 * config.depth * (7 * config.width + config.hidden) + 4 * config.width
 
     def merge(self, vit: ViT, module: Any) -> None:
-        for (_, layer), edit in zip(all_places(vit), module, strict=True):
+        for (_, layer), edit in zip(places(vit), module, strict=True):
             scale, shift = edit.values()
             if layer.bias is None:
                 layer.bias = nn.Parameter(torch.zeros_like(shift), requires_grad=False)

@@ -1,5 +1,8 @@
 """VPT-Deep: each block gets learned tokens of its own, which replace those of the block before.
 
+    block i - 1 --> (B, N + P, D) -- the first N (B, N, D) --+--> block i (B, N + P, D)
+                               prompts_i (P, D) -- dropout --+
+
 Paper: Jia et al., "Visual Prompt Tuning", ECCV 2022, arXiv 2203.12119, equations 7 and 8.
 Formula: before block i, x <- [class token, patches, prompts_i]; what the block made of its prompts is thrown away.
 P prompts in R^D per block, drawn from U(-v, v), v = sqrt(6 / (3 p^2 + D)) for patches of p pixels; dropout on the
@@ -14,63 +17,41 @@ Released code: draws one dropout mask for the whole batch: ``init="released"``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from petl_core.methods._prompt import Prompts, add_score_bias
-from petl_core.methods.base import Method, check_choice, check_fraction, check_positive, register
+from petl_core.methods._prompt import Prompts
+from petl_core.methods.base import Fraction, Method, Positive, register
 from petl_core.vit import ViT, ViTConfig
 
 
-class BlockPrompts(Prompts):
-    """``edit(y, x) = [y without the last block's prompts, prompts]``; the first block has none to take away."""
-
-    replaces: int = 0  # number of tokens to take away at the end
-
-    def forward(self, y: Tensor, x: Tensor) -> Tensor:
-        if self.alpha == 0.0:
-            return y
-        return torch.cat([y[:, : y.shape[1] - self.replaces], self.tokens(y)], dim=1)
-
-
-@register
+@register(
+    name="vpt_deep",
+    title="VPT-Deep",
+    family="prompt",
+    paper="Jia et al., 2022, arXiv 2203.12119",
+    size_field="prompts",
+    obstacle="its prompts are additional tokens, not weights",
+    space={"prompts": (5, 10)},
+    published_space={"prompts": (5, 10, 50, 100)},
+    exact_starts=(),
+)
 @dataclass(frozen=True)
 class VPTDeep(Method):
     """Size is ``prompts``, their number in each block."""
 
-    name: ClassVar[str] = "vpt_deep"
-    title: ClassVar[str] = "VPT-Deep"
-    family: ClassVar[str] = "prompt"
-    paper: ClassVar[str] = "Jia et al., 2022, arXiv 2203.12119"
-    size_field: ClassVar[str | None] = "prompts"
-    mergeable: ClassVar[bool] = False
-    obstacle: ClassVar[str] = "its prompts are additional tokens, not weights"
-    space: ClassVar[dict[str, tuple[Any, ...]]] = {"prompts": (5, 10)}
-    published_space: ClassVar[dict[str, tuple[Any, ...]]] = {"prompts": (5, 10, 50, 100)}
-
-    prompts: int = 5
-    dropout: float = 0.1
-    init: str = "intended"
-
-    def __post_init__(self) -> None:
-        check_positive(self, "prompts")
-        check_fraction(self, "dropout")
-        check_choice(self, "init", ("intended", "released"))
-
-    @property
-    def identity_at_start(self) -> bool:
-        return False
+    prompts: Positive = 5
+    dropout: Fraction = 0.1
+    init: Literal["intended", "released"] = "intended"
 
     def attach(self, vit: ViT) -> nn.Module:
         module = nn.ModuleList()
         for index, block in enumerate(vit.blocks):
-            shared_mask = self.init == "released"
-            edit = BlockPrompts(vit.config, self.prompts, self.dropout, shared_mask, start=-self.prompts)
-            edit.replaces = self.prompts if index else 0
+            replaced = self.prompts if index else 0  # those of the block before; the first has none to take away
+            edit = Prompts(vit.config, self, -self.prompts, replaced)
             block.sites["tokens"].append(edit)
-            add_score_bias(block.attn, edit)
+            block.attn.score_biases.append(edit.score_bias)
             module.append(edit)
         return module
 

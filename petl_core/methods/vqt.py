@@ -1,5 +1,10 @@
 """VQT: learned queries read every block of a backbone that they do not change.
 
+    tokens (B, N, D) -- block l --> tokens (B, N, D), the same as without VQT
+                           | keys, values
+    q_l (T, D) -- LN1, Wq -- attention -- + q_l --> u -- MLP -- + u --> o_l (B, T, D)
+    o_1, ..., o_L, class token (B, L T + 1, D) -- / length -- summed with weights w (L T + 1) --> features (B, D)
+
 Paper: Tu et al., "Visual Query Tuning: Towards Effective Usage of Intermediate Representations for Parameter and Memory
 Efficient Transfer Learning", CVPR 2023, arXiv 2212.03220, section 3.
 Formula: in block l, T query tokens q_l in R^(T x D) attend to the keys and values of the ordinary tokens and pass
@@ -20,28 +25,28 @@ along the wrong axis.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from petl_core.methods._prompt import uniform_tokens
-from petl_core.methods.base import Method, check_choice, check_fraction, check_positive, register
-from petl_core.vit import Block, ViT, ViTConfig
+from petl_core.methods.base import Fraction, Method, Positive, register
+from petl_core.vit import Block, ViT, ViTConfig, split_heads
 
 
 class Queries(nn.Module):
-    """The queries of all blocks and the vector that combines what they found. ``found`` is empty between forwards."""
+    """The queries of all blocks and the vector that combines what they read. ``outputs`` is empty between forwards."""
 
-    def __init__(self, config: ViTConfig, count: int, dropout: float, released: bool) -> None:
+    def __init__(self, config: ViTConfig, hyper: VQT) -> None:
         super().__init__()
-        self.queries = uniform_tokens(config.depth, count, config.width, config=config)
-        self.combiner = nn.Parameter(torch.ones(config.depth * count + 1))
-        if released:
+        self.queries = uniform_tokens(config.depth, hyper.queries, config.width, config=config)
+        self.combiner = nn.Parameter(torch.ones(config.depth * hyper.queries + 1))
+        self.dropout, self.shared_mask, self.alpha = hyper.dropout, hyper.init == "released", 1.0
+        if hyper.init == "released":
             nn.init.trunc_normal_(self.combiner, std=0.02)
-        self.dropout, self.shared_mask, self.alpha = dropout, released, 1.0
-        self.found: list[Tensor] = []
+        self.outputs: list[Tensor] = []
 
     def tokens(self, index: int, batch: int) -> Tensor:
         """The queries of a block: (1, T, D), or (B, T, D) where each image has a dropout mask of its own."""
@@ -52,16 +57,16 @@ class Queries(nn.Module):
 
     def restart(self, y: Tensor, x: Tensor) -> Tensor:
         """The edit at ``embed``: forget what an interrupted forward may have left."""
-        self.found.clear()
+        self.outputs.clear()
         return y
 
     def combine(self, y: Tensor, x: Tensor) -> Tensor:
         """The edit at ``features``, where y is the class token (B, D)."""
         if self.alpha == 0.0:
             return y
-        outputs = torch.cat([*self.found, y[:, None]], dim=1)  # (B, L T + 1, D)
-        self.found.clear()
-        combined = torch.einsum("bnd,n->bd", F.normalize(outputs, dim=-1), self.combiner.to(outputs.dtype))
+        tokens = torch.cat([*self.outputs, y[:, None]], dim=1)  # (B, L T + 1, D)
+        self.outputs.clear()
+        combined = torch.einsum("bnd,n->bd", F.normalize(tokens, dim=-1), self.combiner.to(tokens.dtype))
         return combined if self.alpha == 1.0 else (1.0 - self.alpha) * y + self.alpha * combined
 
 
@@ -83,49 +88,39 @@ class Reader:
         tokens = self.owner.tokens(self.index, len(x))  # (1 or B, T, D)
         weight, bias = block.attn.qkv.weight[:D], block.attn.qkv.bias[:D]
         query = F.linear(block.norm1(tokens), weight, bias).to(x.dtype).expand(len(x), -1, -1)
-        query = query.unflatten(2, (heads, -1)).transpose(1, 2)  # (B, H, T, D/H)
-        key, value = x[..., D:].unflatten(2, (2, heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, H, N, D/H)
+        [query] = split_heads(query, 1, heads)  # (B, H, T, D/H)
+        key, value = split_heads(x[..., D:], 2, heads)  # each (B, H, N, D/H)
         read = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)  # (B, T, D)
         u = tokens + block.ls1(block.attn.proj(read))
         z = block.norm2(u)
         z = block.mlp.fc2(block.mlp.act(block.mlp.fc1(z)))
-        self.owner.found.append(u + block.ls2(z))
+        self.owner.outputs.append(u + block.ls2(z))
         return y
 
 
-@register
+@register(
+    name="vqt",
+    title="VQT",
+    family="prompt",
+    paper="Tu et al., 2023, arXiv 2212.03220",
+    size_field="queries",
+    obstacle="its queries are additional tokens, not weights",
+    space={"queries": (5, 1)},
+    exact_starts=(),
+)
 @dataclass(frozen=True)
 class VQT(Method):
     """Size is ``queries``, their number in each block."""
 
-    name: ClassVar[str] = "vqt"
-    title: ClassVar[str] = "VQT"
-    family: ClassVar[str] = "prompt"
-    paper: ClassVar[str] = "Tu et al., 2023, arXiv 2212.03220"
-    size_field: ClassVar[str | None] = "queries"
-    mergeable: ClassVar[bool] = False
-    obstacle: ClassVar[str] = "its queries are additional tokens, not weights"
-    space: ClassVar[dict[str, tuple[Any, ...]]] = {"queries": (5, 1)}
-    published_space: ClassVar[dict[str, tuple[Any, ...]]] = {}  # the study ran none
-
-    queries: int = 5
-    dropout: float = 0.1
-    init: str = "intended"
-
-    def __post_init__(self) -> None:
-        check_positive(self, "queries")
-        check_fraction(self, "dropout")
-        check_choice(self, "init", ("intended", "released"))
-
-    @property
-    def identity_at_start(self) -> bool:
-        return False
+    queries: Positive = 5
+    dropout: Fraction = 0.1
+    init: Literal["intended", "released"] = "intended"
 
     def attach(self, vit: ViT) -> nn.Module:
-        module = Queries(vit.config, self.queries, self.dropout, released=self.init == "released")
+        module = Queries(vit.config, self)
         vit.sites["embed"].append(module.restart)
         for index, block in enumerate(vit.blocks):
-            block.attn.sites["heads"].append(Reader(module, block, index))
+            block.sites["heads"].append(Reader(module, block, index))
         vit.sites["features"].append(module.combine)
         return module
 

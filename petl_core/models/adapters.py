@@ -6,7 +6,6 @@ image size and a checksum. The head is always in the file. No code is stored, an
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ import torch
 from torch import Tensor
 
 from petl_core import methods
-from petl_core.models import weights as backbones
-from petl_core.models.build import Model, ModelSpec, create_model, need_spec, set_alpha, trains
+from petl_core.models.build import Model, ModelSpec, need_spec, rebuild, set_alpha, trains
 from petl_core.models.formats import read_checkpoint
+from petl_core.models.weights import digest_of, hash_of
 from petl_core.utils import UserError, __version__, write_atomic
 
 FORMAT = "1"
@@ -41,13 +40,13 @@ def save_adapter(model: Model, path: str | Path, notes: dict[str, Any] | None = 
             f"{len(stray)} parameters train that belong to no method, such as {stray[0]}; a file of this model would "
             "be incomplete: unfreeze them with a method, such as 'selective'"
         )
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _trained(model).items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in trained(model).items()}
     fields = {"alpha": model.alpha, "petl_core": __version__, "spec": model.spec.plain()}
     fields["notes"] = model.notes if notes is None else notes
     if model.spec.source == "random":
         fields["random_weights"] = _initial_digest(model)
     text = json.dumps(fields, sort_keys=True)
-    metadata = {"adapter": FORMAT, "fields": text, "checksum": _checksum(text, tensors)}
+    metadata = {"adapter": FORMAT, "fields": text, "checksum": hash_of(tensors, text)}
     return write_atomic(path, safetensors.torch.save(tensors, metadata))
 
 
@@ -60,26 +59,15 @@ def load_adapter(path: str | Path, backbone_weights: str | Path | None = None) -
     path = Path(path)
     tensors, fields = _read_adapter(path)
     spec, alpha = read_spec(path, fields)
-    pretrained: bool | str = {"default": True, "random": False}.get(spec.source, spec.source)
-    if backbone_weights is not None:
-        pretrained = str(backbone_weights)
-    elif isinstance(pretrained, str) and not Path(pretrained).is_file():
+    file = spec.source not in ("default", "random")
+    if backbone_weights is None and file and not Path(spec.source).is_file():
         raise UserError(
-            f"{path} was trained on the backbone weights in {pretrained}, which is not there now; say where they are: "
+            f"{path} was trained on the backbone weights in {spec.source}, which is not there now; say where they are: "
             "load_adapter(path, backbone_weights='file')"
         )
-    model = create_model(
-        spec.backbone,
-        spec.methods,
-        num_classes=spec.num_classes,
-        pretrained=pretrained,
-        keep_head=spec.keep_head,
-        image_size=spec.image_size,
-        seed=spec.seed,
-        head=spec.head,
-    )
+    model = rebuild(spec, backbone_weights)
     _check_backbone(path, model, spec, fields)
-    own = _trained(model)
+    own = trained(model)
     if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in tensors.items()}:
         raise UserError(f"{path} holds other tensors than its methods have in this version of the package; train anew")
     with torch.no_grad():
@@ -103,7 +91,7 @@ def _check_backbone(path: Path, model: Model, spec: ModelSpec, fields: dict[str,
         )
 
 
-def _trained(model: Model) -> dict[str, Tensor]:
+def trained(model: Model) -> dict[str, Tensor]:
     """The head, all that the methods added (buffers too), and the unfrozen backbone parameters."""
     state = model.state_dict(keep_vars=True)
     return {name: tensor for name, tensor in state.items() if trains(model.spec, name, model.config)}
@@ -112,17 +100,7 @@ def _trained(model: Model) -> dict[str, Tensor]:
 def _initial_digest(model: Model) -> str:
     """The digest of the backbone before training."""
     state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("methods.")}
-    return backbones.digest_of({**state, **model.initial})
-
-
-def _checksum(text: str, tensors: dict[str, Tensor]) -> str:
-    """Of the metadata and of the values, as the float32 numbers that reading the file gives."""
-    total = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name].float().contiguous()
-        total.update(f"{name}{tuple(tensor.shape)}".encode())
-        total.update(tensor.numpy().data)
-    return total.hexdigest()
+    return digest_of({**state, **model.initial})
 
 
 def _read_adapter(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -131,7 +109,7 @@ def _read_adapter(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(f"{path} is not an adapter: it was not written by save_adapter")
     if metadata["adapter"] != FORMAT:
         raise UserError(f"{path} has adapter format '{metadata['adapter']}', this version reads '{FORMAT}'")
-    if metadata.get("checksum") != _checksum(metadata.get("fields", ""), tensors):
+    if metadata.get("checksum") != hash_of(tensors, metadata.get("fields", "")):
         raise UserError(f"{path} was changed after it was written (its checksum differs); get it again")
     return tensors, json.loads(metadata["fields"])
 

@@ -18,8 +18,11 @@ from torch import Tensor, nn
 from petl_core import methods
 from petl_core.methods import Method
 from petl_core.models import weights as backbones
+from petl_core.models.zero_shot import starting_head
 from petl_core.utils import UserError
 from petl_core.vit import ViT, ViTConfig
+
+_SOURCES = {True: "default", False: "random"}  # of weights that no file was given for
 
 
 @dataclass(frozen=True)
@@ -75,26 +78,26 @@ def create_model(
         keep_head: start from the head of the weights instead of a new one.
         image_size: S in pixels, if not the backbone's own; the position embedding is resized.
         seed: fixes random weights, the new head and what the method draws. The global generator is left alone.
-        head: "new"; "zero_shot": with mini_clip the head of the task "world" that its text tower writes
-            (``clip.zero_shot_head``), with a CLIP of timm's the head for ImageNet that lies in the cache; or the file
-            of a head (both: ``petl_core.models.zero_shot``). Then ``interpolate(model, 0)`` is the zero-shot model.
+        head: "new"; "zero_shot": with mini_clip the head of the task "world" that its text tower writes, with a CLIP of
+            timm's the head for ImageNet that lies in the cache; or the file of a head (``petl_core.models.zero_shot``).
+            With either of these ``interpolate(model, 0)`` is the zero-shot model.
 
     Raises ``UserError`` (a ``ValueError``) that says what is wrong, what is allowed and what to do.
     """
-    chosen, head = _methods(method, hyper), str(head)
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise UserError(f"seed is {seed!r}; it must be a whole number, 0 or more")
+    chosen, head = _methods(method, hyper), str(head)
+    if head != "new" and (keep_head or pretrained is False or (head == "zero_shot" and pretrained is not True)):
+        raise UserError(f"head={head!r} needs the backbone's own weights: leave pretrained and keep_head out")
     config = backbones.config_of(backbone, image_size)
     weights = None if pretrained is False else backbones.weights_of(backbone, pretrained)
-    weights_digest = "random" if weights is None else backbones.digest_of(weights.tensors)
-    written = _zero_shot(backbone, weights_digest, pretrained, keep_head, num_classes, head)
-    if written is not None:
-        num_classes = len(written[0])
-    classes = _classes(num_classes, keep_head, weights)
-    source = ("default" if pretrained else "random") if isinstance(pretrained, bool) else str(pretrained)
+    digest = "random" if weights is None else backbones.digest_of(weights.tensors)
+    written = None if head == "new" else starting_head(str(backbone), head, digest)
+    classes = _classes(num_classes, weights, written, keep_head=keep_head)
+    source = _SOURCES[pretrained] if isinstance(pretrained, bool) else str(pretrained)
     spec = ModelSpec(
         backbone=str(backbone),
-        weights=weights_digest,
+        weights=digest,
         source=source,
         methods=chosen,
         num_classes=classes,
@@ -105,10 +108,18 @@ def create_model(
     )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model = _built(config, classes, weights, keep_head)
+        model = _built(config, classes, weights, keep_head=keep_head)
         if written is not None:
             model.head.load_state_dict({"weight": written[0], "bias": written[1]})
         return attach(model, spec)
+
+
+def rebuild(spec: ModelSpec, weights: str | Path | None = None) -> Model:
+    """The model of a spec before training. Its backbone's weights come from where they came from, or from a file."""
+    source = spec.source if weights is None else str(weights)
+    pretrained = {"default": True, "random": False}.get(source, source)
+    given = {name: getattr(spec, name) for name in ("num_classes", "image_size", "keep_head", "seed", "head")}
+    return create_model(spec.backbone, spec.methods, pretrained=pretrained, **given)
 
 
 def _methods(method: str | Method | Sequence[str | Method], hyper: dict[str, Any]) -> tuple[Method, ...]:
@@ -130,59 +141,38 @@ def _methods(method: str | Method | Sequence[str | Method], hyper: dict[str, Any
     return chosen
 
 
-def _zero_shot(
-    backbone: str, weights: str, pretrained: bool | str | Path, keep_head: bool, num_classes: int | None, head: str
-) -> tuple[Tensor, Tensor] | None:
-    """Weight (C, D) and bias (C,) of the zero-shot head, if that is asked for."""
-    if head == "new":
-        return None
-    file = head.endswith(".safetensors")
-    if head != "zero_shot" and not file:
-        raise UserError(f"head is {head!r}; allowed: 'new', 'zero_shot', or a .safetensors file of a zero-shot head")
-    if keep_head or not (pretrained is True or (file and pretrained)):
-        raise UserError(f"head={head!r} needs the backbone's own weights: leave pretrained and keep_head out")
-    own = str(backbone) in backbones.EMBEDDED_NAMES or str(backbone).endswith(".safetensors")
-    if own and not file:
-        from petl_core.models.text_tower import zero_shot_head
-
-        weight, bias = zero_shot_head(str(backbone))
-    else:
-        from petl_core.models import zero_shot
-
-        weight, bias = zero_shot.read_head(head if file else zero_shot.cached_head(str(backbone), weights), weights)
-    if num_classes not in (None, len(weight)):
-        whose = f"the {len(weight)} classes of the task 'world'" if own and not file else f"{len(weight):,} classes"
-        raise UserError(
-            f"the zero-shot head names {whose}, num_classes is {num_classes}; "
-            "leave num_classes out, or write a head for other classes with petl_core.models.text_tower.zero_shot_head"
-        )
-    return weight, bias
-
-
-def _classes(num_classes: int | None, keep_head: bool, weights: backbones.Weights | None) -> int:
-    """The number of classes, checked against the head of the weights if that is kept."""
-    if num_classes is not None:
-        whole = isinstance(num_classes, int) and not isinstance(num_classes, bool)
-        if not whole or num_classes < 1:
-            raise UserError(f"num_classes is {num_classes!r}; it must be a whole number, 1 or more")
-    if not keep_head:
-        if num_classes is None:
-            raise UserError("say how many classes the new head has (num_classes=...), or keep_head=True")
-        return num_classes
-    if weights is None:
+def _classes(
+    num_classes: int | None,
+    weights: backbones.Weights | None,
+    written: tuple[Tensor, Tensor] | None,
+    *,
+    keep_head: bool,
+) -> int:
+    """The number of classes, checked against the head that is kept or was written."""
+    whole = isinstance(num_classes, int) and not isinstance(num_classes, bool)
+    if num_classes is not None and (not whole or num_classes < 1):
+        raise UserError(f"num_classes is {num_classes!r}; it must be a whole number, 1 or more")
+    if written is not None:
+        held, whose = len(written[0]), "the zero-shot head names"
+    elif keep_head and weights is None:
         raise UserError("keep_head=True needs pre-trained weights; random ones (pretrained=False) have no head to keep")
-    if "head.weight" not in weights.tensors:
-        raise UserError(f"{weights.where} has no head to keep; give num_classes and leave keep_head out")
-    held = len(weights.tensors["head.weight"])
+    elif keep_head and weights is not None:
+        if "head.weight" not in weights.tensors:
+            raise UserError(f"{weights.where} has no head to keep; give num_classes and leave keep_head out")
+        held, whose = len(weights.tensors["head.weight"]), f"the head of {weights.where} has"
+    elif num_classes is None:
+        raise UserError("say how many classes the new head has (num_classes=...), or keep_head=True")
+    else:
+        return num_classes
     if num_classes not in (None, held):
         raise UserError(
-            f"the head of {weights.where} has {held} classes, num_classes is {num_classes}; keep_head needs the same "
-            "number: leave num_classes out, or leave keep_head out for a new head"
+            f"{whose} {held:,} classes, num_classes is {num_classes}; leave num_classes out, or take a "
+            "new head (head='new' without keep_head)"
         )
     return held
 
 
-def _built(config: ViTConfig, classes: int, weights: backbones.Weights | None, keep_head: bool) -> Model:
+def _built(config: ViTConfig, classes: int, weights: backbones.Weights | None, *, keep_head: bool) -> Model:
     """A model with random or the given weights; in the second case only the head, if it is new, is drawn."""
     if weights is None:
         return Model(config, classes)
@@ -245,8 +235,8 @@ def merge(model: Model) -> Model:
     for module in merged.modules():
         for edits in getattr(module, "sites", {}).values():
             edits.clear()
-        if hasattr(module, "score_bias"):
-            module.score_bias = None
+        if hasattr(module, "score_biases"):
+            module.score_biases.clear()
     merged.methods = nn.ModuleDict()
     if before is not None:
         _check_same(before, merged, [m.name for m in added])

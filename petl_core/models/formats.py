@@ -1,7 +1,7 @@
 """Reading weights files: safetensors, Google's ``.npz`` and PyTorch's ``.pth`` all become tensors under timm's names.
 CLIP's picture tower, under OpenAI's names in either kind of file, does too.
 
-Nothing here knows which model the tensors are for; ``backbones.py`` compares and loads them. No pickled code is run:
+Nothing here knows which model the tensors are for; ``weights.py`` compares and loads them. No pickled code is run:
 ``.pth`` files are read with ``weights_only=True``, ``.npz`` files without ``allow_pickle``.
 """
 
@@ -21,10 +21,8 @@ from torch import Tensor
 from petl_core.utils import UserError
 
 SUFFIXES = (".safetensors", ".npz", ".pth", ".pt", ".bin")
-_DAMAGE: tuple[type[Exception], ...] = (
-    *(SafetensorError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError),
-    *(OSError, ValueError, RuntimeError, EOFError, KeyError),
-)  # what the readers raise on files that are cut short or are something else
+READERS = (SafetensorError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError)
+DAMAGE = (*READERS, OSError, ValueError, RuntimeError, EOFError, KeyError)  # of files cut short, or something else
 _WRAPPERS = ("model", "state_dict")  # keys under which .pth files keep the tensors (MAE: "model")
 
 
@@ -51,7 +49,7 @@ def read_checkpoint(path: str | Path, *, convert: bool = True) -> tuple[dict[str
             tensors = from_openai(tensors)
     except PermissionError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; check its permissions") from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         message = f"{path} is not a readable {path.suffix} file ({reason}); it may be cut short: fetch it again"
         raise UserError(message) from error
@@ -91,10 +89,12 @@ def _is_program(path: Path) -> bool:
 
 
 # Google's checkpoints (github.com/google-research/vision_transformer), named as Flax names modules.
-_JAX_MODULES = {"embedding": "patch_embed.proj", "Transformer/encoder_norm": "norm", "head": "head"}
-_JAX_TENSORS = {"cls": "cls_token", "Transformer/posembed_input/pos_embedding": "pos_embed"}
-_JAX_BLOCK = {
-    "LayerNorm_0": "norm1",
+GOOGLE_TENSORS = {"cls": "cls_token", "Transformer/posembed_input/pos_embedding": "pos_embed"}
+GOOGLE_MODULES = {
+    "embedding": "patch_embed.proj",
+    "Transformer/encoder_norm": "norm",
+    "head": "head",
+    "LayerNorm_0": "norm1",  # this and what follows: in each block
     "LayerNorm_2": "norm2",
     "MlpBlock_3/Dense_0": "mlp.fc1",
     "MlpBlock_3/Dense_1": "mlp.fc2",
@@ -103,24 +103,21 @@ _JAX_BLOCK = {
     "MultiHeadDotProductAttention_1/value": "attn.v",
     "MultiHeadDotProductAttention_1/out": "attn.proj",
 }
-_JAX_LEAF = {"kernel": "weight", "scale": "weight", "bias": "bias"}
+GOOGLE_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 
 
 def from_jax(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
     """Google's names and layouts to timm's. A name that is not known stays, so that loading reports it."""
     state: dict[str, Tensor] = {}
     for name, tensor in arrays.items():
-        module, _, leaf = name.rpartition("/")
-        block = re.fullmatch(r"Transformer/encoderblock_(\d+)/(.+)", module)
-        if name in _JAX_TENSORS:
-            state[_JAX_TENSORS[name]] = tensor
-        elif block and block[2] in _JAX_BLOCK and leaf in _JAX_LEAF:
-            inner = _JAX_BLOCK[block[2]]
-            state[f"blocks.{block[1]}.{inner}.{_JAX_LEAF[leaf]}"] = _torch_layout(tensor, inner, leaf)
-        elif module in _JAX_MODULES and leaf in _JAX_LEAF:
-            state[f"{_JAX_MODULES[module]}.{_JAX_LEAF[leaf]}"] = _torch_layout(tensor, "", leaf)
+        path, _, leaf = name.rpartition("/")
+        block = re.fullmatch(r"Transformer/encoderblock_(\d+)/(.+)", path)
+        prefix, path = (f"blocks.{block[1]}.", block[2]) if block else ("", path)
+        if path in GOOGLE_MODULES and leaf in GOOGLE_LEAVES:
+            module = GOOGLE_MODULES[path]
+            state[f"{prefix}{module}.{GOOGLE_LEAVES[leaf]}"] = _torch_layout(tensor, module, leaf)
         else:
-            state[name] = tensor
+            state[GOOGLE_TENSORS.get(name, name)] = tensor
     for name in [name for name in state if ".attn.q." in name]:  # queries, keys and values become one fused layer
         parts = [name.replace(".attn.q.", f".attn.{part}.") for part in "qkv"]
         if all(part in state for part in parts):
@@ -128,48 +125,47 @@ def from_jax(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
-def _torch_layout(tensor: Tensor, inner: str, leaf: str) -> Tensor:
+def _torch_layout(tensor: Tensor, module: str, leaf: str) -> Tensor:
     """Flax: kernels input first, attention heads apart: (in, out), (in, H, out/H), (H, in/H, out), (h, w, in, out)."""
-    if leaf == "kernel" and tensor.ndim == 4:
+    if leaf != "kernel":
+        return tensor.flatten()
+    if tensor.ndim == 4:
         return tensor.permute(3, 2, 0, 1).contiguous()
-    if leaf == "kernel" and tensor.ndim == 3:
-        tensor = tensor.flatten(0, 1) if inner == "attn.proj" else tensor.flatten(1)
-    return tensor.T.contiguous() if leaf == "kernel" else tensor.flatten()
+    if tensor.ndim == 3:
+        tensor = tensor.flatten(0, 1) if module == "attn.proj" else tensor.flatten(1)
+    return tensor.T.contiguous()
 
 
 # CLIP's picture tower as OpenAI (github.com/openai/CLIP) and open_clip name it. Its text tower is open_clip's business.
-_OPENAI_NAMES = {
+OPENAI = {
     "class_embedding": "cls_token",
     "positional_embedding": "pos_embed",
-    "conv1.weight": "patch_embed.proj.weight",
-    "proj": "head.weight",
+    "conv1.": "patch_embed.proj.",
+    "ln_pre.": "norm_pre.",
+    "ln_post.": "norm.",
+    "transformer.resblocks.": "blocks.",
+    ".ln_1.": ".norm1.",
+    ".ln_2.": ".norm2.",
+    ".attn.in_proj_": ".attn.qkv.",
+    ".attn.out_proj.": ".attn.proj.",
+    ".mlp.c_fc.": ".mlp.fc1.",
+    ".mlp.c_proj.": ".mlp.fc2.",
 }
-_OPENAI_PARTS = (
-    *(("transformer.resblocks.", "blocks."), ("ln_pre.", "norm_pre."), ("ln_post.", "norm.")),
-    *(
-        (".ln_1.", ".norm1."),
-        (".ln_2.", ".norm2."),
-        (".attn.in_proj_", ".attn.qkv."),
-        (".attn.out_proj.", ".attn.proj."),
-    ),
-    *((".mlp.c_fc.", ".mlp.fc1."), (".mlp.c_proj.", ".mlp.fc2.")),
-)
 
 
 def from_openai(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The picture tower of a CLIP model in timm's names and layouts; ``head`` is the projection to the common space."""
     state: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        if not name.startswith("visual."):
-            continue
-        name = name.removeprefix("visual.")
-        for theirs, ours in _OPENAI_PARTS:
-            name = name.replace(theirs, ours)
-        state[_OPENAI_NAMES.get(name, name)] = tensor
+        if name.startswith("visual."):
+            name = name.removeprefix("visual.")
+            for theirs, ours in OPENAI.items():
+                name = name.replace(theirs, ours)
+            state[name] = tensor
     width = state["cls_token"].numel()
     state["cls_token"] = state["cls_token"].reshape(1, 1, width)
     state["pos_embed"] = state["pos_embed"].reshape(1, -1, width)
-    if "head.weight" in state:
-        state["head.weight"] = state["head.weight"].T.contiguous()  # theirs is (D, E)
+    if "proj" in state:
+        state["head.weight"] = state.pop("proj").T.contiguous()  # theirs is (D, E)
         state["head.bias"] = torch.zeros(len(state["head.weight"]))
     return state

@@ -2,7 +2,7 @@
 
 A picture and a caption become vectors of E numbers each; training made those that belong together point the same way
 (Radford et al., 2021, arXiv 2103.00020). The image tower is a ViT whose ``head`` is the projection to E numbers
-(``create_model("mini_clip", keep_head=True)``); the text tower is here. How both were trained: ``pretrain_clip.py``.
+(``create_model("mini_clip", keep_head=True)``); the text tower is here. How both were trained: ``petl_make.mini_clip``.
 
 Shapes: T captions, W words in the longest, E the width of the common space, C classes, D the ViT's width.
 """
@@ -24,10 +24,11 @@ from petl_core.models.formats import read_checkpoint
 from petl_core.utils import UserError, write_atomic
 from petl_core.vit import Block, ViTConfig
 
+# of the task "world"; the renderer draws these, and a test compares
 WORLD_CLASSES = (
-    *("house", "tree", "boat", "car", "plane", "fish", "bird", "butterfly", "flower", "leaf", "mushroom", "umbrella"),
-    *("lamp", "chair", "table", "cup", "bottle", "key", "hammer", "spoon"),
-)  # the task "world"; the renderer draws these, and a test compares
+    "house", "tree", "boat", "car", "plane", "fish", "bird", "butterfly", "flower", "leaf", "mushroom", "umbrella",
+    "lamp", "chair", "table", "cup", "bottle", "key", "hammer", "spoon",
+)  # fmt: skip
 WORLD_STYLES = ("photo", "sketch", "chalk", "cartoon", "painting", "mosaic", "engraving", "window", "dots", "relief")
 WORLD_PROMPTS = (
     *("a {thing}", "the {thing}"),

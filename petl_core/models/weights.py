@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from petl_core.models.formats import SUFFIXES, read_checkpoint
+from petl_core.models.timm_names import timm_config, timm_weights, timm_weights_cached
 from petl_core.utils import EMBEDDED, UserError, petl_data, write_atomic
 from petl_core.vit import ViT, ViTConfig
 
@@ -48,8 +49,6 @@ def config_of(name: str, image_size: int | None = None) -> ViTConfig:
     if path is not None:
         config = _saved_config(path, read_checkpoint(path)[1])
     else:
-        from petl_core.models.timm_names import timm_config
-
         config = timm_config(name)
     if image_size is None or image_size == config.image_size:
         return config
@@ -71,8 +70,6 @@ def weights_of(name: str, source: bool | str | Path = True) -> Weights:
     path = (_own_file(name) or _local_file(name)) if source is True else Path(str(source))
     if path is not None:
         return _read(path)
-    from petl_core.models.timm_names import timm_weights
-
     return Weights({key: tensor.float() for key, tensor in timm_weights(name).items()}, name)
 
 
@@ -80,8 +77,6 @@ def is_here(name: str) -> bool:
     """Are a backbone's own weights on this machine, so that they need not be downloaded?"""
     if (_own_file(name) or _local_file(name)) is not None:
         return True
-    from petl_core.models.timm_names import timm_weights_cached
-
     return timm_weights_cached(name)
 
 
@@ -92,13 +87,17 @@ def digest(name: str, source: bool | str | Path = True) -> str:
 
 def digest_of(state: dict[str, Tensor]) -> str:
     """The digest of tensors in timm's names; the head and tensors that our ViT does not use are left out."""
-    total = hashlib.sha256()
-    for name in sorted(state):
-        if not name.startswith(("head.", *_SPARE)):
-            tensor = state[name].detach().float().contiguous().cpu()
-            total.update(f"{name}{tuple(tensor.shape)}".encode())
-            total.update(tensor.numpy().data)
-    return total.hexdigest()[:16]
+    return hash_of({name: t for name, t in state.items() if not name.startswith(("head.", *_SPARE))})[:16]
+
+
+def hash_of(tensors: dict[str, Tensor], text: str = "") -> str:
+    """SHA-256 in hexadecimal of ``text`` and of names, shapes and float32 values of tensors, in order of names."""
+    total = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().float().contiguous().cpu()
+        total.update(f"{name}{tuple(tensor.shape)}".encode())
+        total.update(tensor.numpy().data)
+    return total.hexdigest()
 
 
 def load_weights(vit: ViT, source: str | Path | Weights, *, keep_head: bool = False) -> None:
@@ -113,29 +112,35 @@ def load_weights(vit: ViT, source: str | Path | Weights, *, keep_head: bool = Fa
         raise UserError(f"the head of {where} follows a pre_logits layer, which our ViT lacks; leave keep_head out")
     state = {name: tensor for name, tensor in weights.tensors.items() if keep_head or not name.startswith("head.")}
     own = {name: p for name, p in vit.named_parameters() if not name.startswith("methods.")}
-    wanted = {name: p for name, p in own.items() if keep_head or not name.startswith("head.")}
     _check_architecture(state, own, where)
     _check_hidden_choices(weights.config, vit.config, where)
+    wanted = {name: p for name, p in own.items() if keep_head or not name.startswith("head.")}
     if "patch_embed.proj.bias" in state and vit.patch_embed.proj.bias is None:  # a merged CLIP model has one
         wanted["patch_embed.proj.bias"] = torch.nn.Parameter(torch.zeros(vit.config.width))
-    spare = [name for name in state if name not in wanted and name.startswith(_SPARE)]
+    state["pos_embed"] = resize_position(state["pos_embed"], vit.config.grid)
+    _check_fit(state, wanted, where)
+    vit.patch_embed.proj.bias = wanted.get("patch_embed.proj.bias")
+    with torch.no_grad():
+        for name, parameter in wanted.items():
+            parameter.copy_(state[name])
+
+
+def _check_fit(state: dict[str, Tensor], wanted: dict[str, torch.nn.Parameter], where: str) -> None:
+    """``UserError`` unless each parameter has a tensor of its shape, and each tensor a parameter or a known reason."""
+    left = [name for name in state if name not in wanted]
+    spare = [name for name in left if name.startswith(_SPARE)]
     missing = [name for name in wanted if name not in state]
-    unexpected = [name for name in state if name not in wanted and name not in spare]
+    unexpected = [name for name in left if name not in spare]
     if missing or unexpected:
         raise UserError(
             f"{where} does not fit: missing {_some(missing)}; unexpected {_some(unexpected)}. Nothing was loaded; "
             "give a file of this architecture, with timm's names"
         )
-    state["pos_embed"] = resize_position(state["pos_embed"], vit.config.grid)
     odd = [f"{n} {tuple(state[n].shape)} for {tuple(p.shape)}" for n, p in wanted.items() if state[n].shape != p.shape]
     if odd:
         raise UserError(f"{where} does not fit, shapes differ: {_some(odd)}. Nothing was loaded")
     if spare:
-        warnings.warn(f"not used from {where}: {', '.join(spare)}", stacklevel=2)
-    vit.patch_embed.proj.bias = wanted.get("patch_embed.proj.bias")
-    with torch.no_grad():
-        for name, parameter in wanted.items():
-            parameter.copy_(state[name])
+        warnings.warn(f"not used from {where}: {', '.join(spare)}", stacklevel=3)
 
 
 def resize_position(position: Tensor, grid: int) -> Tensor:

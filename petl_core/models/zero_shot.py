@@ -14,6 +14,8 @@ from typing import Any
 from torch import Tensor
 
 from petl_core.models.formats import read_checkpoint
+from petl_core.models.text_tower import zero_shot_head
+from petl_core.models.weights import EMBEDDED_NAMES
 from petl_core.utils import UserError, cache_folder
 
 # timm's name of the picture tower: open_clip's name of the whole model and of its weights
@@ -23,6 +25,17 @@ TOWERS = {
 }
 COMMAND = "python -m petl_make zero-shot --backbone"
 FORMAT = 1
+
+
+def starting_head(backbone: str, head: str, weights: str) -> tuple[Tensor, Tensor]:
+    """Weight (C, D) and bias (C,) of the head "zero_shot" of a backbone with these weights (a digest), or of a file."""
+    if head.endswith(".safetensors"):
+        return read_head(head, weights)
+    if head != "zero_shot":
+        raise UserError(f"head is {head!r}; allowed: 'new', 'zero_shot', or a .safetensors file of a zero-shot head")
+    if backbone in EMBEDDED_NAMES or backbone.endswith(".safetensors"):
+        return zero_shot_head(backbone)
+    return read_head(cached_head(backbone, weights), weights)
 
 
 def cached_head(backbone: str, weights: str) -> Path:

@@ -1,104 +1,47 @@
-"""Packs: many records in few files, small enough to ship, and the comparison of fresh records with shipped ones.
+"""Writes packs, records in few files that are small enough to ship, and takes packed records over into a folder.
 
-``records.jsonl`` has one record a line; ``environments.json`` the hardware and versions that the lines refer to by
-number; ``predictions_<task>.npz`` the final runs' logits of one task, with its labels and ids once. The float16 logits
-are kept exactly, their high and low bytes apart, which compresses better. Where predictions are not packed, the
-records still carry the SHA-256 of their logits, so that any run can be compared to the bit.
+``study.packed`` says what a pack consists of. Where predictions are not packed, the records still carry the SHA-256 of
+their logits, so that any run can be compared to the bit.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import re
-import statistics
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from petl_core.study.packed import CHECKSUMS, ENVIRONMENTS, RECORDS, checksum, predictions_name
+from petl_core.study.records import Records
 from petl_core.utils import UserError, write_atomic
-
-if TYPE_CHECKING:
-    from petl_core.study.records import Records
-
-
-class Pack:
-    """A packed folder, read as a whole; predictions are read when asked for, a task at a time."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._cache: tuple[str, dict[str, np.ndarray]] | None = None
-        path = root / "records.jsonl"
-        try:
-            environments = json.loads((root / "environments.json").read_text(encoding="utf-8"))
-            records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            for record in records:
-                record["environment"] = environments[record["environment"]]
-            self.records = {record["digest"]: record for record in records}
-        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-            raise UserError(f"the records packed in {path} are damaged ({error}); get a fresh copy of it") from error
-
-    def __contains__(self, digest: str) -> bool:
-        return digest in self.records
-
-    def get(self, digest: str) -> dict[str, Any]:
-        if digest not in self.records:
-            raise UserError(f"no record {digest} in {self.root}; run the study that makes it")
-        return self.records[digest]
-
-    def predictions(self, digest: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-        record = self.get(digest)
-        if not record["predictions"]:
-            raise UserError(f"the pack {self.root} holds no predictions of record {digest}; run it to get them")
-        path = self.root / predictions_name(record["spec"]["task"])
-        try:
-            if self._cache is None or self._cache[0] != path.name:
-                with np.load(path, allow_pickle=False) as file:
-                    self._cache = (path.name, {key: file[key] for key in file.files})
-            arrays = self._cache[1]
-            row = arrays["digests"].tolist().index(digest)
-            planes = np.stack([arrays["low"][row], arrays["high"][row]], axis=-1)  # (n, C, 2) bytes, little-endian
-            return planes.view("<f2")[..., 0], arrays["labels"].astype(np.int64), tuple(arrays["ids"].tolist())
-        except Exception as error:  # zipfile, zlib, OSError, KeyError, ValueError: all mean the same to the reader
-            raise UserError(f"the file {path} is damaged ({error}); get a fresh copy of {self.root}") from error
-
-
-def predictions_name(task: str) -> str:
-    """The file of a task's predictions; a task name may hold a path."""
-    return f"predictions_{re.sub(r'[^A-Za-z0-9_-]+', '_', task)}.npz"
 
 
 def pack(
     records: Records,
     out: str | Path,
     digests: Iterable[str] | None = None,
-    predictions_of: Iterable[str] | None = None,
-    without: Iterable[str] = (),
+    keep_logits: Callable[[dict[str, Any]], bool] | None = None,
 ) -> Path:
     """Write the records (all, or those of ``digests``) to the folder ``out`` in the packed form; returns ``out``.
 
-    ``predictions_of`` lists the variants whose logits are kept (default: all), ``without`` tasks whose are not. Files
-    appear whole or not at all.
+    ``keep_logits`` says of a record whether its logits are packed too (default: of all that have them). Each file
+    appears whole or not at all, and the checksums last: a pack that was not finished cannot be read.
     """
     out = Path(out)
     wanted = sorted(set(digests)) if digests is not None else records.digests()
     if not wanted:
         raise UserError(f"there are no records to pack in {records.root}; run a study first")
-    kept, left_out = None if predictions_of is None else set(predictions_of), set(without)
     environments: list[dict[str, Any]] = []
     lines: list[str] = []
     tasks: dict[str, list[str]] = {}
     for digest in wanted:
         record = dict(records.get(digest))
-        environment = record["environment"]
-        if environment not in environments:
-            environments.append(environment)
-        record["environment"] = environments.index(environment)
-        wanted_here = record["spec"]["task"] not in left_out and (kept is None or kept & set(record["variants"]))
-        record["predictions"] = bool(record["predictions"] and wanted_here)
+        if record["environment"] not in environments:
+            environments.append(record["environment"])
+        record["environment"] = environments.index(record["environment"])
+        record["predictions"] = bool(record["predictions"] and (keep_logits is None or keep_logits(record)))
         if record["stage"] == "trial":
             record["history"] = []
         if record["predictions"]:
@@ -110,9 +53,16 @@ def pack(
         raise UserError(f"cannot make the folder {out}: {error.strerror or error}; choose another") from error
     for task, names in sorted(tasks.items()):
         _write_predictions(records, out / predictions_name(task), task, names)
-    write_atomic(out / "environments.json", (json.dumps(environments, indent=1) + "\n").encode())
-    write_atomic(out / "records.jsonl", ("\n".join(lines) + "\n").encode())
+    write_atomic(out / ENVIRONMENTS, (json.dumps(environments, indent=1) + "\n").encode())
+    write_atomic(out / RECORDS, ("\n".join(lines) + "\n").encode())
+    write_checksums(out, [ENVIRONMENTS, RECORDS, *map(predictions_name, tasks)])
     return out
+
+
+def write_checksums(folder: Path, names: Iterable[str]) -> Path:
+    """Write the checksums of these files of a pack, as they are now; returns the path."""
+    checksums = {name: checksum((folder / name).read_bytes()) for name in sorted(names)}
+    return write_atomic(folder / CHECKSUMS, (json.dumps(checksums, indent=1) + "\n").encode())
 
 
 def unpack(shipped: Records, out: Records, digests: Iterable[str]) -> int:
@@ -142,77 +92,3 @@ def _write_predictions(records: Records, path: Path, task: str, digests: list[st
     arrays: dict[str, Any] = {"digests": np.array(digests), "labels": labels.astype(np.int16), "ids": np.array(ids)}
     arrays |= {"low": planes[..., 0], "high": planes[..., 1]}
     write_atomic(path, lambda file: np.savez_compressed(file, **arrays))
-
-
-@dataclass
-class Comparison:
-    """Fresh records against shipped ones of the same digest."""
-
-    identical: list[str] = field(default_factory=list)  # accuracy and logits, to the bit
-    within: list[str] = field(default_factory=list)  # accuracy inside the seed interval
-    outside: list[str] = field(default_factory=list)
-    unknown: list[str] = field(default_factory=list)  # fresh records that were not shipped
-    differences: dict[str, float] = field(default_factory=dict)  # fresh - shipped accuracy, points, where not identical
-    halves: dict[str, float] = field(default_factory=dict)  # half-width of the interval, points
-
-    def report(self, fresh: Records | None = None) -> str:
-        """Readable lines; with ``fresh`` each record outside its interval is described."""
-        total = len(self.identical) + len(self.within) + len(self.outside)
-        lines = [
-            f"{total} records compared: {len(self.identical)} agree to the bit, {len(self.within)} more lie within "
-            f"the interval of seeds, {len(self.outside)} do not; {len(self.unknown)} were not shipped"
-        ]
-        for digest in self.outside:
-            label = ""
-            if fresh is not None:
-                record = fresh.get(digest)
-                spec = record["spec"]
-                label = f" {spec['method']} on {spec['task']}, seed {spec['seed']}, {record['stage']}"
-            gap, half = self.differences[digest], self.halves[digest]
-            lines.append(f"OUTSIDE {digest}{label}: {gap:+.2f} points, interval +-{half:.2f}")
-        return "\n".join(lines)
-
-
-def compare(fresh: Records, shipped: Records) -> Comparison:
-    """Compare every fresh record with the shipped record of the same digest.
-
-    The interval of seeds is 1.96 sqrt(2) s around the shipped accuracy: s is the standard deviation between seeds of
-    the shipped final runs of that task, pooled over configurations (of all tasks where a task has no repeated runs).
-    Trials, which have one seed and 200 images, add the sampling variance p (1 - p) / n of their accuracy.
-    """
-    deviations = _seed_deviations(shipped)
-    result = Comparison()
-    for digest in fresh.digests():
-        if not shipped.has(digest):
-            result.unknown.append(digest)
-            continue
-        ours, theirs = fresh.get(digest), shipped.get(digest)
-        a, b = ours["metrics"]["accuracy"], theirs["metrics"]["accuracy"]
-        if a == b and ours["logits_sha256"] == theirs["logits_sha256"]:
-            result.identical.append(digest)
-            continue
-        variance = deviations.get(ours["spec"]["task"], deviations.get("", 0.0)) ** 2
-        if ours["stage"] == "trial" and b is not None:
-            variance += b * (100.0 - b) / 200
-        half = 1.96 * math.sqrt(2.0 * variance)
-        difference = math.inf if (a is None) != (b is None) else 0.0 if a is None else a - b
-        result.differences[digest], result.halves[digest] = difference, half
-        (result.within if abs(difference) <= half else result.outside).append(digest)
-    return result
-
-
-def _seed_deviations(records: Records) -> dict[str, float]:
-    """Standard deviation between seeds by task, pooled over configurations; key "" pools over all tasks."""
-    groups: dict[tuple[str, str], list[float]] = {}
-    for digest in records.digests():
-        record = records.get(digest)
-        if record["stage"] == "final" and record["metrics"]["accuracy"] is not None:
-            spec = {key: value for key, value in record["spec"].items() if key != "seed"}
-            key = (spec["task"], json.dumps(spec, sort_keys=True))
-            groups.setdefault(key, []).append(record["metrics"]["accuracy"])
-    pooled: dict[str, list[float]] = {}
-    for (task, _), values in groups.items():
-        if len(values) > 1:
-            for name in (task, ""):
-                pooled.setdefault(name, []).append(statistics.variance(values))
-    return {task: math.sqrt(statistics.fmean(variances)) for task, variances in pooled.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from petl_core.data.counts import counts
+from petl_core.data.load import counts
 from petl_core.study.records import RunSpec
 
 

@@ -14,9 +14,7 @@ clip                 crop and mirror; two operations of RandAugment, each with p
 
 Where there is an augmentation, the task's images may be larger than the model's (256 and 224 pixels, as in the study):
 training crops from the whole image, evaluation reads the square in its middle. All random numbers of a batch are drawn
-at once from generators of their own, which the seed fixes, so that they do not depend on how many processes share the
-batch. The operations are those of timm's "rand-m9-mstd0.5-inc1" (``tests/test_augment.py`` compares them with Pillow's;
-rotating and shearing interpolate with torch's bicubic kernel, -0.75, where Pillow's is -0.5).
+at once from generators of their own, which the seed fixes.
 """
 
 from __future__ import annotations
@@ -26,8 +24,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from petl_core.training.randaugment import OPERATIONS, to_bytes
 
 if TYPE_CHECKING:
     from petl_core.training.recipe import Recipe
@@ -37,7 +36,6 @@ STATISTICS = {  # mean and standard deviation of each channel; "backbone": the o
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "none": ((0.0,) * 3, (1.0,) * 3),
 }
-GREY = (0.299, 0.587, 0.114)
 ATTEMPTS = 10  # at a rectangle that fits, as in torchvision and timm
 OWN = 2**61  # keeps the generators here apart from the one of the order of the images
 
@@ -69,43 +67,51 @@ class Augmentation:
     """The augmentation ``kind`` from images of ``size_in`` to ``size_out`` pixels; what leaves an image is ``fill``."""
 
     def __init__(self, kind: str, size_in: int, size_out: int, fill: Tensor, device: torch.device, seed: int) -> None:
-        self.kind, self.size_in, self.size_out, self.fill = kind, size_in, size_out, fill
+        self.kind, self.size_in, self.size_out, self.fill = kind, size_in, size_out, fill.to(device)
         self.random = torch.Generator().manual_seed((seed + OWN) % 2**63)
         self.noise = torch.Generator(device).manual_seed((seed + OWN) % 2**63)
 
-    def draw(self, count: int, part: slice = slice(None)) -> Draw:
-        """The random numbers of a batch of ``count`` images; of them, those of ``part``."""
+    def __call__(self, images: Tensor, normalise: Callable[[Tensor], Tensor]) -> Tensor:
+        """Augmented and normalised images, float (B, 3, size_out, size_out), of uint8 (B, 3, size_in, size_in)."""
+        drawn = self.draw(len(images))
+        return self.erase(normalise(self.change(images, drawn)), drawn)
+
+    def draw(self, count: int) -> Draw:
+        """The random numbers of a batch of ``count`` images, in the order in which they are used."""
         drawn = {"box": self._boxes(count, self.size_in, (0.08, 1.0), (3 / 4, 4 / 3))}
         drawn["mirror"] = self._uniform(count) < 0.5
+        drawn["turn"] = torch.zeros(count, dtype=torch.bool)
         if self.kind == "crop_flip_vertical":
             drawn["turn"] = self._uniform(count) < 0.5
         if self.kind == "clip":
             chosen = torch.randint(len(OPERATIONS), (count, 2), generator=self.random)
-            drawn["operation"] = chosen.where(self._uniform(count, 2) < 0.5, torch.tensor(-1))
+            drawn["operation"] = chosen.where(self._uniform(count, 2) < 0.5, torch.tensor(-1))  # -1: none
             drawn["level"] = (0.9 + 0.05 * torch.randn(count, 2, generator=self.random)).clamp(0.0, 1.0)
             drawn["sign"] = 1.0 - 2.0 * (self._uniform(count, 2) < 0.5)
             box = self._boxes(count, self.size_out, (0.02, 1 / 3), (0.3, 1 / 0.3), inside=True)
             drawn["erase"] = box * (self._uniform(count, 1) < 0.25)
             shape = (count, 3, self.size_out, self.size_out)
             drawn["noise"] = torch.randn(shape, generator=self.noise, device=self.noise.device)
-        return {name: values[part] for name, values in drawn.items()}
+        return drawn
 
     def change(self, images: Tensor, draw: Draw) -> Tensor:
         """uint8 (B, 3, size_in, size_in) -> uint8 (B, 3, size_out, size_out): crop, mirror, RandAugment."""
-        turn = draw.get("turn", torch.zeros(len(images), dtype=torch.bool))
-        images = crop(images, draw["box"], self.size_out, draw["mirror"], turn)
-        for layer in range(2 if "operation" in draw else 0):
+        images = crop(images, draw["box"], self.size_out, draw["mirror"], draw["turn"])
+        if self.kind != "clip":
+            return images
+        for layer in range(2):
+            chosen, levels, signs = (draw[name][:, layer] for name in ("operation", "level", "sign"))
             for number, (operation, signed) in enumerate(OPERATIONS.values()):
-                rows = (draw["operation"][:, layer] == number).nonzero()[:, 0]
+                rows = (chosen == number).nonzero()[:, 0]
                 if len(rows):
-                    level = draw["level"][rows, layer] * (draw["sign"][rows, layer] if signed else 1.0)
+                    level = levels[rows] * signs[rows] if signed else levels[rows]
                     rows, level = rows.to(images.device), level.to(images.device).view(-1, 1, 1, 1)
-                    images[rows] = operation(images[rows], level, self.fill.to(images.device))
+                    images[rows] = operation(images[rows], level, self.fill)
         return images
 
     def erase(self, inputs: Tensor, draw: Draw) -> Tensor:
         """Normalised (B, 3, S, S) with noise in the rectangles to be erased."""
-        if "erase" not in draw:
+        if self.kind != "clip":
             return inputs
         top, left, height, width = draw["erase"].to(inputs.device).view(-1, 4, 1, 1, 1).unbind(1)
         place = torch.arange(self.size_out, device=inputs.device)
@@ -117,23 +123,32 @@ class Augmentation:
         return torch.rand(shape, generator=self.random)
 
     def _boxes(
-        self, count: int, size: int, areas: tuple[float, float], aspects: tuple[float, float], inside: bool = False
+        self, count: int, size: int, areas: tuple[float, float], aspects: tuple[float, float], *, inside: bool = False
     ) -> Tensor:
         """Top, left, height, width (B, 4) of random rectangles in a square, uniform in area and in the logarithm of the
-        aspect (width by height); the first of ``ATTEMPTS`` that fits (``inside``: with room to spare), or the whole."""
+        aspect (width by height). Of ``ATTEMPTS`` for each image the first is taken that fits. Where none does, that is
+        the whole square or, ``inside`` (which asks for room to spare), nothing."""
         area = size**2 * (areas[0] + (areas[1] - areas[0]) * self._uniform(count, ATTEMPTS))
         low, high = math.log(aspects[0]), math.log(aspects[1])
         aspect = (low + (high - low) * self._uniform(count, ATTEMPTS)).exp()
         heights, widths = (area / aspect).sqrt().round().long(), (area * aspect).sqrt().round().long()
-        most = size - 1 if inside else size
-        fitting = (heights >= 1) & (heights <= most) & (widths >= 1) & (widths <= most)
-        first = fitting.int().argmax(1, keepdim=True)
-        whole = 0 if inside else size
-        height, width = (
-            torch.where(fitting.any(1), sides.gather(1, first)[:, 0], whole) for sides in (heights, widths)
-        )
-        top, left = ((self._uniform(count) * (size - side + 1)).long() for side in (height, width))
+        most, otherwise = (size - 1, 0) if inside else (size, size)
+        fits = (heights >= 1) & (heights <= most) & (widths >= 1) & (widths <= most)
+        first, image = fits.int().argmax(1), torch.arange(count)
+        height = torch.where(fits.any(1), heights[image, first], otherwise)
+        width = torch.where(fits.any(1), widths[image, first], otherwise)
+        top = (self._uniform(count) * (size - height + 1)).long()
+        left = (self._uniform(count) * (size - width + 1)).long()
         return torch.stack([top, left, height, width], dim=1)
+
+
+def augmentation_of(model: ViT, recipe: Recipe, size_in: int, seed: int) -> Augmentation | None:
+    """The recipe's augmentation of images of ``size_in`` pixels to what ``model`` takes; None where it asks for none.
+    What leaves an image is filled with the mean that the recipe normalises with."""
+    if recipe.augment == "none":
+        return None
+    fill, device = (255.0 * Normaliser(model, recipe).mean).round(), next(model.parameters()).device
+    return Augmentation(recipe.augment, size_in, model.config.image_size, fill, device, seed)
 
 
 def crop(images: Tensor, box: Tensor, size: int, mirror: Tensor, turn: Tensor) -> Tensor:
@@ -147,7 +162,7 @@ def crop(images: Tensor, box: Tensor, size: int, mirror: Tensor, turn: Tensor) -
     rows = torch.where(turn.to(images.device).view(-1, 1, 1), rows.flip(1), rows)
     columns = torch.where(mirror.to(images.device).view(-1, 1, 1), columns.flip(1), columns)
     between = (images.float() @ columns[:, None].transpose(-1, -2)).clamp(0.0, 255.0)  # Pillow's are bytes
-    return _bytes(rows[:, None] @ between + 0.5)
+    return to_bytes(rows[:, None] @ between + 0.5)
 
 
 def _filter(start: Tensor, length: Tensor, out: int, size: int) -> Tensor:
@@ -161,121 +176,3 @@ def _filter(start: Tensor, length: Tensor, out: int, size: int) -> Tensor:
     weights = torch.where(x < 1.0, near, torch.where(x < 2.0, far, 0.0))
     weights = weights * ((place >= 0) & (place < length.view(-1, 1, 1)))
     return weights / weights.sum(-1, keepdim=True)
-
-
-def _bytes(values: Tensor) -> Tensor:
-    return values.clamp(0.0, 255.0).to(torch.uint8)
-
-
-# ---- RandAugment: images uint8 (B, 3, S, S), level (B, 1, 1, 1) in [-1, 1] or [0, 1], fill (3,) in [0, 255]
-
-
-def _auto_contrast(images: Tensor, level: Tensor, fill: Tensor) -> Tensor:
-    low, high = (f(images, dim=(-2, -1), keepdim=True).float() for f in (torch.amin, torch.amax))
-    stretched = (images - low) * (255.0 / (high - low).clamp(min=1.0))
-    return torch.where(high > low, _bytes(stretched + 1e-3), images)
-
-
-def _equalize(images: Tensor, level: Tensor, fill: Tensor) -> Tensor:
-    from torchvision.transforms.v2.functional import equalize
-
-    return equalize(images)
-
-
-def _invert(images: Tensor, level: Tensor, fill: Tensor) -> Tensor:
-    return 255 - images
-
-
-def _posterize(images: Tensor, level: Tensor, fill: Tensor) -> Tensor:
-    step = 2.0 ** (4 + (4 * level).floor()).clamp(max=7)  # of 8 bits, 4 - floor(4 level) are kept, or one
-    return _bytes((images / step).floor() * step)
-
-
-def _solarize(images: Tensor, level: Tensor, fill: Tensor) -> Tensor:
-    return torch.where(images < 256 - (256 * level).floor(), images, 255 - images)
-
-
-def _solarize_add(images: Tensor, level: Tensor, fill: Tensor) -> Tensor:
-    return torch.where(images < 128, _bytes(images + (110 * level).floor()), images)
-
-
-def _blend(images: Tensor, other: Tensor, level: Tensor) -> Tensor:
-    """Away from ``other``, or towards it where the level is negative."""
-    return _bytes(other + (1.0 + 0.9 * level).clamp(min=0.1) * (images - other) + 1e-3)
-
-
-def _grey(images: Tensor) -> Tensor:
-    return (images * torch.tensor(GREY, device=images.device).view(3, 1, 1)).sum(1, keepdim=True).add(0.5).floor()
-
-
-def _colour(images: Tensor, level: Tensor, fill: Tensor) -> Tensor:
-    return _blend(images, _grey(images), level)
-
-
-def _contrast(images: Tensor, level: Tensor, fill: Tensor) -> Tensor:
-    return _blend(images, (_grey(images).mean((-2, -1), keepdim=True) + 0.5).floor(), level)
-
-
-def _brightness(images: Tensor, level: Tensor, fill: Tensor) -> Tensor:
-    return _blend(images, torch.zeros_like(images, dtype=torch.float32), level)
-
-
-def _sharpness(images: Tensor, level: Tensor, fill: Tensor) -> Tensor:
-    kernel = torch.ones(3, 1, 3, 3, device=images.device)
-    kernel[:, :, 1, 1] = 5.0
-    smooth = images.float()
-    smooth[..., 1:-1, 1:-1] = (F.conv2d(smooth, kernel / 13.0, groups=3) + 0.5).floor()  # the edge stays
-    return _blend(images, smooth, level)
-
-
-def _affine(images: Tensor, matrix: list[list[Tensor | float]], fill: Tensor) -> Tensor:
-    """Each pixel from the place to which the matrix [[a, b, c], [d, e, f]] maps it, in pixels from the centre."""
-    size, count = images.shape[-1], len(images)
-    rows = [[torch.as_tensor(v, device=images.device).expand(count, 1, 1, 1) for v in row] for row in matrix]
-    place = torch.arange(size, device=images.device) + 0.5 - size / 2
-    across, down = place.view(1, 1, size, 1), place.view(1, size, 1, 1)
-    x, y = (a * across + b * down + c for a, b, c in rows)
-    grid = torch.cat([x, y], dim=-1) * (2.0 / size)  # (B, S, S, 2), from -1 to 1
-    moved = F.grid_sample(images.float(), grid, "bicubic", "border", align_corners=False)
-    inside = ((grid >= -1.0) & (grid < 1.0)).all(-1)[:, None]
-    return _bytes(torch.where(inside, moved, fill.view(3, 1, 1)) + 0.5)
-
-
-def _rotate(images: Tensor, level: Tensor, fill: Tensor) -> Tensor:
-    angle = level * math.radians(30.0)
-    return _affine(images, [[angle.cos(), -angle.sin(), 0.0], [angle.sin(), angle.cos(), 0.0]], fill)
-
-
-def _shear_x(images: Tensor, level: Tensor, fill: Tensor) -> Tensor:  # about the upper left corner, as Pillow's
-    return _affine(images, [[1.0, 0.3 * level, 0.15 * level * images.shape[-1]], [0.0, 1.0, 0.0]], fill)
-
-
-def _shear_y(images: Tensor, level: Tensor, fill: Tensor) -> Tensor:
-    return _affine(images, [[1.0, 0.0, 0.0], [0.3 * level, 1.0, 0.15 * level * images.shape[-1]]], fill)
-
-
-def _translate_x(images: Tensor, level: Tensor, fill: Tensor) -> Tensor:
-    return _affine(images, [[1.0, 0.0, 0.45 * level * images.shape[-1]], [0.0, 1.0, 0.0]], fill)
-
-
-def _translate_y(images: Tensor, level: Tensor, fill: Tensor) -> Tensor:
-    return _affine(images, [[1.0, 0.0, 0.0], [0.0, 1.0, 0.45 * level * images.shape[-1]]], fill)
-
-
-OPERATIONS: dict[str, tuple[Callable[[Tensor, Tensor, Tensor], Tensor], bool]] = {  # timm's name: function, signed
-    "AutoContrast": (_auto_contrast, False),
-    "Equalize": (_equalize, False),
-    "Invert": (_invert, False),
-    "Rotate": (_rotate, True),
-    "PosterizeIncreasing": (_posterize, False),
-    "SolarizeIncreasing": (_solarize, False),
-    "SolarizeAdd": (_solarize_add, False),
-    "ColorIncreasing": (_colour, True),
-    "ContrastIncreasing": (_contrast, True),
-    "BrightnessIncreasing": (_brightness, True),
-    "SharpnessIncreasing": (_sharpness, True),
-    "ShearX": (_shear_x, True),
-    "ShearY": (_shear_y, True),
-    "TranslateXRel": (_translate_x, True),
-    "TranslateYRel": (_translate_y, True),
-}

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from petl_core.training.augment import Normaliser
-from petl_core.training.distributed import Team
 from petl_core.training.feeds import Feed, Resident
 from petl_core.training.recipe import Recipe
 from petl_core.training.steps import autocast, evaluation_batch, out_of_memory
@@ -39,8 +38,8 @@ def predict(model: ViT, images: Tensor, recipe: Recipe = Recipe()) -> Tensor:
 def forward(model: ViT, function: Callable[[Tensor], Tensor], images: Tensor, recipe: Recipe) -> Tensor:
     """``function`` (the model or a part of it) of uint8 images (n, 3, S, S), normalised as ``recipe`` says."""
     device = next(model.parameters()).device
-    batch = evaluation_batch(model.config, device)
-    return evaluate(function, Resident(images.to(device)), Normaliser(model, recipe), recipe, batch, Team())
+    feed = Resident(images.to(device))
+    return evaluate(function, feed, Normaliser(model, recipe), recipe, evaluation_batch(model.config, device))
 
 
 @torch.no_grad()
@@ -50,33 +49,20 @@ def evaluate(
     prepare: Callable[[Tensor], Tensor],
     recipe: Recipe,
     batch: int,
-    group: Team,
 ) -> Tensor:
-    """``function`` of all images in batches, without gradients, as float32 on the images' device.
+    """``function`` of all prepared images, ``batch`` at a time, without gradients: float32 on the images' device.
 
-    A batch that is too large for the device's memory is halved; the processes of a team do a part each.
+    A batch that is too large for the device's memory is halved. ``UserError`` if one image is too much.
     """
     batch = min(batch, len(images))
     while True:
-        outputs = []
         try:
-            for part in images.in_order(group.part(len(images)), batch):
+            outputs = []
+            for part in images.batches(torch.arange(len(images)).split(batch)):
                 with autocast(images.device, recipe):
                     outputs.append(function(prepare(part)).float())
-            break
+            return torch.cat(outputs)
         except torch.OutOfMemoryError as error:
             if batch == 1:
                 raise out_of_memory(images.device, error) from None
         batch = (batch + 1) // 2
-    if group.size == 1:
-        return torch.cat(outputs)
-    return _gathered(outputs, len(images), images.device, group)
-
-
-def _gathered(outputs: list[Tensor], count: int, device: torch.device, group: Team) -> Tensor:
-    """The rows of all processes (count, C): each adds its own to zeros."""
-    width = group.add_up(torch.tensor(outputs[0].shape[1] if outputs and group.rank == 0 else 0, device=device))
-    rows = torch.zeros(count, int(width), device=device)
-    if outputs:
-        rows[group.part(count)] = torch.cat(outputs)
-    return group.add_up(rows)

@@ -37,15 +37,11 @@ class Resident:
         """The images of each of the index tensors."""
         return (self.images[part.to(self.device)] for part in parts)
 
-    def in_order(self, part: slice, size: int) -> Iterator[Tensor]:
-        """The images of ``part`` in batches of ``size``."""
-        return iter(self.images[part].split(size))
-
 
 class Streamed:
     """Rows ``index`` (n,) of uint8 images (M, 3, S, S) that stay on the host, sent to ``device`` batch by batch.
 
-    ``images`` is a tensor, or what gives one where it is indexed (``data.packed.Mapped``).
+    ``images`` is a tensor, or what gives one where it is indexed (``data.cache.Mapped``).
     """
 
     def __init__(self, images: Tensor, index: Tensor, device: torch.device) -> None:
@@ -65,10 +61,6 @@ class Streamed:
             while waiting:
                 yield waiting.popleft().result().to(self.device, non_blocking=True)
 
-    def in_order(self, part: slice, size: int) -> Iterator[Tensor]:
-        """The images of ``part`` in batches of ``size``."""
-        return self.batches(torch.arange(len(self))[part].split(size))
-
     def _thread(self) -> ThreadPoolExecutor:
         if self.device.type == "cuda":  # a thread's own current device; locking pages on another would occupy that too
             return ThreadPoolExecutor(1, initializer=torch.cuda.set_device, initargs=(self.device,))
@@ -82,16 +74,25 @@ class Streamed:
 Feed = Resident | Streamed
 
 
-def feed(
-    task: Task, split: str, count: int | None, device: torch.device, resident: bool
-) -> tuple[Feed, Tensor, tuple[str, ...]]:
-    """``count`` evenly spaced images of a split (None: all), their labels (n,) on the device, and ids."""
-    if resident:
-        images, labels, ids = take(task, split, count)
-        return Resident(images.to(device)), labels.to(device), ids
-    index = rows_of(task, split, count)
-    ids = tuple(task.ids[i] for i in index.tolist())
-    return Streamed(task.images, index, device), task.labels[index].to(device), ids
+def feeds(
+    task: Task, splits: list[tuple[str, int | None]], device: torch.device
+) -> list[tuple[Feed, Tensor, tuple[str, ...]]]:
+    """Of each split, ``count`` evenly spaced images (None: all), their labels (n,) on the device, and ids.
+
+    All of them are resident if together they fit.
+    """
+    if fits(task, splits, device):
+        taken = [take(task, split, count) for split, count in splits]
+        return [(Resident(images.to(device)), labels.to(device), ids) for images, labels, ids in taken]
+    rows = [rows_of(task, split, count) for split, count in splits]
+    return [
+        (
+            Streamed(task.images, index, device),
+            task.labels[index].to(device),
+            tuple(task.ids[i] for i in index.tolist()),
+        )
+        for index in rows
+    ]
 
 
 def fits(task: Task, counts: Iterable[tuple[str, int | None]], device: torch.device) -> bool:
@@ -102,10 +103,11 @@ def fits(task: Task, counts: Iterable[tuple[str, int | None]], device: torch.dev
     if device.type != "cuda" and not isinstance(task.images, Tensor):
         return False
     images = sum(min(len(task.splits[split]), count or len(task.splits[split])) for split, count in counts)
-    return images * math.prod(task.images.shape[1:]) <= RESIDENT * _memory(device)
+    return images * math.prod(task.images.shape[1:]) <= RESIDENT * memory(device)
 
 
-def _memory(device: torch.device) -> float:
+def memory(device: torch.device) -> float:
+    """Bytes: of a GPU those that are free, elsewhere those of the whole machine."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,6 +20,13 @@ CHOICES = {
     "augment": ("none", "crop_flip", "crop_flip_vertical", "clip"),
     "compile": ("auto", "on", "off"),
 }
+RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (  # fields, what is allowed, in words
+    (("lr",), lambda v: 0.0 < v < math.inf, "be greater than 0, for example 1e-3"),
+    (("weight_decay", "final_lr", "l2_sp"), lambda v: 0.0 <= v < math.inf, "be 0 or greater"),
+    (("epochs", "batch_size"), lambda v: isinstance(v, int) and v >= 1, "be a whole number, 1 or more"),
+    (("warmup", "drop_path"), lambda v: 0.0 <= v < 1.0, "lie in [0, 1)"),
+    (("layer_decay",), lambda v: 0.0 < v <= 1.0, "lie in (0, 1]: 1 is the same rate for all"),
+)
 NOT_MATRICES = re.compile(r"token|pos_embed|prompt|quer|gamma|scale|shift|norm|bias")  # in a parameter's name
 
 
@@ -34,6 +42,9 @@ class Recipe:
     parameter w towards its pre-trained value w0, after each step of rate lr: w <- w + lr beta (w0 - w). This is L2-SP
     (Li, Grandvalet and Davoine, 2018, arXiv 1802.01483) decoupled from Adam's scaling, as AdamW's decay is.
     ``layer_decay`` = d gives block l of L the rate lr d^(L + 1 - l), the embeddings lr d^(L + 1), the head lr.
+
+    ``clip_norm``: before each step the gradients of all trainable tensors together are scaled down to this Euclidean
+    norm if theirs is larger; None leaves them as they are.
 
     ``augment``: the study's changes of the training images (``training.augment`` says what each does); "none", or
     "crop_flip", "crop_flip_vertical" and "clip", which mirror images already, so that ``flip`` is for "none" alone.
@@ -59,30 +70,21 @@ class Recipe:
     augment: str = "none"
     checkpointing: bool = False
     compile: str = "auto"
+    clip_norm: float | None = None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise UserError(f"Recipe.lr is {self.lr}; it must be greater than 0, for example 1e-3")
-        for field in ("weight_decay", "final_lr", "l2_sp"):
-            value = getattr(self, field)
-            if not (math.isfinite(value) and value >= 0):
-                raise UserError(f"Recipe.{field} is {value}; it must be 0 or greater")
+        for fields, allowed, words in RANGES:
+            for field in fields:
+                value = getattr(self, field)
+                if isinstance(value, bool) or not isinstance(value, (int, float)) or not allowed(value):
+                    raise UserError(f"Recipe.{field} is {value!r}; it must {words}")
+        if self.clip_norm is not None and not 0.0 < self.clip_norm < math.inf:
+            raise UserError(f"Recipe.clip_norm is {self.clip_norm}; it must be greater than 0, or None for no clipping")
+        for field, choices in CHOICES.items():
+            if getattr(self, field) not in choices:
+                raise UserError(f"Recipe.{field} is {getattr(self, field)!r}; allowed: {', '.join(choices)}")
         if self.final_lr > self.lr:
             raise UserError(f"Recipe.final_lr is {self.final_lr}, above the base rate {self.lr}; choose a smaller one")
-        for field in ("epochs", "batch_size"):
-            value = getattr(self, field)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UserError(f"Recipe.{field} is {value!r}; it must be a whole number, 1 or more")
-        for field in ("warmup", "drop_path"):
-            if not 0.0 <= getattr(self, field) < 1.0:
-                raise UserError(f"Recipe.{field} is {getattr(self, field)}; it must lie in [0, 1)")
-        if not 0.0 < self.layer_decay <= 1.0:
-            raise UserError(
-                f"Recipe.layer_decay is {self.layer_decay}; it must lie in (0, 1]: 1 is the same rate for all"
-            )
-        for field, allowed in CHOICES.items():
-            if getattr(self, field) not in allowed:
-                raise UserError(f"Recipe.{field} is {getattr(self, field)!r}; allowed: {', '.join(allowed)}")
         if self.flip and self.augment != "none":
             raise UserError(f"Recipe.flip is True, but augment='{self.augment}' mirrors images already; leave flip out")
         if self.checkpointing and self.compile == "on":
@@ -105,28 +107,22 @@ def learning_rate(step: int, total: int, recipe: Recipe) -> float:
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """AdamW's groups: with ``decay="matrices"`` only trainable tensors that map vectors to vectors decay; with a
-    ``layer_decay``, a group for each depth, whose rate is multiplied by its ``factor``."""
-    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    if recipe.layer_decay < 1.0:
-        depth = len(cast("nn.Sequential", model.blocks))
-        levels: dict[tuple[int, bool], list[nn.Parameter]] = {}
-        for name, parameter in named:
-            levels.setdefault((layer_of(name, depth), is_matrix(name, parameter)), []).append(parameter)
-        return [
-            {
-                "params": parameters,
-                "weight_decay": recipe.weight_decay if matrix or recipe.decay == "all" else 0.0,
-                "factor": recipe.layer_decay ** (depth + 1 - level),
-            }
-            for (level, matrix), parameters in levels.items()
-        ]
-    if recipe.decay == "all":
-        return [{"params": [p for _, p in named], "weight_decay": recipe.weight_decay}]
-    decayed = [p for n, p in named if is_matrix(n, p)]
-    spared = [p for n, p in named if not is_matrix(n, p)]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": spared, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+    """AdamW's groups of the trainable tensors: equal in weight decay, and in the ``factor`` of their learning rate.
+
+    With ``decay="matrices"`` only those decay that map vectors to vectors; with a ``layer_decay`` each depth has its
+    factor, otherwise all have 1.
+    """
+    depth = len(cast("nn.Sequential", model.blocks))
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decays = recipe.decay == "all" or is_matrix(name, parameter)
+            factor = recipe.layer_decay ** (depth + 1 - layer_of(name, depth))
+            groups.setdefault((recipe.weight_decay if decays else 0.0, factor), []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": decay, "factor": factor}
+        for (decay, factor), parameters in groups.items()
+    ]
 
 
 def layer_of(name: str, depth: int) -> int:

@@ -1,5 +1,7 @@
 """What a training step does on a device: precision, the gradient of a batch, less memory where it must be, compiling.
 
+One run is on one device; several devices are used by several runs at a time (``petl_core.study``).
+
 Nothing below the first trainable parameter costs a backward pass: frozen parameters and images ask for no gradient, so
 autograd keeps nothing of the blocks before it and stops there (``tests/test_steps.py`` looks at the graph).
 """
@@ -20,7 +22,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from petl_core.training.distributed import Team
 from petl_core.utils import UserError
 
 if TYPE_CHECKING:
@@ -29,120 +30,116 @@ if TYPE_CHECKING:
 
 EVALUATION_BATCH = 250  # on a CPU
 COMPILE_FROM = 3e16  # floating-point operations of a training, see ``compiling_pays``
+NO_TRIAL = ("cpu",)  # devices that need none: no error tells that memory ran out, and all operations give equal bits
+Network = Callable[[Tensor], Tensor]  # a model, or the part of it that moves
 
 
 class Gradients:
-    """Computes the gradient of a batch's mean loss, in as few pieces as fit in the device's memory.
+    """The gradient of a batch's mean loss, in as many pieces and with such operations as the device allows.
 
-    ``micro`` is how many images go through the network at once; None as long as whole batches do. It is halved whenever
-    the device runs out of memory. The gradients of the pieces, each weighted with its share of the batch, add up to
-    that of the batch. ``UserError`` if one image is too much.
+    ``micro`` is how many images go through the network at once; None as long as whole batches do. The gradients of the
+    pieces, each weighted with its share of the batch, add up to that of the batch. ``exact``: with operations that give
+    equal bits for equal calls. ``compiled`` is the network compiled for batches of ``compiled_size``; others, such as
+    the last of an epoch, go through it as it is. ``settle`` decides all of these before the first epoch.
     """
 
-    def __init__(self, network: nn.Module, optimiser: torch.optim.Optimizer, recipe: Recipe, team: Team) -> None:
-        self.network, self.optimiser, self.recipe, self.team = network, optimiser, recipe, team
-        self.parameters = [p for group in optimiser.param_groups for p in group["params"]]
-        self.device = self.parameters[0].device
+    def __init__(self, network: Network, parameters: list[nn.Parameter], recipe: Recipe) -> None:
+        self.network, self.parameters, self.recipe = network, parameters, recipe
+        self.device = parameters[0].device
         self.micro: int | None = None
-        self.exact = True  # until an operation of the model turns out to have no deterministic form
-        self.compiled: nn.Module | Callable[[Tensor], Tensor] | None = None
-        self.compiled_size = 0
+        self.exact = True
+        self.compiled: Network | None = None
+        self.compiled_size = recipe.batch_size
 
-    def compile(self) -> None:
-        """Compile the network for whole batches; other sizes (the last batch of an epoch) go through it as it is."""
-        torch.compiler.reset()  # of earlier runs of this process: their graphs, and the count of recompilations allowed
-        mode = "reduce-overhead" if self.device.type == "cuda" else "default"  # that is: with CUDA graphs
-        self.compiled = torch.compile(self.network, mode=mode, dynamic=False)
-        self.compiled_size = len(range(self.recipe.batch_size)[self.team.part(self.recipe.batch_size)])
-        for parameter in self.parameters:  # kept: a graph writes its results where the next replay overwrites them
-            parameter.grad = torch.zeros_like(parameter)
+    def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Fill ``.grad`` for inputs (B, 3, S, S), or what else the network reads, and labels (B,).
 
-    def __call__(self, inputs: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Fill ``.grad`` for inputs (b, 3, S, S) and labels (b,), this process's share of a batch of ``count``.
-
-        Returns the loss and the number of right answers, each summed over the whole batch, on the device.
+        Returns the loss and the number of right answers, each summed over the batch, on the device.
         """
-        before = self.micro
-        while True:
-            try:
-                sums = self._accumulate(inputs, labels, count)
-                break
-            except torch.OutOfMemoryError as error:
-                if min(self.micro or len(inputs), len(inputs)) <= 1:
-                    raise out_of_memory(self.device, error) from None
-            except RuntimeError as error:
-                if not self.exact or "deterministic" not in str(error):
-                    raise
-                warnings.warn(f"runs on {self.device} will differ in their last bits: {error}", stacklevel=2)
-                self.exact = False
-                continue
-            self._shrink(len(inputs))  # outside: the error holds on to the step's tensors
-        if self.micro != before:
-            warnings.warn(
-                f"{self.device} has not enough memory for {before or len(inputs)} images at once; going on with "
-                f"{self.micro} at a time and the gradients added up, which gives the same step",
-                stacklevel=2,
-            )
-        if self.team.size > 1:
-            sums = self._add_up(sums)
-        return sums[0], sums[1]
-
-    def _accumulate(self, inputs: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        self.optimiser.zero_grad(set_to_none=self.compiled is None)
+        for parameter in self.parameters:
+            if self.compiled is None or parameter.grad is None:
+                parameter.grad = None
+            else:  # kept, because a graph writes its results where the next replay overwrites them
+                parameter.grad.zero_()
         total = torch.zeros((), device=self.device)
         right = torch.zeros((), dtype=torch.long, device=self.device)
-        size = self.micro or max(1, len(inputs))
+        size = self.micro or len(inputs)
         for x, y in zip(inputs.split(size), labels.split(size), strict=True):
-            if not len(x):  # a share of a batch may be empty
-                continue
-            with deterministic(self.device, self.exact):
+            with deterministic(self.device, wanted=self.exact):
                 with autocast(self.device, self.recipe):
-                    logits = self._network(x)  # (b, C)
+                    logits = self._logits(x)  # (b, C)
                     loss = F.cross_entropy(logits.float(), y)
-                (loss if len(x) == count else loss * (len(x) / count)).backward()
+                (loss * (len(x) / len(inputs))).backward()
             total += loss.detach() * len(x)
             right += (logits.detach().argmax(1) == y).sum()
         return total, right
 
-    def _network(self, x: Tensor) -> Tensor:
+    def _logits(self, x: Tensor) -> Tensor:
         if self.compiled is None or len(x) != self.compiled_size:
             return self.network(x)
         torch.compiler.cudagraph_mark_step_begin()
+        return self.compiled(x)
+
+    def compile(self) -> None:
+        """Compile the network for whole batches (torch does so when it sees the first)."""
+        torch.compiler.reset()  # of earlier runs of this process: their graphs, and the count of recompilations allowed
+        mode = "reduce-overhead" if self.device.type == "cuda" else "default"  # that is: with CUDA graphs
+        self.compiled = torch.compile(self.network, mode=mode, dynamic=False)
+        for parameter in self.parameters:
+            parameter.grad = torch.zeros_like(parameter)
+
+    def settle(self, inputs: Tensor, labels: Tensor) -> None:
+        """Try a whole batch, and give up what this device cannot do: compiling, equal bits, so many images at once.
+
+        The batch is halved whenever memory runs out, which is tried beside the room that AdamW will take. Says what is
+        given up; leaves the random state as it was. ``UserError`` if one image is too much.
+        """
+        room = [torch.empty_like(parameter) for parameter in self.parameters for _ in range(2)]
+        while not self._tried(inputs, labels):  # what a failure leaves is free only now that its error is gone
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+        del room
+        if self.micro is not None:
+            _say(
+                f"{self.device} has not enough memory for {len(inputs)} images at once; going on with {self.micro} at "
+                "a time and the gradients added up, which gives the same step"
+            )
+
+    def _tried(self, inputs: Tensor, labels: Tensor) -> bool:
+        """Did a batch go through? Where it did not, one thing is given up."""
         try:
-            return self.compiled(x)
-        except torch.OutOfMemoryError:
-            raise
+            with kept_random(self.device):
+                for _ in range(1 if self.compiled is None else 3):  # to be compiled, recorded as a graph, and replayed
+                    self(inputs, labels)
+        except torch.OutOfMemoryError as error:
+            size = self.micro or len(inputs)
+            if size == 1:
+                raise out_of_memory(self.device, error) from None
+            self.micro, self.compiled = (size + 1) // 2, None  # a graph holds memory of its own
+            return False
         except Exception as error:  # whatever the compiler, or a C compiler that is missing, has to say
-            if self.recipe.compile == "on":
+            if self.exact and "deterministic" in str(error):
+                _say(f"runs on {self.device} will differ in their last bits: {error}")
+                self.exact = False
+            elif self.compiled is not None and self.recipe.compile == "auto":
+                _say(f"torch.compile failed, going on without it: {str(error).strip()[:300]}")
+                self.compiled = None
+            else:
                 raise
-            warnings.warn(f"torch.compile failed, going on without it: {str(error).strip()[:300]}", stacklevel=2)
-            self.compiled = None
-            return self.network(x)
+            return False
+        return True
 
-    def _shrink(self, size: int) -> None:
-        size = min(self.micro or size, size)
-        self.micro = (size + 1) // 2
-        self.compiled = None  # its graphs hold memory of their own
-        self.optimiser.zero_grad(set_to_none=True)
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
 
-    def _add_up(self, sums: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Add up the processes' gradients and sums, in one go."""
-        parts = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
-        flat = torch.cat([*(part.flatten() for part in parts), *(value.float().view(1) for value in sums)])
-        self.team.add_up(flat)
-        for parameter, part in zip(self.parameters, flat[:-2].split([p.numel() for p in parts]), strict=True):
-            parameter.grad = part.view_as(parameter)
-        return flat[-2], flat[-1].long()
+def _say(message: str) -> None:
+    warnings.warn(message, stacklevel=4)
 
 
 def out_of_memory(device: torch.device, error: torch.OutOfMemoryError) -> UserError:
-    """What to tell a user for whom one image is too much."""
+    """What to tell a user whose device has too little memory, for one image or beside other programs."""
     reason = str(error).partition("\n")[0]
     return UserError(
-        f"the memory of {device} is too small for one image at a time ({reason}); use Recipe(checkpointing=True), a "
-        "smaller backbone or smaller images, or end what else runs on the device"
+        f"the memory of {device} is too small ({reason}); use Recipe(checkpointing=True), a smaller backbone or "
+        "smaller images, or end what else runs on the device"
     )
 
 
@@ -153,7 +150,7 @@ def autocast(device: torch.device, recipe: Recipe) -> Any:
 
 
 @contextmanager
-def deterministic(device: torch.device, wanted: bool = True) -> Iterator[None]:
+def deterministic(device: torch.device, *, wanted: bool = True) -> Iterator[None]:
     """On CUDA, have kernels that give equal bits for equal calls, or a ``RuntimeError`` where there is none.
 
     Attention's backward pass is not among them by default, nor where torch is asked only to warn (``warn_only``).
@@ -168,22 +165,16 @@ def deterministic(device: torch.device, wanted: bool = True) -> Iterator[None]:
     torch.use_deterministic_algorithms(True)
     try:
         yield
-    finally:
+    finally:  # the switches are the whole process's, and the caller's
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         settings.fill_uninitialized_memory = fill
 
 
 @contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch for what runs inside (dropout, drop path) and give the caller's random state back afterwards."""
+def kept_random(device: torch.device) -> Iterator[None]:
+    """Give torch's random state, on the CPU and on ``device``, back as it was."""
     mps = torch.mps.get_rng_state() if device.type == "mps" else None
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach devices that are not ours
-        if device.type == "cuda":
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        elif device.type == "mps":
-            torch.mps.manual_seed(seed)
         try:
             yield
         finally:
@@ -192,7 +183,20 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def checkpointed(model: ViT, wanted: bool) -> Iterator[None]:
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch for what runs inside (dropout, drop path); the caller's random state is left alone."""
+    with kept_random(device):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach devices that are not ours
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        elif device.type == "mps":
+            torch.mps.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def checkpointed(model: ViT, *, wanted: bool) -> Iterator[None]:
     """Inside, no block keeps its activations for the backward pass, which computes them anew; equal gradients."""
     blocks = model.blocks if wanted else []
     for block in blocks:
@@ -202,6 +206,24 @@ def checkpointed(model: ViT, wanted: bool) -> Iterator[None]:
     finally:
         for block in blocks:
             del block.forward  # what the class defines is there again
+
+
+@contextmanager
+def at_work(model: ViT, recipe: Recipe, seed: int) -> Iterator[None]:
+    """Inside, the model trains: with the seed's random numbers, drop path and checkpointing. Afterwards it evaluates.
+
+    ``UserError`` if the device's memory runs out, which after ``Gradients.settle`` means that others took it.
+    """
+    device = next(model.parameters()).device
+    with seeded(seed, device), checkpointed(model, wanted=recipe.checkpointing):
+        model.set_drop_path(recipe.drop_path)
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            raise out_of_memory(device, error) from None
+        finally:
+            model.set_drop_path(0.0)
+            model.eval()
 
 
 def forward_flops(config: ViTConfig) -> float:

@@ -39,8 +39,8 @@ from torch.utils.data import DataLoader, Dataset
 
 import petl_core as pc
 from petl_core.data.task import Task, make_task
-from petl_core.study.records import describe_environment
-from petl_core.study.runner import device_called
+from petl_core.study.environment import describe_environment
+from petl_core.study.execute import device_called
 from petl_core.training.steps import evaluation_batch, forward_flops
 from petl_core.training.train import Recipe, predict, train
 from petl_core.utils import write_atomic

@@ -174,6 +174,17 @@ def test_pictures_keep_their_descriptions(source: Path, tmp_path: Path) -> None:
     assert "mystnb" not in shown[0].metadata
 
 
+@pytest.mark.parametrize("options", ["--runs x", "--profile quick", "--print --runs x --profile quick"])
+def test_other_records_need_their_profile(options: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert book.main(options.split()) == 2
+    assert "--runs DIR and --profile NAME go together" in capsys.readouterr().err
+
+
+def test_a_folder_without_runs_of_the_profile_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert book.main(["--runs", str(tmp_path), "--profile", "quick"]) == 2
+    assert f"{tmp_path} has no runs of profile 'quick'" in capsys.readouterr().err
+
+
 def pages(site: Path) -> dict[str, bytes]:
     return {path.relative_to(site).as_posix(): path.read_bytes() for path in site.rglob("*") if path.is_file()}
 

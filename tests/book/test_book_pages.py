@@ -9,11 +9,17 @@ import pytest
 import yaml
 
 from book import computed
-from book.pages import claims as claim_pages
+from book.pages import data as data_pages
 from book.pages import methods as method_pages
 from petl_core.methods.base import Method, registry
+from petl_core.study import plan as study
+from petl_core.study.packs import pack
+from petl_core.study.profiles import profile
+from petl_core.study.records import Records
 from petl_core.utils import UserError
 from petl_guide import chapters
+from petl_guide.facts import Facts
+from petl_guide.results import Results, open_results
 
 pybtex = pytest.importorskip("pybtex.database")
 
@@ -171,7 +177,6 @@ def test_chapters_are_read_from_their_sources(repository: Path) -> None:
     for chapter in every.values():
         assert 10 <= chapter.minutes <= 90 and chapter.needs and len(chapter.sections) >= 5
         assert (repository / "notebooks" / f"{chapter.stem}.py").is_file()
-    assert set(claim_pages.SECTIONS) == {f"C{n}" for n in range(1, 16)}
 
 
 FIRST = "# %% [markdown]\n# # 4 · A title\n#\n# Text. {needs}\n\n# %%\n1\n\n# %% [markdown]\n# ## 4.1 One & two's\n"
@@ -223,7 +228,6 @@ def test_every_computed_part_stands_on_one_page(pages: dict[str, str]) -> None:
 
 
 def test_parts_pictures_and_links_are_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(computed, "facts_of", lambda profile: profile)
     monkeypatch.setattr(computed, "PARTS", {"a": lambda facts: f"# {facts}"})
     monkeypatch.setattr(computed, "PICTURES", {"images/a.png": lambda facts: b"1", "images/b.png": lambda facts: b"2"})
     text = "x\n```{computed} a\n```\n```{figure} images/a.png\n```\n[4.5](nowhere)"
@@ -234,3 +238,35 @@ def test_parts_pictures_and_links_are_filled_in(tmp_path: Path, monkeypatch: pyt
         computed.filled("```{computed} b\n```", "quick", tmp_path)
     with pytest.raises(UserError, match=r"4\.99"):
         computed.filled("[4.99](there)", "quick", tmp_path)
+
+
+# a book of other records
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """What the quick profile would compute, taken from the shipped records, in a folder of its own."""
+    plan, every = profile("quick"), open_results("quick").records
+    wanted: dict[str, list[str]] = {}
+    for planned in study.plan_trials(plan) + study.plan_finals(plan, every):
+        wanted.setdefault(planned.spec.digest, []).append(planned.variant)
+    records = Records(pack(every, tmp_path_factory.mktemp("quick"), wanted, predictions_of=("tuned",)))
+    for digest, variants in wanted.items():
+        records.get(digest)["variants"] = variants  # the shipped ones also serve what only laptop asks for
+    return Results(plan, records, fresh=True)
+
+
+def test_a_book_of_other_records_shows_these_on_every_page(
+    pages: dict[str, str], quick: Results, tmp_path: Path
+) -> None:
+    facts = Facts(quick)
+    found = {name: computed.filled(text, facts, tmp_path) for name, text in pages.items()}
+    for shipped in ("594 runs", "2,528 runs", "profile laptop)"):
+        assert [name for name, text in found.items() if shipped in text] == []
+    assert "72 runs (8 methods, 3 tasks, 3 seeds" in found["intro.md"]
+    assert "On our records (profile quick): not run" in found["claims.md"]
+    assert "293 runs of profile quick" in found["data.md"]
+    made = data_pages.made_from(facts)
+    assert made in found["intro.md"]
+    for lacking in ("longer, more_seeds, published", "C5, C9", "photographs (profile real)"):  # it cannot give these
+        assert lacking in made

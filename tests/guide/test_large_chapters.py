@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from petl_core.data.counts import counts
-from petl_core.data.folder import group_of
+from petl_core.data.load import counts
+from petl_core.data.vtab import group_of
 from petl_core.study import plan as study
 from petl_core.study.measures import ALPHAS
 from petl_core.study.profiles import profile

@@ -155,11 +155,6 @@ def disc(x: Array, y: Array, cx: float, cy: float, radius: float) -> Array:
     return (x - cx) ** 2 + (y - cy) ** 2 < radius * radius
 
 
-def polygon_mask(vertices: Array, size: int = SIZE, fine: int = FINE) -> Array:
-    """Inside a closed polygon (V, 2) in pixel units; see ``outline_mask``."""
-    return outline_mask([vertices], size, fine)
-
-
 def outline_mask(contours: Sequence[Array], size: int = SIZE, fine: int = FINE) -> Array:
     """Where the winding number of closed contours is not zero, (size*fine, size*fine) of 0 and 1."""
     count = size * fine

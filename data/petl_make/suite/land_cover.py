@@ -6,8 +6,6 @@ import numpy as np
 
 from petl_make.suite import embedded_task
 from petl_make.suite.draw import (
-    FINE,
-    SIZE,
     Array,
     Draw,
     colour,
@@ -23,7 +21,6 @@ from petl_make.suite.draw import (
 )
 
 CLASSES = ("fields", "forest", "orchard", "river", "road", "residential", "industrial", "lake", "dunes", "coast")
-FULL = SIZE * FINE
 
 
 def ground(draw: Draw, paint: Array, strength: float = 0.25) -> Array:

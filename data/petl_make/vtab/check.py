@@ -1,66 +1,53 @@
-"""Whether a folder or a pack is VTAB-1K: counts, classes, duplicates between splits, lossless or JPEG.
-
-The test sizes are those of VTAB's own readers; a copy with other images, fewer of them, or JPEG copies of lossless ones
-gives other accuracies (on CIFAR-100 ten points were reported), and nothing in training says so.
-"""
+"""Whether a folder or a pack is VTAB-1K: counts, classes, duplicates between splits, lossless or JPEG."""
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from petl_core.data import array_pack
-from petl_core.data.decode import open_image, to_rgb
-from petl_core.data.folder import LISTS, class_names, image_folder, read_list
+from petl_core.data.decode import open_image, prefetched, to_rgb
+from petl_core.data.folder import image_folder
+from petl_core.data.vtab import LISTS, VTAB_SIZES, class_names, read_list
 from petl_core.utils import UserError
-from petl_make.vtab.tasks import TASKS as STANDARD
-from petl_make.vtab.tasks import TRAIN, VAL
+from petl_make import command_line, say
+from petl_make.vtab.look import LOOKED_AT, Look, blockiness, kind_of
+from petl_make.vtab.tasks import TASKS
 
 JOINED = "train800val200.txt"
-BLOCKY = 1.1  # edges at multiples of 8 pixels stronger than elsewhere by so much: the mark of JPEG
-LOOKED_AT = 200  # images for ``blockiness``
-JPEG_LIKE = {"JPEG", "MPO", "lossy WEBP"}  # formats that change pixels
 
 
 @dataclass
 class Report:
-    """What was found in one task's folder. ``faults`` make its accuracies incomparable; ``notes`` are worth knowing."""
+    """What was found in one task. ``faults`` make its accuracies incomparable; ``notes`` are worth knowing."""
 
-    name: str
-    counts: dict[str, int]
-    classes: int
-    present: dict[str, int]  # classes with an image in each split
+    look: Look
     duplicates: dict[str, int] = field(default_factory=dict)
-    formats: Counter[str] = field(default_factory=Counter)
-    blockiness: float | None = None
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        sizes = " + ".join(f"{split} {count:,}" for split, count in self.counts.items())
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in self.formats.most_common())
-        unknown = self.blockiness is None or np.isnan(self.blockiness)
-        block = "" if unknown else f", edges at 8 pixels {self.blockiness:.2f} times the others"
-        lines = [f"{self.name}: {sizes}; {self.classes} classes; {kinds}{block}"]
-        lines += [f"  FAULT  {text}" for text in self.faults] + [f"  note   {text}" for text in self.notes]
-        return "\n".join(lines)
+        look = self.look
+        sizes = " + ".join(f"{split} {count:,}" for split, count in look.counts.items())
+        line = f"{look.name}: {sizes}; {look.classes} classes; {look.formats_text()}"
+        if not np.isnan(look.blockiness):
+            line += f", edges at 8 pixels {look.blockiness:.2f} times the others"
+        faults = [f"  FAULT  {text}" for text in self.faults]
+        return "\n".join([line, *faults, *(f"  note   {text}" for text in self.notes)])
 
 
 def tasks_in(place: str) -> list[Path]:
     """The task folders of ``place``: those with a list of training images, and packs. UserError if there are none."""
     root = image_folder(place)
     marks = (LISTS["train"], array_pack.INDEX)
-    found = sorted({path.parent for mark in marks for path in root.glob(f"*/{mark}") if path.parent.name[0] != "."})
     if any((root / mark).is_file() for mark in marks):
-        found = [root]
+        return [root]
+    found = sorted({path.parent for mark in marks for path in root.glob(f"*/{mark}") if path.parent.name[0] != "."})
     if not found:
         lists = ", ".join(LISTS.values())
         raise UserError(f"no task in {root}: a task is a folder with the lists {lists}, or with {array_pack.INDEX}")
@@ -71,25 +58,30 @@ def check(folder: Path) -> Report:
     """Look at every list and image of a task folder, or at every byte of a pack.
 
     What cannot be read at all, or was altered in a pack, is a UserError that names the file."""
-    return _check_pack(folder) if array_pack.is_pack(folder) else _check_folder(folder)
+    report = _check_pack(folder) if array_pack.is_pack(folder) else _check_folder(folder)
+    look = report.look
+    if look.lossy_copy:
+        report.faults.append("the images went through JPEG, the originals did not: accuracies are not comparable")
+    elif look.jpeg_marks and not look.jpeg_files:
+        report.notes.append("lossless files with the marks of JPEG: they were made from JPEG copies")
+    return report
 
 
 def _check_folder(folder: Path) -> Report:
     lists = {split: read_list(folder / file) for split, file in LISTS.items()}
     labels = {split: np.array([label for _, label in part]) for split, part in lists.items()}
-    report = _counted(folder.name, len(class_names(folder, np.concatenate(list(labels.values())))), labels, LISTS)
+    names = class_names(folder, np.concatenate(list(labels.values())))
+    report = _counted(folder.name, len(names), labels, LISTS)
     joined = folder / JOINED
     if joined.is_file() and sorted(read_list(joined)) != sorted(lists["train"] + lists["val"]):
         report.faults.append(f"{JOINED} is not {LISTS['train']} and {LISTS['val']} together")
-    paths = {split: [folder / file for file, _ in part] for split, part in lists.items()}
-    if missing := [path for part in paths.values() for path in part if not path.is_file()]:
+    paths = [(split, folder / file) for split, part in lists.items() for file, _ in part]
+    if missing := [path for _, path in paths if not path.is_file()]:
         report.faults.append(f"{len(missing):,} images are missing, the first {missing[0]}")
-    there = {split: [path for path in part if path.is_file()] for split, part in paths.items()}
-    step = max(1, len(lists["test"]) // LOOKED_AT)
-    sample = (_native(path) for path in paths["test"][::step] if path.is_file())
-    _look_for_duplicates(report, _identities(there, report.formats))
-    report.blockiness = blockiness(sample)
-    _judge_lossy(report)
+    there = [(split, path) for split, path in paths if path.is_file()]
+    _look_for_duplicates(report, _identities(there, report.look))
+    test = [path for split, path in there if split == "test"]
+    report.look.blockiness = blockiness(_pixels(path) for path in test[:: max(1, len(test) // LOOKED_AT)])
     return report
 
 
@@ -97,35 +89,28 @@ def _check_pack(folder: Path) -> Report:
     pack = array_pack.verify(folder)
     labels = {split: part.labels for split, part in pack.splits.items()}
     report = _counted(folder.name, len(pack.meta["classes"]), labels, {split: split for split in labels})
-    report.formats, report.blockiness = Counter(pack.meta["formats"]), pack.meta["blockiness"]
+    report.look.formats = Counter(pack.meta["formats"])
+    if pack.meta["blockiness"] is not None:
+        report.look.blockiness = pack.meta["blockiness"]
     if pack.meta["resized_to"]:
         report.notes.append(f"resized: {pack.meta['resizing']}")
     images = ((split, _digest(image)) for split, part in pack.splits.items() for image in part.images)
     _look_for_duplicates(report, images)
-    _judge_lossy(report)
     return report
 
 
-def _counted(name: str, classes: int, labels: dict[str, np.ndarray], where: dict[str, str]) -> Report:
-    """A report with the numbers compared with VTAB-1K's; ``where`` is what to call each split."""
-    counts = {split: len(values) for split, values in labels.items()}
-    report = Report(name, counts, classes, {split: len(np.unique(values)) for split, values in labels.items()})
-    for split, count in (("train", TRAIN), ("val", VAL)):
-        if report.counts[split] != count:
-            report.faults.append(f"{where[split]} has {report.counts[split]:,} images; VTAB-1K has {count}")
-    if report.present["train"] < report.classes:
-        lacking = report.classes - report.present["train"]
-        report.notes.append(f"{lacking} of {report.classes} classes have no image in {where['train']}")
-    standard = STANDARD.get(report.name)
-    if standard is None:
+def _counted(name: str, classes: int, labels: dict[str, np.ndarray], called: dict[str, str]) -> Report:
+    """A report with the numbers compared with VTAB-1K's; ``called``: what to call each split."""
+    look = Look(name, classes)
+    for split, values in labels.items():
+        look.count(split, values.tolist())
+    report = Report(look, faults=look.wrong_counts(called))
+    if lacking := classes - look.present["train"]:
+        report.notes.append(f"{lacking} of {classes} classes have no image in {called['train']}")
+    if name not in VTAB_SIZES:
         report.notes.append("not one of VTAB-1K's names, so classes and test images are compared with nothing")
-        return report
-    for what, got, wanted in (
-        ("classes", report.classes, standard.classes),
-        ("test images", report.counts["test"], standard.test),
-    ):
-        if got != wanted:
-            report.faults.append(f"{got:,} {what}; VTAB-1K's {report.name} has {wanted:,}")
+    elif classes != VTAB_SIZES[name].classes:
+        report.faults.append(f"{classes} classes; VTAB-1K's {name} has {VTAB_SIZES[name].classes}")
     return report
 
 
@@ -139,29 +124,20 @@ def _look_for_duplicates(report: Report, images: Iterable[tuple[str, str]]) -> N
         if first != split:
             shared[f"{first} and {split}"] += 1
     report.duplicates = dict(shared)
-    known = STANDARD[report.name].twins if report.name in STANDARD else ""
+    task = TASKS.get(report.look.name)
     for splits, count in shared.items():
         text = f"{count:,} images with equal pixels are in {splits}"
-        (report.notes if known else report.faults).append(text + f": {known}" * bool(known))
+        if task is not None and task.twins:
+            report.notes.append(f"{text}: {task.twins}")
+        else:
+            report.faults.append(text)
 
 
-def _judge_lossy(report: Report) -> None:
-    """Whether the images went through JPEG, and whether they should have."""
-    compressed, blocky = bool(JPEG_LIKE & set(report.formats)), (report.blockiness or 0) > BLOCKY
-    standard = STANDARD.get(report.name)
-    if (compressed or blocky) and standard is not None and standard.lossless:
-        report.faults.append("the images went through JPEG, the originals did not: accuracies are not comparable")
-    elif blocky and not compressed:
-        report.notes.append("lossless files with the marks of JPEG: they were made from JPEG copies")
-
-
-def _identities(paths: dict[str, list[Path]], formats: Counter[str]) -> Iterator[tuple[str, str]]:
+def _identities(files: Iterable[tuple[str, Path]], look: Look) -> Iterator[tuple[str, str]]:
     """Split and digest of each file; its format is counted."""
-    with ThreadPoolExecutor() as pool:
-        for split, part in paths.items():
-            for kind, digest in pool.map(_identity, part):
-                formats[kind] += 1
-                yield split, digest
+    for (split, _), (kind, digest) in prefetched(files, lambda file: _identity(file[1])):
+        look.formats[kind] += 1
+        yield split, digest
 
 
 def _identity(path: Path) -> tuple[str, str]:
@@ -170,54 +146,25 @@ def _identity(path: Path) -> tuple[str, str]:
         return kind_of(image, path), _digest(np.asarray(to_rgb(image), dtype=np.uint8))
 
 
-def _digest(image: np.ndarray) -> str:
-    return hashlib.blake2b(image.tobytes() + repr(image.shape).encode(), digest_size=12).hexdigest()
-
-
-def kind_of(image: Image.Image, path: Path, content: bytes | None = None) -> str:
-    """Pillow's name of a file's format, with lossy WebP told from lossless; ``content`` is the file's, if at hand."""
-    if image.format == "WEBP" and b"VP8L" not in (content or path.read_bytes())[:4096]:
-        return "lossy WEBP"
-    return image.format or "unknown"
-
-
-def _native(path: Path) -> np.ndarray:
+def _pixels(path: Path) -> np.ndarray:
     """The image in its own size, uint8 (height, width, 3)."""
     with open_image(path) as image:
         return np.asarray(to_rgb(image), dtype=np.uint8)
 
 
-def blockiness(images: Iterable[np.ndarray]) -> float:
-    """How much stronger steps between pixels are at multiples of 8 than elsewhere; about 1 unless JPEG left its mark.
-
-    ``images``: uint8 (height, width, 3), in the size that they were compressed in. Those of two values (dSprites) are
-    left out: JPEG leaves no image so, and their few steps lie where they lie. NaN without images of 16 pixels.
-    """
-    at_edges, elsewhere = [], []
-    for image in images:
-        if np.isin(image, (image.min(), image.max())).all():
-            continue
-        grey = image.astype(np.float64).mean(axis=2)
-        for along in (grey, grey.T):
-            if along.shape[1] < 16:
-                continue
-            steps = np.abs(np.diff(along, axis=1)).mean(axis=0)  # between columns i and i + 1
-            edge = np.arange(1, along.shape[1]) % 8 == 0
-            at_edges.append(steps[edge].mean())
-            elsewhere.append(steps[~edge].mean())
-    return float(np.mean(at_edges) / max(float(np.mean(elsewhere)), 1e-9)) if at_edges else float("nan")
+def _digest(image: np.ndarray) -> str:
+    return hashlib.blake2b(image.tobytes() + repr(image.shape).encode(), digest_size=12).hexdigest()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check the task folders and packs in a folder and print a report of each; 1 if one of them has a fault."""
-    parser = argparse.ArgumentParser(prog="python -m petl_make check-vtab", description=main.__doc__)
+    parser = command_line("check-vtab", main.__doc__, "vtab1k", "vtab1k/svhn")
     parser.add_argument("folder", help="one task's folder or pack, or the folder of all of them")
-    chosen = parser.parse_args(arguments)
-    faulty = 0
-    for folder in (folders := tasks_in(chosen.folder)):
+    folders, faulty = tasks_in(parser.parse_args(arguments).folder), 0
+    for folder in folders:
         report = check(folder)
         faulty += bool(report.faults)
-        print(report, flush=True)
-    absent = sorted(set(STANDARD) - {folder.name for folder in folders})
-    print(f"{len(folders)} tasks, {faulty} with faults" + f"; not there: {', '.join(absent)}" * bool(absent))
+        say(str(report))
+    absent = ", ".join(sorted(set(VTAB_SIZES) - {folder.name for folder in folders}))
+    print(f"{len(folders)} tasks, {faulty} with faults; not there: {absent or 'none'}")
     return int(faulty > 0)

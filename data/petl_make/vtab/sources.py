@@ -20,9 +20,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from petl_core.data.folder import class_names, read_lists
+from petl_core.data.vtab import TRAIN, VAL, VTAB_SIZES, class_names, read_lists
 from petl_core.utils import UserError
-from petl_make.vtab.tasks import TRAIN, VAL, Cut, VtabTask
+from petl_make.vtab.tasks import TASKS, Cut, VtabTask
 
 INSTALL = "make data-env makes an environment for it in the checkout: .venv-data/bin/python -m petl_make vtab"
 
@@ -47,7 +47,7 @@ class Encoded:
 
 
 class Source(Protocol):
-    """What ``vtab_prepare`` asks of a source of one task."""
+    """What ``prepare`` asks of a source of one task."""
 
     classes: tuple[str, ...]
 
@@ -58,8 +58,11 @@ class Source(Protocol):
         """What a pack keeps of its origin."""
 
 
-def numbered(names: tuple[str, ...], count: int) -> tuple[str, ...]:
-    """``names`` if there are ``count`` that say something, else "class 0", "class 1", ..."""
+def class_names_of(task: str, label: Any) -> tuple[str, ...]:
+    """The task's class names, or those of the source's feature ``label`` if there are as many as classes and they say
+    something, else "class 0", "class 1", ..."""
+    names = TASKS[task].names or tuple(getattr(label, "names", None) or ())
+    count = VTAB_SIZES[task].classes
     telling = len(names) == count and not all(name.isdigit() for name in names)
     return names if telling else tuple(f"class {number}" for number in range(count))
 
@@ -83,28 +86,22 @@ class FolderSource:
 class TfdsSource:
     """A task through tensorflow-datasets, downloaded and prepared in ``data_dir`` if it is not there yet."""
 
-    def __init__(self, task: VtabTask, data_dir: str | None) -> None:
-        self._tfds, self._task = package("tensorflow_datasets"), task
+    def __init__(self, name: str, data_dir: str | None) -> None:
+        self._tfds, self._task = package("tensorflow_datasets"), TASKS[name]
         try:
-            self._builder = self._tfds.builder(task.tfds, data_dir=data_dir)
+            self._builder = self._tfds.builder(self._task.tfds, data_dir=data_dir)
             self._builder.download_and_prepare()
         except Exception as error:  # of the network, the disk, or a download that has to be made by hand
-            raise UserError(_advice(task, data_dir, error)) from error
-        self._check_totals()
-        label = dict(self._builder.info.features.items()).get("label")
-        names = task.names or tuple(getattr(label, "names", None) or ())
-        self.classes = numbered(names, task.classes)
-
-    def _check_totals(self) -> None:
-        """The cuts count on the sizes of the splits they are made in."""
-        there = {name: split.num_examples for name, split in self._builder.info.splits.items()}
-        for split, total in self._task.totals.items():
-            if there.get(split, total) != total:
-                full = self._builder.info.full_name
+            raise UserError(_advice(self._task, data_dir, error)) from error
+        there = {split: about.num_examples for split, about in self._builder.info.splits.items()}
+        for cut in self._task.cuts.values():
+            if cut.total is not None and there.get(cut.split, cut.total) != cut.total:
                 raise UserError(
-                    f"{full} has {there[split]:,} images in {split}; VTAB's parts are cut from {total:,}. "
-                    f"Remove {self._builder.data_dir} and prepare it again, or use another source"
+                    f"{self._builder.info.full_name} has {there[cut.split]:,} images in {cut.split}; VTAB's parts are "
+                    f"cut from {cut.total:,}. Remove {self._builder.data_dir} and prepare it again, or use another "
+                    "source"
                 )
+        self.classes = class_names_of(name, dict(self._builder.info.features.items()).get("label"))
 
     def part(self, name: str) -> Iterator[Encoded]:
         tfds, cut = self._tfds, self._task.cuts[name]
@@ -152,7 +149,7 @@ class HubSource:
     always VTAB's. What is read is kept in an unnamed temporary file in ``scratch``, so that it is fetched once.
     """
 
-    def __init__(self, task: VtabTask, repo: str, cache: str | None, scratch: Path) -> None:
+    def __init__(self, task: str, repo: str, cache: str | None, scratch: Path) -> None:
         datasets = package("datasets")
         self._repo, self._version, self._scratch = repo, datasets.__version__, scratch
         name, _, revision = repo.partition("@")
@@ -166,12 +163,12 @@ class HubSource:
             ) from error
         if missing := {"train", "test"} - set(self._splits):
             raise UserError(f"{repo} has no split {' and '.join(sorted(missing))}; name another copy with --hf-repo")
-        self._label = task.hub_label
+        self._label = TASKS[task].hub_label
         self._cuts = {"train": Cut("train", 0, TRAIN), "val": Cut("train", TRAIN, TRAIN + VAL), "test": Cut("test")}
         for validation in {"validation", "val"} & set(self._splits):
             self._cuts["val"] = Cut(validation, 0, VAL)
         label = self._splits["train"].features[_label_column(self._splits["train"], repo)]
-        self.classes = numbered(task.names or tuple(getattr(label, "names", None) or ()), task.classes)
+        self.classes = class_names_of(task, label)
         self._fetched: dict[str, Any] = {}
 
     def part(self, name: str) -> Iterator[Encoded]:

@@ -1,0 +1,134 @@
+"""timm's names: what they stand for, and what is said of those that our ViT cannot express."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+import timm
+import torch
+from timm.layers import RmsNorm
+
+from petl_core import create_model
+from petl_core.models.weights import config_of, digest
+from petl_core.utils import UserError
+from petl_core.vit import ViTConfig
+
+
+def test_the_default_weights_decide_mean_and_deviation() -> None:
+    assert config_of("vit_tiny_patch16_224") == ViTConfig(224, 16, 192, 12, 3)
+    assert config_of("vit_base_patch16_224.mae").mean == pytest.approx((0.485, 0.456, 0.406))
+
+
+def test_clip_and_dinov2() -> None:
+    clip = config_of("vit_base_patch16_clip_quickgelu_224.openai")
+    assert (clip.pre_norm, clip.quick_gelu, clip.norm_eps, clip.layer_scale) == (True, True, 1e-5, False)
+    assert clip.mean == pytest.approx((0.4815, 0.4578, 0.4082), abs=1e-4)
+    dino = config_of("vit_base_patch14_dinov2")
+    assert (dino.image_size, dino.patch_size, dino.layer_scale) == (518, 14, True)
+    assert config_of("vit_base_patch14_dinov2", 224).grid == 16
+
+
+def test_clip_with_the_wrong_activation_is_pointed_out() -> None:
+    from petl_core.models.timm_names import timm_config
+
+    timm_config.cache_clear()
+    with pytest.warns(UserWarning, match="vit_base_patch16_clip_quickgelu_224.openai"):
+        assert not config_of("vit_base_patch16_clip_224.openai").quick_gelu
+
+
+@pytest.mark.parametrize(
+    ("name", "differences"),
+    [
+        ("resnet18", ["ResNet"]),
+        ("vit_small_patch14_reg4_dinov2", ["4 register tokens"]),
+        ("vit_base_patch16_siglip_224", ["no class token", "global_pool='map'"]),
+        ("vit_base_patch16_rope_reg1_gap_256", ["timm's Eva"]),
+        ("vit_medium_patch16_gap_240", ["no class token", "global_pool='avg'", "qkv layers have no bias"]),
+        ("deit_tiny_distilled_patch16_224", ["VisionTransformerDistilled"]),
+        ("deit3_small_patch16_224", ["class token has no position embedding"]),
+        ("vit_small_patch16_18x2_224", ["ParallelThingsBlock"]),
+        ("vit_giant_patch14_dinov2", ["GluMlp"]),
+        ("vit_tiny_r_s16_p8_224", ["HybridEmbed"]),
+        ("swin_tiny_patch4_window7_224", ["SwinTransformer"]),
+    ],
+)
+def test_what_cannot_be_expressed_is_named(name: str, differences: list[str]) -> None:
+    with pytest.raises(UserError, match="cannot express") as caught:
+        config_of(name)
+    for difference in differences:
+        assert difference in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("argument", "difference"),
+    [
+        ({"qk_norm": True}, "qk_norm"),
+        ({"qkv_bias": False}, "no bias"),
+        ({"reg_tokens": 4}, "4 register tokens"),
+        ({"no_embed_class": True}, "no position embedding"),
+        ({"img_size": (224, 192)}, "pos_embed"),
+        ({"patch_size": (16, 8)}, "patch_embed.proj.weight"),
+        ({"in_chans": 1}, "patch_embed.proj.weight"),
+        ({"final_norm": False}, "norm.weight"),
+        ({"scale_attn_norm": True}, "blocks.0.attn.norm.weight"),
+        ({"act_layer": "relu"}, "features"),
+        ({"act_layer": "gelu_tanh"}, "features"),
+        ({"norm_layer": functools.partial(RmsNorm, eps=1e-6)}, "norm"),
+        ({"global_pool": "avg"}, "global_pool='avg'"),
+    ],
+)
+def test_each_variation_of_timms_class_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, argument: dict[str, Any], difference: str
+) -> None:
+    from petl_core.models.timm_names import timm_config
+
+    plain = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, **more: plain(name, **{"depth": 2, **argument, **more}))
+    timm_config.cache_clear()
+    try:
+        with pytest.raises(UserError, match=difference):
+            config_of("vit_tiny_patch16_224")
+    finally:
+        timm_config.cache_clear()
+
+
+def test_close_names_are_offered() -> None:
+    with pytest.raises(UserError, match=r"unknown backbone 'vit_tinny_patch16_224'.*vit_tiny_patch16_224"):
+        config_of("vit_tinny_patch16_224")
+    with pytest.raises(UserError, match=r"close names: mini"):
+        config_of("minni")
+
+
+def test_unknown_tags_list_the_known_ones() -> None:
+    with pytest.raises(UserError, match=r"no weights 'best' of 'vit_tiny_patch16_224'; it has: .*augreg_in21k"):
+        config_of("vit_tiny_patch16_224.best")
+
+
+def test_without_network_the_error_says_what_where_and_what_to_do() -> None:
+    with pytest.raises(UserError) as caught:
+        create_model("vit_tiny_patch16_224", "linear", num_classes=2)
+    for part in ("vit_tiny_patch16_224", "huggingface.co/timm/", "pretrained='path/to"):
+        assert part in str(caught.value)
+
+
+def test_an_architecture_without_weights_says_so() -> None:
+    with pytest.raises(UserError, match="timm has no weights for 'vit_small_patch16_36x1_224'"):
+        create_model("vit_small_patch16_36x1_224", "linear", num_classes=2)
+
+
+def test_weights_come_from_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the download replaced by weights made here: they arrive, and the digest is theirs."""
+    plain = timm.create_model
+    torch.manual_seed(3)
+    held = plain("vit_tiny_patch16_224")
+
+    def created(name: str, **more: Any) -> Any:
+        return held if more.get("pretrained") else plain(name, **more)
+
+    monkeypatch.setattr(timm, "create_model", created)
+    model = create_model("vit_tiny_patch16_224", "linear", keep_head=True).eval()
+    images = torch.randn(1, 3, 224, 224)
+    torch.testing.assert_close(model(images), held.eval()(images), rtol=0, atol=1e-5)
+    assert model.spec.weights == digest("vit_tiny_patch16_224")
