@@ -55,7 +55,7 @@ reproduce: $(VENV)/.ready ## recompute the study at PROFILE=quick and its notebo
 	$(PY) -m petl_guide claims --profile $(PROFILE) --results $(FRESH) --compare data/results
 	$(PY) -m petl_core study --profile $(PROFILE) --results $(FRESH) --compare data/results
 
-notebooks: $(VENV)/.ready ## execute the notebooks at the laptop profile on the shipped records and write them back, with the front pages (authors)
+notebooks: $(VENV)/.ready ## execute the notebooks at the laptop profile on the shipped records and write them back, with the README's numbers (authors)
 	$(PY) -m petl_guide notebooks refresh $(WORKERS_FLAG)
 	$(PY) -m book.front
 

@@ -3,7 +3,6 @@
     python -m book.build --out runs/book
     python -m book.build --print --out runs/book-print     # one page, and a PDF of it
     python -m book.build --profile quick --runs runs/results-quick --chapters runs/notebooks/quick --out runs/quick
-    python -m book.build --profile quick --runs runs/results-quick --chapters runs/notebooks/quick --out runs/quick
 
 The notebooks are shown with the outputs they have; nothing is executed, nothing is fetched. What is not sound stops the
 build and is named: a notebook that was not executed, one whose outputs come from other code or records than there are

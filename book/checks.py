@@ -57,7 +57,7 @@ def read_html(text: str) -> Content:
         warnings.simplefilter("ignore", XMLParsedAsHTMLWarning)  # drawings are read like pages
         soup = BeautifulSoup(text, "html.parser", multi_valued_attributes=None)
     loads: list[str] = []
-    for element in soup.find_all(True):
+    for element in soup.find_all():
         values = {name: str(value) for name, value in element.attrs.items()}
         loads += [values[name] for name in LOADED if name in values]
         loads += [part.split()[0] for part in values.get("srcset", "").split(",") if part.strip()]

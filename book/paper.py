@@ -61,7 +61,7 @@ def to_pdf(browser: str, site: Path, target: Path) -> None:
             page.route("**/*", answer)
             page.goto(f"{ADDRESS}index.html")
             page.evaluate("() => window.MathJax?.startup?.promise?.then(() => null)")  # until the formulas are set
-            page.pdf(path=target, prefer_css_page_size=True, print_background=True, outline=True)
+            page.pdf(path=target, prefer_css_page_size=True, print_background=True, tagged=True, outline=True)
             running.close()
     except Error as error:
         raise RuntimeError(f"{browser} made no PDF:\n{error}") from error

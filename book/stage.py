@@ -31,7 +31,7 @@ def stage(
     page with everything, where figures do not react and chapters are places on that page.
     """
     shutil.copytree(source, folder, ignore=shutil.ignore_patterns("_build", "*.py", "__pycache__"))
-    _write_config(folder / "_config.yml", records)
+    write_config(folder / "_config.yml", records)
     (folder / "notebooks").mkdir()
     return [_page(path, folder / "notebooks" / path.name, paper=paper) for path in notebooks]
 
@@ -65,7 +65,7 @@ def _page(source: Path, target: Path, *, paper: bool) -> Path:
     return target
 
 
-def _write_config(path: Path, records: tuple[str, str] | None) -> None:
+def write_config(path: Path, records: tuple[str, str] | None = None) -> None:
     """The configuration as Jupyter Book reads it: with buttons to the repository, or with none if none is named."""
     import yaml
 

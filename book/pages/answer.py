@@ -7,18 +7,19 @@ apart, because which method to take depends on that. The figure is narrow, so th
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from petl_core.utils import UserError
 from petl_guide import accuracy, picks
 from petl_guide import runs as select
 from petl_guide.facts import Facts
+from petl_guide.figures import shared
 from petl_guide.figures.style import FAMILIES, GREY, INK, Shown, applied, headline, look, show, title
 from petl_guide.picks import FAR, LOSS, NEAR
 from petl_guide.verdict import NOT_RUN
@@ -87,7 +88,7 @@ def picture(facts: Facts) -> Shown:
 
 def directive(facts: Facts) -> str:
     """The figure as the front page shows it, with its description and caption."""
-    runs, plan = facts.tuned, facts.results.profile
+    runs, profile = facts.tuned, facts.results.profile
     left = runs["task"].nunique() - sum(its["task"].nunique() for its in runs_of(facts).values())
     return "\n".join(
         [
@@ -96,30 +97,30 @@ def directive(facts: Facts) -> str:
             f":width: {SHOWN}px",
             "",
             f"Test accuracy after tuning against trained parameters: {runs['digest'].nunique():,} runs "
-            f"({len(plan.methods)} methods, {runs['task'].nunique()} tasks, {len(plan.seeds)} seeds, equal trials). "
-            "A task is near the pre-training where full fine-tuning gains little on a linear probe; tasks in between "
-            f"({left}) are left out.",
+            f"({len(profile.methods)} methods, {runs['task'].nunique()} tasks, {len(profile.seeds)} seeds, equal "
+            "trials). A task is near the pre-training where full fine-tuning gains little on a linear probe; tasks in "
+            f"between ({left}) are left out.",
             "```",
         ]
     )
 
 
+@applied()
 def _figure(tables: dict[str, pd.DataFrame], names: dict[str, str], counts: dict[str, int], text: str) -> Figure:
-    with applied():
-        fig, axes = plt.subplots(len(tables), 1, figsize=SIZE, dpi=DPI, sharex=True, sharey=True)
-        share = pd.concat(found.loc[select.peft(found.index), "share"] for found in tables.values())
-        axes[0].set(xscale="log", xlim=(share.min() / 1.6, share.max() * 2))
-        for ax, (kind, found) in zip(axes, tables.items(), strict=True):
-            _panel(ax, found, names[kind])
-            ax.set_title(f"{counts[kind]} tasks {KINDS[kind]}", fontsize=9.5)
-            ax.set_ylabel("test accuracy (%)")
-        axes[-1].set_xlabel("parameters trained (% of the backbone)")
-        families = [f for f in FAMILIES if any(look(m).family == f for m in select.peft(tables[NEAR].index))]
-        handles = [Line2D([], [], marker=MARKERS[f], ls="", color=FAMILIES[f], ms=5, label=f) for f in families]
-        handles.append(Line2D([], [], marker="|", ls="", color=GREY, ms=9, mew=1.5, label="95 % over seeds"))
-        fig.legend(handles=handles, loc="outside lower center", ncols=3, handletextpad=0.1, columnspacing=1.2)
-        headline(fig, text)
-        return fig
+    fig, axes = plt.subplots(len(tables), 1, figsize=SIZE, dpi=DPI, sharex=True, sharey=True)
+    share = pd.concat(found.loc[select.peft(found.index), "share"] for found in tables.values())
+    axes[0].set(xscale="log", xlim=(share.min() / 1.6, share.max() * 2))
+    for ax, (kind, found) in zip(axes, tables.items(), strict=True):
+        _panel(ax, found, names[kind])
+        ax.set_title(f"{counts[kind]} tasks {KINDS[kind]}", fontsize=9.5)
+        ax.set_ylabel("test accuracy (%)")
+    axes[-1].set_xlabel("parameters trained (% of the backbone)")
+    families = [f for f in FAMILIES if any(look(m).family == f for m in select.peft(tables[NEAR].index))]
+    handles = [shared.handle(f, MARKERS[f], FAMILIES[f], ms=5) for f in families]
+    handles.append(shared.handle("95 % over seeds", "|", GREY, ms=9, mew=1.5))
+    shared.legend(fig, handles, 3, handletextpad=0.1, columnspacing=1.2)
+    headline(fig, text)
+    return fig
 
 
 def _panel(ax: Axes, found: pd.DataFrame, name: str) -> None:
@@ -129,14 +130,19 @@ def _panel(ax: Axes, found: pd.DataFrame, name: str) -> None:
         family = look(str(method)).family
         ax.plot([row["share"]] * 2, [row["low"], row["high"]], color=FAMILIES[family], lw=1.2)
         ax.plot(row["share"], row["mean"], MARKERS[family], color=FAMILIES[family], ms=5, mec="white", mew=0.5)
-    for baseline, text, style in (("full", "full fine-tuning (100 %)", "-"), ("linear", "linear probing (0 %)", "--")):
-        height, top = found.loc[baseline, "mean"], baseline == "full"
-        ax.axhline(height, color=FAMILIES["baseline"], lw=1, ls=style, zorder=0)
-        ax.annotate(
-            text, (0.01 if top else 1, height), (0, 3 if top else -3), xycoords=ax.get_yaxis_transform(),
-            textcoords="offset points", ha="left" if top else "right", va="bottom" if top else "top", fontsize=8,
-            color=FAMILIES["baseline"],
-        )  # fmt: skip
+    for baseline, text, style, x, up, ha, va in (
+        ("full", "full fine-tuning (100 %)", "-", 0.01, 3, "left", "bottom"),
+        ("linear", "linear probing (0 %)", "--", 1, -3, "right", "top"),
+    ):
+        height, colour = found.loc[baseline, "mean"], FAMILIES["baseline"]
+        ax.axhline(height, color=colour, lw=1, ls=style, zorder=0)
+        place: dict[str, Any] = {
+            "xycoords": ax.get_yaxis_transform(),
+            "textcoords": "offset points",
+            "ha": ha,
+            "va": va,
+        }
+        ax.annotate(text, (x, height), (0, up), fontsize=8, color=colour, **place)
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.margins(y=0.12)
     _name(ax, found, name, bold=True)
@@ -150,10 +156,10 @@ def _name(ax: Axes, found: pd.DataFrame, method: str, *, bold: bool) -> None:
     if bold:
         ax.plot(x, y, "o", ms=12, mfc="none", mec=INK, mew=1.3)
     edge = x < 2 * ax.get_xlim()[0]  # at the left border
-    text = ax.annotate(
-        title(method), (x, y), (-4 if edge else 0, -19 if bold else 7), textcoords="offset points",
-        ha="left" if edge else "center", fontsize=9.5 if bold else 8, weight="bold" if bold else "normal", color=INK,
-    )  # fmt: skip
+    down, size, weight = (-19, 9.5, "bold") if bold else (7, 8, "normal")
+    right, side = (-4, "left") if edge else (0, "center")
+    how: dict[str, Any] = {"textcoords": "offset points", "fontsize": size, "weight": weight, "color": INK}
+    text = ax.annotate(title(method), (x, y), (right, down), ha=side, **how)
     text.set_path_effects([withStroke(linewidth=3, foreground="white")])
 
 

@@ -1,4 +1,4 @@
-"""The index of claims: each claim of the ledger as an entry of a page, with both verdicts, by ``report.front``."""
+"""The index of claims: each claim of the ledger as an entry of a page, with both verdicts."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ def _claim(claim: claims.Claim, facts: Facts, every: Mapping[str, Chapter]) -> s
     }
     lines = [f"({claim.number.lower()})=", f"## {claim.number} · {claim.text.rstrip('.')}", ""]
     for where_found, verdict in verdicts.items():
-        lines += [f"{where_found}: {verdict.verdict}", f": {_evidence(verdict)}", ""]
+        lines += [f"{where_found}: {verdict.verdict}", f": {evidence(verdict)}", ""]
     return "\n".join([*lines, *(f"- *{name}:* {text}" for name, text in rows.items() if text != "–")])
 
 
-def _evidence(verdict: Verdict) -> str:
+def evidence(verdict: Verdict) -> str:
     """What a verdict rests on: the effect and what is claimed of it, the control, the note."""
     said = []
     if verdict.size:

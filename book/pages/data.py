@@ -92,7 +92,7 @@ def rendered_world() -> str:
             f"- *Captions:* over {len(words)} words",
             "- *Licence:* MIT, as this project",
             f"- *Classes:* {', '.join(world.classes)}",
-            f"- *Digest:* {world.digests[WORLD]}",
+            f"- *Digest:* `{world.digests[WORLD]}`",
         ]
     )
 

@@ -93,7 +93,7 @@ def test_widgets_are_left_out(chapters: Path, source: Path, tmp_path: Path) -> N
 
 def config(source: Path, folder: Path) -> dict[str, Any]:
     shutil.copy(source / "_config.yml", folder / "_config.yml")
-    book_stage._write_config(folder / "_config.yml")
+    book_stage.write_config(folder / "_config.yml")
     return yaml.safe_load((folder / "_config.yml").read_text(encoding="utf-8"))
 
 

@@ -124,9 +124,9 @@ def test_every_claim_has_an_entry_with_both_verdicts(facts: Facts) -> None:
 
 
 def test_a_verdict_is_told_with_what_was_claimed_and_a_control_that_fails() -> None:
-    told = claim_pages._evidence(Verdict(CONTRADICTED, -1, -2, -0.5, "points", 3, control="as_is", threshold=-0.25))
+    told = claim_pages.evidence(Verdict(CONTRADICTED, -1, -2, -0.5, "points", 3, control="as_is", threshold=-0.25))
     assert told == "-1.00 [-2.00, -0.50] points, 3 tasks (the claim: above -0.25). *Control:* as\\_is."
-    assert "*Control, which fails:*" in claim_pages._evidence(Verdict(UNDECIDED, control="one seed", behaves=False))
+    assert "*Control, which fails:*" in claim_pages.evidence(Verdict(UNDECIDED, control="one seed", behaves=False))
 
 
 def test_claims_by_word_count_every_claim_once(facts: Facts) -> None:

@@ -171,6 +171,7 @@ def test_a_pdf_is_printed(tmp_path: Path) -> None:
     book_print.to_pdf(str(book_print.find_browser()), tmp_path, tmp_path / "book.pdf")
     written = (tmp_path / "book.pdf").read_bytes()
     assert written.startswith(b"%PDF") and len(re.findall(rb"/Type /Page\b", written)) == 1
+    assert b"/Outlines" in written
 
 
 def test_faults_keep_the_site_from_appearing() -> None:

@@ -82,7 +82,7 @@ def test_a_figure_that_is_too_large_for_a_page_is_refused(counts: Explorer) -> N
 
 
 def test_text_of_an_answer_cannot_become_markup() -> None:
-    assert offline._sentence("a < b, **c & d**") == "a &lt; b, <strong>c &amp; d</strong>"
+    assert offline.sentence("a < b, **c & d**") == "a &lt; b, <strong>c &amp; d</strong>"
 
 
 def test_the_chart_of_sites_counts_the_methods_that_act_there() -> None:

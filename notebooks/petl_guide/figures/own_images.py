@@ -17,7 +17,7 @@ from petl_guide.figures.style import INK, WIDTH, applied, headline
 from petl_guide.figures.tables import Table, table
 
 
-def write_folder(task: Task, folder: Path, each: int, classes: int | None = None, shuffle: bool = False) -> int:
+def write_folder(task: Task, folder: Path, each: int, classes: int | None = None, *, shuffle: bool = False) -> int:
     """Write ``each`` images of the first ``classes`` classes as ``folder/<class>/<number>.png``; return how many.
 
     ``shuffle`` puts each image into a class folder drawn by lot: the labels then mean nothing.

@@ -41,16 +41,14 @@ def size_curves(cells: pd.DataFrame, title: str, rows: Mapping[str, str]) -> Fig
     return fig
 
 
-def _amounts(table: pd.DataFrame, tasks: Iterable[str]) -> list[list[int | None]]:
-    """For each task its numbers of images, the most of each in the last column, None where it has fewer numbers."""
-    own = [sorted(set(table.loc[table["task"] == task, "images"])) for task in tasks]
-    columns = max(map(len, own))
-    return [[*[None] * (columns - len(line)), *line] for line in own]
+def _amounts(table: pd.DataFrame, tasks: Iterable[str]) -> dict[str, list[int]]:
+    """For each task its numbers of images."""
+    return {task: sorted(set(table.loc[table["task"] == task, "images"])) for task in tasks}
 
 
-def _alike(amounts: list[list[int | None]]) -> bool:
+def _alike(amounts: Mapping[str, list[int]]) -> bool:
     """Have all tasks the same numbers of images?"""
-    return all(line == amounts[0] for line in amounts)
+    return len({tuple(numbers) for numbers in amounts.values()}) == 1
 
 
 @dataclass(frozen=True)
@@ -67,20 +65,20 @@ class Panel:
 def _setting_grid(
     table: pd.DataFrame, tasks: Iterable[str], top: float, height: float, **how: Any
 ) -> tuple[Figure, np.ndarray, list[Panel]]:
-    """A row of panels for each task, ``height`` inches high, a column for each number of images; panels without a
-    setting are taken off the figure."""
-    tasks = list(tasks)
+    """A row of panels for each task, ``height`` inches high, one for each number of images, the most of each task in
+    the last column; panels without a setting are taken off the figure."""
     amounts = _amounts(table, tasks)
-    size = (WIDTH, top + height * len(tasks))
-    figure, axes = plt.subplots(len(tasks), len(amounts[0]), figsize=size, squeeze=False, **how)
+    columns = max(map(len, amounts.values()))
+    size = (WIDTH, top + height * len(amounts))
+    figure, axes = plt.subplots(len(amounts), columns, figsize=size, squeeze=False, **how)
     panels = []
-    for line, task, numbers in zip(axes, tasks, amounts, strict=True):
-        absent = numbers.count(None)
+    for line, (task, numbers) in zip(axes, amounts.items(), strict=True):
+        absent = columns - len(numbers)
         for ax in line[:absent]:
             ax.axis("off")
-        for column in range(absent, len(numbers)):
-            part = table[(table["task"] == task) & (table["images"] == numbers[column])]
-            panels.append(Panel(line[column], task, numbers[column] or 0, part, column == absent))
+        for ax, images in zip(line[absent:], numbers, strict=True):
+            part = table[(table["task"] == task) & (table["images"] == images)]
+            panels.append(Panel(ax, task, images, part, images == numbers[0]))
     return figure, axes, panels
 
 
@@ -141,7 +139,7 @@ def gap_by_images(gaps: Mapping[str, pd.DataFrame], title: str, labels: Mapping[
             ax.errorbar(x, part["mean"], errors, lw=1.3, capsize=3, label=f"{label}, {how}", **mark)
     ax.set_xscale("log")
     if _alike(amounts):
-        ax.set_xticks([n for n in amounts[0] if n is not None])
+        ax.set_xticks(next(iter(amounts.values())))
     ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.minorticks_off()
     ax.set(xlabel="training images", ylabel="points above full fine-tuning")

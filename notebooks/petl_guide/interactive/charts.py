@@ -1,7 +1,7 @@
-"""The charts of the offline explorers, for ``report.offline``: Vega-Lite through altair, one function each.
+"""The charts of the offline explorers, for ``offline``: Vega-Lite through altair, one function each.
 
 Each takes the frame of all answers and reads the reader's choice from the parameters ``offline.parameter(control)``.
-Methods have the colours of ``report.style``; what is not chosen is grey, so no chart needs a legend of methods. The
+Methods have the colours of ``figures.style``; what is not chosen is grey, so no chart needs a legend of methods. The
 title becomes the figure's caption, which can wrap on a narrow page.
 """
 

@@ -67,7 +67,7 @@ class Offline:
             {"name": key, "options": [[value, _label(value)] for value in values], "start": self.start[key]}
             for key, values in self.controls.items()
         ]
-        sentences = [_sentence(text) for text in self.answers["text"]]
+        sentences = [sentence(text) for text in self.answers["text"]]
         data = json.dumps(
             {"controls": controls, "sentences": sentences, "spec": spec}, separators=(",", ":"), allow_nan=False
         )
@@ -140,5 +140,6 @@ def _label(value: Any) -> str:
     return registry[value].title if value in registry else str(value)
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
+    """The text of an answer as HTML: bold as it is, all else as plain text."""
     return re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html.escape(text, quote=False))
