@@ -40,8 +40,8 @@ class Part:
 def parts_of(model: ViT, recipe: Recipe, images: Feed, held: Feed) -> tuple[Part, Part]:
     """What trains on ``images``, and what answers ``held``, the images that are evaluated.
 
-    Training images pass the still blocks now, unless their tokens (n, N, D) would take more than ``KEPT`` of the memory.
-    The others pass them here only where the head alone moves, so that every epoch may be evaluated quickly.
+    Training images pass the still blocks now, unless their tokens (n, N, D) take more than ``KEPT`` of the memory. The
+    others pass them only where the head alone moves, so that every epoch may be evaluated quickly.
     """
     model.eval()
     normalise = Normaliser(model, recipe)
