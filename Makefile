@@ -46,9 +46,9 @@ step = @echo "step $(1) of 4: $(2)$(if $(filter quick,$(PROFILE)),; from here $(
 reproduce: $(VENV)/.ready ## recompute the study at PROFILE=quick and its notebooks, compare with the shipped records, build the book
 	$(call step,1,the study,15 to 35)
 	$(PY) -m petl_core study --profile $(PROFILE) --results $(FRESH) $(WORKERS_FLAG)
-	$(call step,2,the notebooks,5 to 14)
+	$(call step,2,the notebooks,4 to 12)
 	$(PY) -m petl_guide notebooks execute --profile $(PROFILE) --results fresh --runs $(FRESH) --out runs/notebooks/$(PROFILE) $(WORKERS_FLAG)
-	$(call step,3,the book,2 to 5)
+	$(call step,3,the book,1 to 4)
 	$(PY) -m book.build --chapters runs/notebooks/$(PROFILE) --profile $(PROFILE) --runs $(FRESH) --out runs/book-$(PROFILE)
 	$(call step,4,comparing with the shipped records,1 to 2)
 	@echo "notebooks: runs/notebooks/$(PROFILE)   book: runs/book-$(PROFILE)/index.html   records: $(FRESH)"
@@ -69,7 +69,7 @@ test: $(VENV)/.ready ## all tests, then every notebook cell by cell at PROFILE=s
 data-env: .venv-data/.ready ## make .venv-data, in which `python -m petl_make vtab` runs, with TensorFlow and without torch
 
 test-data: .venv-data/.ready ## test the preparation of VTAB-1K in .venv-data, about two minutes
-	$(DATA_PY) -m pytest -q tests/make/data_extra tests/make/test_vtab_prepare.py tests/core/data/test_array_pack.py
+	$(DATA_PY) -m pytest -q tests/make/data_extra tests/make/test_vtab_tasks.py tests/make/test_vtab_prepare.py tests/core/data/test_array_pack.py
 
 .venv-data/.ready: pyproject.toml
 	test -x $(DATA_PY) || $(PYTHON) -m venv .venv-data

@@ -30,6 +30,7 @@ from book.site import finish
 from book.stage import find, stage
 from petl_core.utils import PUBLISHED, RESULTS, UserError
 from petl_guide.notebooks import FOLDER, ROOT, check, unfinished
+from petl_guide.results import of_folder
 
 SOURCE = ROOT / "book"
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
@@ -145,6 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if len(made) == 1:
                 print(f"no PDF, for want of a Chromium: install one, name it in {BROWSER}, or print the page by hand")
         else:
+            if options.runs:
+                of_folder(options.profile, options.runs)  # an error before anything is built
             records = (options.profile, str(Path(options.runs).resolve())) if options.runs else None
             build(options.out or ROOT / "runs" / "book", options.chapters, records=records)
             print(f"built in {time.perf_counter() - start:.0f} s")

@@ -22,7 +22,7 @@ from book.pages import answer, claims, data, methods
 from petl_core.utils import EMBEDDED, UserError
 from petl_guide.chapters import chapter_map, chapters, mended
 from petl_guide.facts import Facts
-from petl_guide.results import SHIPPED, open_results
+from petl_guide.results import SHIPPED, of_folder, open_results
 
 PARTS: Mapping[str, Callable[[Facts], str]] = {
     "which-method": answer.directive,
@@ -53,7 +53,7 @@ DIRECTIVE = re.compile(r"^```\{computed\} *(\S*)\n```$", re.MULTILINE)
 @functools.lru_cache(maxsize=1)
 def facts_of(profile: str, runs: str = "") -> Facts:
     """The facts of a profile's records, the shipped ones or those in the folder ``runs``; they take seconds."""
-    return Facts(open_results(profile, runs=runs))
+    return Facts(of_folder(profile, runs) if runs else open_results(profile))
 
 
 def filled(text: str, facts: Facts, folder: Path) -> str:
@@ -65,7 +65,12 @@ def filled(text: str, facts: Facts, folder: Path) -> str:
     def compute(found: re.Match[str]) -> str:
         if found[1] not in PARTS:
             raise UserError(f"nothing computes '{found[1]}'; the parts are: {', '.join(PARTS)}")
-        return PARTS[found[1]](facts)
+        try:
+            return PARTS[found[1]](facts)
+        except UserError as error:
+            if facts.results.shipped:
+                raise
+            return f"*Not computed: {error}.*"
 
     text = DIRECTIVE.sub(compute, text)
     for name, draw in PICTURES.items():

@@ -51,7 +51,7 @@ import petl_core as pc
 from petl_core.data import embedded_names
 from petl_core.data.embedded import find_embedded
 from petl_core.study import plan as study
-from petl_core.study import profiles
+from petl_core.study import profile
 from petl_core.study.records import RunSpec
 from petl_core.training.train import learning_rate
 from petl_core.utils import EMBEDDED
@@ -62,8 +62,7 @@ from petl_guide.figures import protocol as protocol_figures
 from petl_guide.figures import style
 from petl_guide.figures.tables import direction, points, table
 from petl_guide.low_shot import tuning, variance
-from petl_guide.photographs import open_real
-from petl_guide.results import open_results
+from petl_guide.results import open_real, open_results
 
 results = open_results(PROFILE, RESULTS, RUNS, parts=["tuned", "full_low_lr", "bitfit", "best_on_test", "scratch"])
 plan, live = results.profile, results.on_suite()  # what is run in this chapter is run on the embedded tasks
@@ -341,12 +340,12 @@ for method in shown_methods:
 table(pd.DataFrame(trial_rows), {"learning rate": "{:g}", "drop path": "{:g}"}, "The trials of some methods, in order")
 
 # %%
-budgets = {m: len(study.published_trials(m)) for m in pc.methods.names() if m in set(published.final()["method"])}
+budgets = {m: len(study.published_trials(m)) for m in pc.methods.names() if m in set(published.read("final")["method"])}
 low, high = min(budgets, key=budgets.get), max(budgets, key=budgets.get)
 Markdown(
     f"In the published study the grids differ: {budgets[low]} trials for {style.title(low)}, {budgets[high]} for "
     f"{style.title(high)}. Here every method has **{plan.trials}**. Full fine-tuning may go down to a rate of "
-    f"{min(pc.methods.get('full').lrs):g}; the published grid ends at {min(profiles.HIGH_LRS):g}."
+    f"{min(pc.methods.get('full').lrs):g}; the published grid ends at {min(profile.HIGH_LRS):g}."
 )
 
 # %% [markdown]

@@ -46,7 +46,7 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 import petl_core as pc
-from petl_core.study.profiles import DEFAULT_LR, HIGH_LRS, LONGER
+from petl_core.study.profile import DEFAULT_LR, HIGH_LRS, LONGER
 from petl_guide import accuracy, published
 from petl_guide import runs as select
 from petl_guide.exercises import check, is_right
@@ -54,8 +54,7 @@ from petl_guide.figures import low_shot as figures
 from petl_guide.figures.style import show, title
 from petl_guide.figures.tables import direction, names, points, table
 from petl_guide.low_shot import ranks, similar, tuning, variance
-from petl_guide.photographs import ahead, open_real, order_agreement, same_methods, studies_beside
-from petl_guide.results import open_results
+from petl_guide.results import ahead, open_real, open_results, order_agreement, same_methods, studies_beside
 
 needed = ["tuned", "default", "drop_path", "trials", "full_low_lr", "bitfit", "best_on_test", "published"]
 results = open_results(PROFILE, RESULTS, RUNS, needed)
@@ -511,7 +510,7 @@ Markdown(
 # before the numbers: a side is taken only where intervals allow it.
 
 # %%
-verdicts = similar.judge(every, without, with_)
+verdicts = similar.verdicts(every, without, with_)
 display(table(verdicts, caption=f"Profile {plan.name}, backbone {plan.backbone}"))
 count = verdicts["verdict"].value_counts()
 Markdown(

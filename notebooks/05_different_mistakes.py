@@ -462,7 +462,7 @@ picker.widget()
 # The rules (`notebooks/petl_guide/mistakes/mistakes.py`) were fixed before the numbers: an interval over tasks on one side of zero takes that side.
 
 # %%
-verdicts = mistakes.judge(found, size)
+verdicts = mistakes.verdicts(found, size)
 table(verdicts, caption=f"Profile {plan.name}, backbone {plan.backbone}")
 
 # %%

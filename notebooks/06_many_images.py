@@ -43,7 +43,7 @@ import pandas as pd
 from IPython.display import Code, Markdown, display
 
 import petl_core as pc
-from petl_core.data.embedded import load_many, parts_of_name
+from petl_core.data.embedded import parts_of_name
 from petl_core.study.parts import many_shot
 from petl_guide import published, sweep
 from petl_guide.claims import table as claims
@@ -77,7 +77,7 @@ Markdown(
 
 # %%
 drawn = next(iter(tasks)) if results.embedded else "textures"
-small, large = (load_many(f"{drawn}@{n}") for n in (100, 200))
+small, large = (pc.load_task(f"{drawn}@{n}") for n in (100, 200))
 shared = set(small.split("train1000")[2]) <= set(large.split("train1000")[2]) | set(large.split("val200")[2])
 same_test = small.split("test")[2] == large.split("test")[2]
 Markdown(

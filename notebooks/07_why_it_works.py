@@ -46,7 +46,7 @@ from IPython.display import Code, Markdown, display
 
 import petl_core as pc
 from petl_core.study import measures
-from petl_core.study.profiles import HELD_BACK
+from petl_core.study.profile import HELD_BACK
 from petl_guide import mechanism
 from petl_guide.claims import table as claims
 from petl_guide.exercises import check, is_right

@@ -48,9 +48,9 @@ import petl_core as pc
 from petl_core import methods
 from petl_core.models import text_tower as clip
 from petl_core.study import measures
-from petl_core.study.profiles import ROBUST_BACKBONE
+from petl_core.study.profile import ROBUST_BACKBONE
 from petl_core.training.train import predict
-from petl_guide import published, robust, shift
+from petl_guide import published, robust
 from petl_guide.claims import table as claims
 from petl_guide.exercises import check, is_right
 from petl_guide.figures import shift as shift_figures
@@ -58,8 +58,7 @@ from petl_guide.figures import world as world_figures
 from petl_guide.figures.style import show, title
 from petl_guide.figures.tables import direction, names, points, table
 from petl_guide.interactive import explorer
-from petl_guide.photographs import open_real
-from petl_guide.results import open_results
+from petl_guide.results import open_real, open_results
 from petl_guide.runs import peft
 
 results = open_results(PROFILE, RESULTS, RUNS, parts=["robustness"])
@@ -251,7 +250,7 @@ show(
 # %%
 per_method = half.groupby("method")[["shift", "target"]].mean().reset_index().sort_values("shift", ascending=False)
 full_half = robust.by_seed(robust.halfway(chosen, ["full"]))
-shown_there = [m for m in small if m in set(published.interpolation()["method"])]
+shown_there = [m for m in small if m in set(published.read("interpolation")["method"])]
 as_there = robust.by_seed(half[half["method"].isin(shown_there)])
 display(
     table(
@@ -397,11 +396,11 @@ Markdown(
 # [There](https://arxiv.org/abs/2409.16434): CLIP ViT-B/16, 100 images a class of ImageNet, one learning rate for all (3e-5), one seed, the checkpoint chosen on ImageNet's validation images, which are also the test.
 
 # %%
-theirs = published.interpolation()
+theirs = published.read("interpolation")
 theirs = theirs[theirs["interpolated"] == "backbone and head"]
-paper = published.clip().set_index("method")
+paper = published.read("clip").set_index("method")
 levels = (74.0, 75.0, 76.0)
-at = shift.matched(theirs, levels).round(2).reset_index()
+at = robust.matched(theirs, levels).round(2).reset_index()
 display(
     table(
         at,

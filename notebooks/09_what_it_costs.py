@@ -366,7 +366,7 @@ table(keep, "{:,.1f}", f"MB on disk; the backbone has {plain_mb:,.0f}")
 # rule takes the side of one half on which the whole interval lies.
 
 # %%
-verdicts = analysis.judge(share)
+verdicts = analysis.verdicts(share)
 forms = dict.fromkeys(verdicts.columns[1:4], "{:.2f}") | dict.fromkeys(verdicts.columns[4:6], "{:.1f}")
 table(verdicts, forms, f"Shares in % of full fine-tuning's; {len(peft)} PEFT methods, batch {B}")
 
@@ -400,7 +400,7 @@ panels = {
     "train": ("time of a training step (% of full)", False),
     "deployed": ("inference time, merged where possible (plain: 1)", False),
 }
-fronts = {c: both["method"].iloc[analysis.pareto(both["accuracy"].tolist(), both[c].tolist())].tolist() for c in panels}
+fronts = {c: both["method"].iloc[accuracy.pareto(both["accuracy"].tolist(), both[c].tolist())].tolist() for c in panels}
 everywhere = [m for m in both["method"] if m != analysis.REFERENCE and all(m in front for front in fronts.values())]
 show(
     cost_figures.accuracy_against(

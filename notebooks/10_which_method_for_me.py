@@ -45,15 +45,16 @@ import torch
 from IPython.display import Code, Markdown, display
 
 import petl_core as pc
+from petl_core.compare import METHODS, compare
 from petl_core.compare import standing as paired
-from petl_core.compare.search import METHODS, compare
 from petl_core.data.decode import decode_images
 from petl_core.study import budget
 from petl_core.study.predictions import Predictions
 from petl_core.study.profiles import profile
 from petl_core.training.train import predict
-from petl_guide import guide
+from petl_guide import guide, picks
 from petl_guide import runs as select
+from petl_guide.chooser import agreement_figure, method_chooser
 from petl_guide.exercises import check, is_right
 from petl_guide.figures import own_images
 from petl_guide.figures.own_images import comparison_table
@@ -85,7 +86,7 @@ message = (
     f"leave {counts.get('open', 0)} open; {counts.get('not run', 0)} not run"
 )
 show(
-    guide.agreement_figure(found, message),
+    agreement_figure(found, message),
     "A row for each situation: a mark and a word for agreement with the study's advice, and what is recommended here.",
 )
 
@@ -112,11 +113,11 @@ Markdown("**Not run at this profile**\n\n" + "\n".join(lines) if lines else "Eve
 # that the probe leaves.)
 
 # %%
-runs = guide.tuned_runs(results)
-far = guide.distances(runs)
-kinds = guide.kind_of_task(runs)
+runs = picks.tuned_runs(results)
+far = picks.distances(runs)
+kinds = picks.kind_of_task(runs)
 groups = dict(zip(runs["task"], runs["group"], strict=True))
-side = {task: kind for kind in (guide.NEAR, guide.FAR) for task in kinds.get(kind, [])}
+side = {task: kind for kind in (picks.NEAR, picks.FAR) for task in kinds.get(kind, [])}
 shown = pd.DataFrame({"task": far.index, "group": [groups[t] for t in far.index], "distance": far.to_numpy()})
 table(
     shown.assign(half=[side.get(t, "middle") for t in far.index]),
@@ -126,10 +127,10 @@ table(
 
 # %%
 lines = []
-for kind in (guide.NEAR, guide.FAR):
+for kind in (picks.NEAR, picks.FAR):
     part = runs[runs["task"].isin(kinds.get(kind, []))]
     if part["task"].nunique() > 1 and len(select.peft(dict.fromkeys(part["method"]))) > 1:
-        gain = guide.size_pays(part)
+        gain = picks.size_pays(part)
         lines.append(
             f"On the {gain.n} tasks of the {kind} half the larger half of the PEFT methods is {points(gain.mean, gain.low, gain.high)} from the smaller half."
         )
@@ -146,9 +147,9 @@ Markdown(" ".join(lines) or "At this profile there are too few tasks or methods 
 # parameters. Every answer names the records behind it.
 
 # %%
-chooser = guide.chooser(results)
+chooser = method_chooser(results)
 some = [{"matters": "accuracy"}, {"matters": "merging"}, {"parameters": "3,000"}, {"give_up": 5.0}]
-some += [{"task": kind} for kind in (guide.NEAR, guide.FAR) if kind in kinds]
+some += [{"task": kind} for kind in (picks.NEAR, picks.FAR) if kind in kinds]
 forms = {"accuracy (%)": "{:.1f}", "trained": "{:,.0f}", **dict.fromkeys(("to the best", "from", "to"), "{:+.1f}")}
 alt = "Test accuracy against trained parameters of every method; the one that fits the constraints is ringed."
 display(chooser.offline("choices", table(chooser.static(*some), forms), alt))
@@ -166,7 +167,7 @@ show(default.figure(), "Test accuracy of each method against its trained paramet
 # lead is a little too large. The interval is over tasks, because yours will be another one.
 
 # %%
-Code(inspect.getsource(guide.pick), language="python")
+Code(inspect.getsource(picks.pick), language="python")
 
 # %% [markdown]
 # ## 10.4 Your own images

@@ -45,15 +45,15 @@ from scipy import stats
 
 from petl_core.study.statistics import Interval
 from petl_guide import ledger, published
+from petl_guide.claims import false, verdict
 from petl_guide.claims import ours as claims_ours
 from petl_guide.claims import table as claims
-from petl_guide.claims import verdict
-from petl_guide.claims.verdict import CONTRADICTED, NOT_RUN, SUPPORTED, UNDECIDED, Verdict, judged
 from petl_guide.exercises import check, is_right
 from petl_guide.figures import ledger as ledger_figures
 from petl_guide.figures.style import show
 from petl_guide.figures.tables import table
 from petl_guide.results import open_results
+from petl_guide.verdict import CONTRADICTED, NOT_RUN, SUPPORTED, UNDECIDED, Control, Evidence, Verdict, judged
 
 results = open_results(PROFILE, RESULTS, RUNS)
 plan = results.profile
@@ -116,10 +116,10 @@ show(
 # Dashed intervals have no control that behaves: whatever they show could be something else (unequal trials, one seed, one learning
 # rate). That is why an effect far to the right may be undecided.
 #
-# How an effect becomes a word is one short function:
+# How an effect becomes a word is two short functions:
 
 # %%
-Code(inspect.getsource(judged), language="python")
+Code(inspect.getsource(verdict.side) + "\n\n" + inspect.getsource(judged), language="python")
 
 # %% [markdown]
 # ## 12.3 Claim by claim
@@ -172,7 +172,7 @@ Markdown(
 # What was done to the records, for one of them:
 
 # %%
-Code(inspect.getsource(ledger.exchanged), language="python")
+Code(inspect.getsource(false.exchanged), language="python")
 
 # %% [markdown]
 # One draw of names could be lucky. For checks that cost little, draw them many times. By the rule, an effect that is not there is
@@ -182,7 +182,7 @@ Code(inspect.getsource(ledger.exchanged), language="python")
 draws = 5 if results.smoke else 40
 rows = []
 for number in ("C3", "C4", "C5"):
-    got = Counter(ledger.falsified(number, results, seed).verdict for seed in range(draws))
+    got = Counter(claims.on_false(claims.get(number), results, seed).verdict for seed in range(draws))
     rows.append({"claim": number, "draws": draws, **{word: got[word] for word in order[:4]}})
 often = pd.DataFrame(rows)
 table(often, caption="Verdicts on false cases, drawn anew each time")
@@ -344,7 +344,10 @@ answer_1 = None  # a list of three words
 
 # %%
 cases = [(1.2, 0.1, 2.3, True), (8.0, 5.0, 11.0, False), (-0.4, -1.9, 1.1, True)]
-truth_1 = [judged(Interval(e, low, high, 11), "points", "", behaves).verdict for e, low, high, behaves in cases]
+truth_1 = [
+    judged(Evidence(Interval(e, low, high, 11), controls=(Control("", 0, 0, behaves),))).verdict
+    for e, low, high, behaves in cases
+]
 check(answer_1, lambda words: list(words) == truth_1, "a missing control outweighs any interval")
 
 # %% tags=["hide-cell", "solution"]
@@ -411,10 +414,7 @@ answer_4 = None  # def answer_4(table, random): ...
 
 # %%
 def right_4(spoil) -> bool:
-    import dataclasses
-
-    changed = dataclasses.replace(results)
-    changed.__dict__["table"] = spoil(results.table, np.random.default_rng(0))
+    changed = results.of(spoil(results.table, np.random.default_rng(0)))
     word = claims.on_ours(claims.get("C3"), changed).verdict
     return word == SUPPORTED or ours["C3"].verdict == NOT_RUN
 

@@ -48,6 +48,7 @@ RUN_EXAMPLES = """examples:
 STUDY_EXAMPLES = """examples:
   python -m petl_core study --profile quick --workers 2            tune and train into runs/; start it again to resume
   python -m petl_core study --profile laptop --part tuned          one part of the study (see list)
+  python -m petl_core study --profile laptop16 --part tuned --task digits count      some tasks of a part
   python -m petl_core study --profile quick --compare data/results      and compare with the shipped records
   python -m petl_core study --profile laptop --results runs --pack results     write the records compactly
   python -m petl_core study --profile laptop --reuse data/results    only what was not shipped
@@ -151,6 +152,7 @@ def _study_options(add: argparse.ArgumentParser) -> None:
     add.add_argument("--backbone", help="another one than the profile's: a name, or a file of save_backbone")
     add.add_argument("--results", default="runs", metavar="DIR", help="where records are kept (default: runs)")
     add.add_argument("--part", nargs="+", metavar="NAME", help="only these parts (default: all of the profile)")
+    add.add_argument("--task", nargs="+", metavar="NAME", help="only these tasks (default: all of the profile)")
     add.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core; 0: none extra)")
     add.add_argument("--device", help="cpu, cuda or mps (default: the profile's)")
     add.add_argument("--reuse", metavar="DIR", help="first take over what is wanted from the packed records in DIR")
@@ -221,7 +223,7 @@ def _run(options: argparse.Namespace) -> int:
     from petl_core.models.adapters import save_adapter
     from petl_core.models.build import create_model
     from petl_core.models.weights import config_of
-    from petl_core.study.runner import device_called
+    from petl_core.study.execute import device_called
     from petl_core.training.recipe import Recipe
     from petl_core.training.train import train
 

@@ -346,5 +346,5 @@ def _outcome(small: Bench, name: str, method: Method, variants: Sequence[str]) -
             RULES[name](small, method, variant)
         except Exception as error:  # whatever a method's file may raise is what its author needs to see
             raised = "" if isinstance(error, AssertionError) else f"raised {type(error).__name__}: "
-            return Outcome(name, about, False, f"on the {variant} backbone: {raised}{error}")
-    return Outcome(name, about, True)
+            return Outcome(name, about, kept=False, message=f"on the {variant} backbone: {raised}{error}")
+    return Outcome(name, about, kept=True)

@@ -11,7 +11,12 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
+
+import pytest
+
+from petl_guide import notebooks
 
 ELEVEN_ON = ["eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
 WORDS = {word: n for n, word in enumerate([*ELEVEN_ON, "twenty"], start=11)} | {"thirty": 30, "forty": 40, "fifty": 50}
@@ -37,12 +42,15 @@ NOT_PROSE = [
     re.compile(r"(?<=\])\([^)\s]+\)"),  # where a link leads
     re.compile(r"^#+ \d+(?:\.\d+)*\b(?: ·)?", re.MULTILINE),
     re.compile(r"^\s*\d\. ", re.MULTILINE),
-    re.compile(r"\(●.. \w+, \d+ minutes\)|Time: \d+ minutes"),  # checked by test_teaching
+    re.compile(r"\(●.. \w+, \d+ minutes\)|Time: \d+ minutes"),  # checked by test_prose
     re.compile(r"--\w+ \d+"),
     re.compile(r"\b(?:19|20)\d\d\b(?!\s*(?:%|images|runs|parameters))"),  # a year
     re.compile(r"#\d+"),  # a thread
     REFERENCE,
 ]
+
+
+CHAPTERS = pytest.mark.parametrize("path", notebooks.sources(), ids=lambda path: path.stem)
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,29 @@ class Piece:
     text: str
     code: bool
     cell: Any
+
+
+@lru_cache
+def cells(path: Path) -> list[Any]:
+    """The cells of a chapter's source."""
+    return notebooks.read(path).cells
+
+
+@lru_cache
+def executed(path: Path) -> list[Any]:
+    """The cells of a chapter's committed notebook, with their outputs."""
+    return notebooks.load(path.with_suffix(".ipynb")).cells
+
+
+def chapter(number: str) -> Path:
+    """The source of the chapter with this number."""
+    (path,) = notebooks.sources([number])
+    return path
+
+
+def texts(found: Iterable[Any]) -> list[str]:
+    """All that a reader reads: the paragraphs, and the sentences that stand in code."""
+    return [text for piece in pieces(found) for text in (literal_texts(piece.text) if piece.code else [piece.text])]
 
 
 def numbers(text: str) -> list[Number]:

@@ -13,7 +13,8 @@ from petl_core.data.vtab import VTAB_SIZES
 from petl_core.study import estimate
 from petl_core.study import plan as study
 from petl_core.study.estimate import Cell, Rate, cell_of, forecast, seconds
-from petl_core.study.profiles import Part, profile
+from petl_core.study.profile import Part
+from petl_core.study.profiles import profile
 from petl_core.study.profiles_large import BACKBONE, CLIP, IMAGENET, MANY, NOT_PUBLISHED, SECOND, SEEDS_OF_THE_CODE
 from petl_core.study.protocol import absent_allowed
 from petl_core.study.records import Records, RunSpec

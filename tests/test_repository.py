@@ -190,11 +190,11 @@ def test_make_knows_what_to_do(target: str, repository: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("path", notebooks.sources(), ids=lambda path: path.stem)
-def test_a_chapter_is_short_enough_to_read(path: Path) -> None:
-    cells = notebooks.read(path).cells
-    lines = [line for cell in cells if cell.cell_type == "code" for line in cell.source.splitlines() if line.strip()]
-    assert len(lines) <= 350, (
-        f"{path.name}: {len(lines)} lines of code; move some to petl_core and show them with inspect.getsource"
-    )
-    assert len(cells) <= 70, f"{path.name}: {len(cells)} cells"
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+@pytest.mark.parametrize(("profile", "minutes"), [("quick", True), ("laptop", False)])
+def test_reproduce_says_in_which_step_it_is(profile: str, minutes: bool, repository: Path) -> None:
+    command = ["make", "-n", "reproduce", f"PROFILE={profile}"]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True)
+    steps = re.findall(r'^echo "step (\d) of 4: [\w ]+(; from here \d+ to \d+ minutes)?', done.stdout, re.MULTILINE)
+    assert [number for number, _ in steps] == list("1234")
+    assert {bool(text) for _, text in steps} == {minutes}

@@ -8,13 +8,9 @@ from collections.abc import Mapping
 
 from petl_guide.chapters import Chapter, chapters, section_link
 from petl_guide.claims import table as claims
-from petl_guide.claims.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, UNDECIDED, Verdict
 from petl_guide.facts import Facts
+from petl_guide.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, UNDECIDED, Verdict
 
-SECTIONS = {  # where each claim is examined
-    "C1": "4.5", "C2": "4.7", "C3": "4.8", "C4": "4.6", "C5": "10.2", "C6": "5.3", "C7": "5.4", "C8": "5.6",
-    "C9": "6.3", "C10": "7.4", "C11": "8.2", "C12": "8.3", "C13": "8.4", "C14": "12.7", "C15": "3.5",
-}  # fmt: skip
 WORDS = (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_RUN, NOT_TESTABLE)
 
 
@@ -53,7 +49,7 @@ def index(facts: Facts) -> str:
 
 
 def _claim(claim: claims.Claim, facts: Facts, every: Mapping[str, Chapter]) -> str:
-    section = SECTIONS[claim.number]
+    section = claim.section
     where = every[f"{int(section.split('.')[0]):02d}"].sections[section]
     verdicts = {
         "On the published numbers": facts.published[claim.number],

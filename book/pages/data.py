@@ -21,10 +21,9 @@ from petl_core.models.text_tower import load_text_tower, text_file
 from petl_core.study.plan import PARTS
 from petl_core.study.profiles import profile
 from petl_core.utils import DATA, EMBEDDED, PUBLISHED, UserError
-from petl_guide.claims.verdict import NOT_RUN
 from petl_guide.facts import Facts
-from petl_guide.photographs import open_real, short
-from petl_guide.results import SHIPPED, Results
+from petl_guide.results import SHIPPED, Results, open_real, short
+from petl_guide.verdict import NOT_RUN
 
 PUBLISHED_FILES = {  # what a row is; the columns are described in data/published/README.md
     "vtab1k_final.csv": "final run with ViT-B/16 on VTAB-1K",

@@ -1,4 +1,4 @@
-"""``python -m petl_make``: the command line of what makes the data.
+"""Make the data that the guide ships, and prepare what it does not ship.
 
 Each command is a function in the module that does the work; its imports come when it is called, because preparing
 VTAB-1K runs in an environment without torch.
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from petl_core.utils import UserError
+from petl_make import command_line
 
 COMMANDS = {  # name: its module, whose ``main`` takes the arguments and returns the exit code, and what it is for
     "suite": ("petl_make.suite_files", "draw the embedded tasks anew, bit for bit, or further training images"),
@@ -23,23 +24,16 @@ COMMANDS = {  # name: its module, whose ``main`` takes the arguments and returns
     "zero-shot": ("petl_make.zero_shot", "write CLIP's zero-shot head (needs the extra clip)"),
     "costs": ("petl_make.costs", "measure time and memory of each method"),
 }
-EXAMPLES = """examples:
-  python -m petl_make check-vtab vtab1k                      is this folder VTAB-1K?
-  python -m petl_make suite --out data/embedded --check      are the shipped tasks what the code draws?
-  python -m petl_make suite --more orientation@10000         draw further training images into the cache
-  python -m petl_make COMMAND --help                         more about one command
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, do, and return the exit code: 2 for bad input."""
-    rows = "\n".join(f"  {name:<12}{about}" for name, (_, about) in COMMANDS.items())
-    parser = argparse.ArgumentParser(
-        prog="python -m petl_make",
-        description="Make the data that the guide ships, and prepare what it does not ship.",
-        epilog=f"commands:\n{rows}\n\n{EXAMPLES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line(
+        "", __doc__, "check-vtab vtab1k", "suite --out data/embedded --check", "suite --more orientation@10000",
+        "COMMAND --help",
+    )  # fmt: skip
+    rows = (f"  {name:<12}{about}" for name, (_, about) in COMMANDS.items())
+    parser.epilog = "\n".join(["commands:", *rows])
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="see below")
     parser.add_argument("options", nargs=argparse.REMAINDER, help="options of that command; try --help")
     chosen = parser.parse_args(arguments)

@@ -16,17 +16,16 @@ The reference of a training step is a step of full fine-tuning; that of inferenc
 
 from __future__ import annotations
 
-import argparse
 import functools
 import json
 import multiprocessing
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -42,11 +41,13 @@ from petl_core.models.build import Model, ModelSpec, attach, count_trainable, me
 from petl_core.models.weights import config_of
 from petl_core.study.environment import describe_environment
 from petl_core.utils import UserError, write_atomic
-from petl_core.vit import ViT, ViTConfig
+from petl_make import command_line
+from petl_make.memory import Peak, bytes_of, saved_activations, saving
+
+__all__ = ["REFERENCE", "Settings", "measure", "measure_all", "read", "saved_activations", "saving"]
 
 FORMAT = 1
 REFERENCE = "full"
-STATUS = Path("/proc/self/status")
 
 
 def _setting(default: str | int, about: str) -> Any:
@@ -74,46 +75,6 @@ class Settings:
         kind = self.device.partition(":")[0]
         if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
             raise UserError(f"device '{self.device}' cannot be measured here; use cpu, or cuda where there is a GPU")
-
-
-@dataclass
-class Saved:
-    """Bytes that a forward pass saved for the backward pass; filled in when the ``with`` of ``saving`` ends."""
-
-    bytes: int = 0
-    storages: dict[int, int] = field(default_factory=dict)
-
-
-@contextmanager
-def saving(apart: Sequence[Tensor]) -> Iterator[Saved]:
-    """Count what autograd saves inside the ``with``: each storage once, whole, those of the tensors ``apart`` left out.
-
-    A saved view keeps its whole storage alive, and two saved views of one storage keep it alive once.
-    """
-    known = {tensor.untyped_storage().data_ptr() for tensor in apart}
-    saved = Saved()
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            saved.storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield saved
-    saved.bytes = sum(saved.storages.values())
-
-
-def saved_activations(model: nn.Module, images: Tensor) -> int:
-    """Bytes that a forward pass of ``images`` saves for the backward pass, besides parameters and the images."""
-    with saving([*model.parameters(), *model.buffers(), images]) as saved:
-        output = model(images)
-    del output
-    return saved.bytes
-
-
-def bytes_of(tensors: Sequence[Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 class Trainee:
@@ -254,50 +215,6 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize(device)
 
 
-class Peak:
-    """The largest memory of this process (on a GPU: of the allocator) since this was made, over what it was then."""
-
-    def __init__(self, device: str) -> None:
-        self.device = device
-        _warm_up(device)
-        if device.startswith("cuda"):
-            torch.cuda.reset_peak_memory_stats(device)
-            self.start = torch.cuda.memory_allocated(device)
-        else:
-            self.start = resident()
-            with suppress(OSError):  # elsewhere the peak of starting up counts; a model worth measuring is above it
-                Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far
-
-    def bytes(self) -> int:
-        if self.device.startswith("cuda"):
-            return torch.cuda.max_memory_allocated(self.device) - self.start
-        return resident(peak=True) - self.start
-
-
-def resident(*, peak: bool = False) -> int:
-    """Bytes of this process that are in memory now, or at most were."""
-    if STATUS.exists():
-        key = "VmHWM:" if peak else "VmRSS:"
-        line = next(line for line in STATUS.read_text(encoding="ascii").splitlines() if line.startswith(key))
-        return 1024 * int(line.split()[1])
-    try:
-        import resource  # not on Windows, where nothing is measured
-    except ImportError:
-        return 0
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # no /proc: the peak so far serves for both
-    return largest if sys.platform == "darwin" else 1024 * largest
-
-
-def _warm_up(device: str) -> None:
-    """A step of a tiny ViT, so that what libraries load at first use is there before counting."""
-    vit = ViT(ViTConfig(32, 8, 16, 1, 2), 2).to(device)
-    optimiser = torch.optim.AdamW(vit.parameters(), fused=True)
-    F.cross_entropy(
-        vit(torch.zeros(1, 3, 32, 32, device=device)), torch.zeros(1, dtype=torch.long, device=device)
-    ).backward()
-    optimiser.step()
-
-
 def measure_all(
     names: Sequence[str], settings: Settings, *, separate: bool = True, out: Path | None = None
 ) -> dict[str, Any]:
@@ -306,8 +223,11 @@ def measure_all(
 
     ``out`` is written after each method; what it holds already, measured in the same way, is not measured again.
     """
-    for name in names:
-        methods.get(name)
+    try:
+        for name in names:
+            methods.get(name)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     config_of(settings.backbone)
     found: dict[str, Any] = {
         "format": FORMAT,
@@ -353,7 +273,7 @@ def read(path: str | Path) -> dict[str, Any]:
 
 def main(arguments: Sequence[str]) -> int:
     """The command ``costs``."""
-    parser = argparse.ArgumentParser(prog="python -m petl_make costs", description=(__doc__ or "").split("\n")[0])
+    parser = command_line("costs", __doc__, "--out costs.json", "--backbone mini --methods lora full --out costs.json")
     for setting in fields(Settings):
         about = f"{setting.metadata['help']} (default: %(default)s)"
         parser.add_argument(f"--{setting.name}", type=type(setting.default), default=setting.default, help=about)

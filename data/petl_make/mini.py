@@ -28,7 +28,8 @@ from torch import Tensor
 
 from petl_core.utils import UserError
 from petl_core.vit import ViT
-from petl_make.pretraining import Pretraining, Shape, augment, normalise, options
+from petl_make import command_line
+from petl_make.pretraining import Pretraining, Shape, add_options, augment, normalise
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def pretrain(folder: Path, out: Path, recipe: PretrainRecipe, threads: int) -> N
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command ``mini``."""
-    parser = options("mini", __doc__, "runs/mini.safetensors", PretrainRecipe(), os.cpu_count() or 1)
+    parser = command_line("mini", __doc__, "--images tiny-imagenet-200 --out data/embedded/mini.safetensors")
+    add_options(parser, "runs/mini.safetensors", PretrainRecipe(), os.cpu_count() or 1)
     parser.add_argument("--images", type=Path, required=True, help="folder of the unpacked tiny-imagenet-200 archive")
     chosen = parser.parse_args(arguments)
     chosen.out.parent.mkdir(parents=True, exist_ok=True)

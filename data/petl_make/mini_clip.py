@@ -27,8 +27,9 @@ from petl_core.models.text_tower import TextConfig, TextTower, class_embeddings,
 from petl_core.models.weights import load_weights, weights_of
 from petl_core.utils import progress_bar
 from petl_core.vit import ViT
+from petl_make import command_line
 from petl_make.codec import levels_of
-from petl_make.pretraining import Pretraining, Shape, augment, normalise, options
+from petl_make.pretraining import Pretraining, Shape, add_options, augment, normalise
 from petl_make.suite.draw import Draw
 from petl_make.world.captions import PROMPTS, VOCABULARY, caption
 from petl_make.world.scenes import CLASSES, STYLES, Pose, picture_of, scene
@@ -133,7 +134,8 @@ def pretrain_clip(out: Path, recipe: ClipRecipe, threads: int) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command ``mini-clip``. The shipped weights were made with one thread."""
-    parser = options("mini-clip", __doc__, "runs/mini_clip.safetensors", ClipRecipe(), 1)
+    parser = command_line("mini-clip", __doc__, "--out data/embedded/mini_clip.safetensors")
+    add_options(parser, "runs/mini_clip.safetensors", ClipRecipe(), 1)
     parser.add_argument("--images", type=int, default=ClipRecipe.images, help="pictures to draw (%(default)s)")
     chosen = parser.parse_args(arguments)
     chosen.out.parent.mkdir(parents=True, exist_ok=True)

@@ -199,11 +199,8 @@ class Pretraining:
         self.state_file.unlink()
 
 
-def options(command: str, about: str | None, out: str, recipe: Shape, threads: int) -> argparse.ArgumentParser:
+def add_options(parser: argparse.ArgumentParser, out: str, recipe: Shape, threads: int) -> None:
     """The options that both commands have."""
-    prog, first = f"python -m petl_make {command}", (about or "").split("\n\n")[0]
-    parser = argparse.ArgumentParser(prog=prog, description=first)
     parser.add_argument("--out", type=Path, default=Path(out), help="file to write (%(default)s)")
     parser.add_argument("--epochs", type=int, default=recipe.epochs, help="epochs (%(default)s)")
     parser.add_argument("--threads", type=int, default=threads, help="CPU threads (%(default)s)")
-    return parser

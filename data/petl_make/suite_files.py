@@ -6,7 +6,6 @@ A file holds the samples in the order train (800), val (200), test (1,000). What
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import time
@@ -31,7 +30,7 @@ from petl_core.data.embedded import (
 )
 from petl_core.models import weights as backbones
 from petl_core.utils import EMBEDDED, UserError, progress_bar, write_atomic
-from petl_make import card
+from petl_make import card, command_line, say
 from petl_make import codec as encoder
 from petl_make.suite import EmbeddedTask, embedded_tasks
 from petl_make.suite.draw import Draw
@@ -92,7 +91,7 @@ def task_arrays(task: EmbeddedTask) -> dict[str, np.ndarray]:
 
 
 def build(
-    out: Path, names: Iterable[str] | None = None, *, check: bool = False, progress: Callable[[str], None] = print
+    out: Path, names: Iterable[str] | None = None, *, check: bool = False, progress: Callable[[str], None] = say
 ) -> list[str]:
     """Draw the suite into ``out``: one ``<task>.npz`` each, the data card README.md and examples.png.
 
@@ -129,7 +128,7 @@ def index(folder: Path = EMBEDDED, amounts: Iterable[str] = AMOUNTS) -> dict[str
     return {"tasks": rows, "weights": {name: backbones.digest(name) for name in backbones.EMBEDDED_NAMES}}
 
 
-def draw_more(name: str, progress: Callable[[str], None] = print) -> list[Path]:
+def draw_more(name: str, progress: Callable[[str], None] = say) -> list[Path]:
     """Draw the training images after the shipped ones that the task ``name``, such as "orientation@10000", needs, in
     blocks of 1,000 into the user's cache, where ``petl_core.data.embedded`` looks for them.
 
@@ -161,7 +160,7 @@ def draw_block(task: EmbeddedTask, block: int, count: int = BLOCK) -> dict[str, 
 
 def main(arguments: Sequence[str]) -> int:
     """The command ``suite``."""
-    parser = argparse.ArgumentParser(prog="python -m petl_make suite", description=(__doc__ or "").split("\n")[0])
+    parser = command_line("suite", __doc__, "--out data/embedded --check", "--more orientation@10000")
     parser.add_argument("--out", type=Path, help="the folder for the .npz files")
     parser.add_argument("--check", action="store_true", help="write nothing; compare the files in --out with new ones")
     parser.add_argument("--tasks", nargs="+", help="only these tasks (all)")

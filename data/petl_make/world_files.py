@@ -1,7 +1,7 @@
 """The rendered world as files: which of its pictures are hard, drawing it, and comparing it with what is shipped.
 
     python -m petl_make world --out data/embedded --check      # draw everything and compare
-    python -m petl_make world --out data/embedded              # the same, choosing the hard pictures anew
+    python -m petl_make world --out data/embedded              # choose the hard pictures anew, and write
 
 The hard pictures are those that another model gets wrong: ``mini``, fully fine-tuned on ``FILTER_IMAGES`` further
 pictures of the target's style. With ``mini_clip`` it shares the weights that both started from, and nothing else.
@@ -11,7 +11,6 @@ draws other bits says so. The task itself is ``world.npz``.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import time
@@ -29,7 +28,7 @@ from petl_core.data.task import make_task
 from petl_core.models.build import create_model
 from petl_core.training.train import Recipe, predict, train
 from petl_core.utils import UserError, write_atomic
-from petl_make import card
+from petl_make import card, command_line, say
 from petl_make import codec as encoder
 from petl_make.world import CANDIDATES, FILTER_IMAGES, draw_part, labels_of
 from petl_make.world.scenes import CLASSES
@@ -94,7 +93,7 @@ def hard_numbers(images: int = FILTER_IMAGES, candidates: int = CANDIDATES, each
     return sorted(int(number) for numbers in chosen for number in numbers)
 
 
-def build(out: Path, *, check: bool = False, progress: Callable[[str], None] = print) -> list[str]:
+def build(out: Path, *, check: bool = False, progress: Callable[[str], None] = say) -> list[str]:
     """Draw the world. With ``check``, return the parts that differ from ``out``/world.json, and "world.npz" if that
     file does; else choose the hard pictures anew, and write the task's file, world.json and world.png."""
     out = Path(out)
@@ -127,7 +126,7 @@ def build(out: Path, *, check: bool = False, progress: Callable[[str], None] = p
 
 def main(arguments: Sequence[str]) -> int:
     """The command ``world``."""
-    parser = argparse.ArgumentParser(prog="python -m petl_make world", description=(__doc__ or "").split("\n")[0])
+    parser = command_line("world", __doc__, "--out data/embedded --check")
     parser.add_argument("--out", type=Path, required=True, help="the folder of world.npz and world.json")
     parser.add_argument("--check", action="store_true", help="write nothing; draw and compare")
     chosen = parser.parse_args(arguments)

@@ -20,7 +20,6 @@ which hold 200 of the classes, the same head is used, and the task says which th
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import hashlib
 import json
@@ -39,9 +38,10 @@ from petl_core.models import weights as backbones
 from petl_core.models.build import create_model
 from petl_core.models.formats import read_checkpoint
 from petl_core.models.zero_shot import FORMAT, TOWERS, tower_of
-from petl_core.study.runner import device_called
+from petl_core.study.execute import device_called
 from petl_core.training.train import Recipe, forward
 from petl_core.utils import UserError, cache_folder, write_atomic
+from petl_make import command_line
 from petl_make.suite.photos import FOLDERS, package_file
 
 PHOTOS = (
@@ -82,7 +82,7 @@ def write_head(
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     path = cache_folder() / f"zero-shot-{facts['weights']}-{key}.safetensors"
     if not path.is_file():
-        vectors = class_vectors(tower[0], text, names, templates, device, progress)  # (C, E)
+        vectors = class_vectors(tower[0], text, names, templates, device, progress=progress)  # (C, E)
         factor = float(state["logit_scale"].exp()) / mean_length(backbone, projection)
         weight = (factor * vectors @ projection).contiguous()  # (C, D)
         content = {"weight": weight, "bias": torch.zeros(len(weight))}
@@ -94,7 +94,13 @@ def write_head(
 
 
 def class_vectors(
-    model: str, text: dict[str, Tensor], classes: Sequence[str], templates: Sequence[str], device: str, progress: bool
+    model: str,
+    text: dict[str, Tensor],
+    classes: Sequence[str],
+    templates: Sequence[str],
+    device: str,
+    *,
+    progress: bool,
 ) -> Tensor:
     """Vectors (C, E) of length 1 of classes, float32 on the CPU; ``text`` is the text tower of open_clip's ``model``.
 
@@ -186,10 +192,7 @@ def _projection(weights: backbones.Weights, state: dict[str, Tensor], backbone: 
 
 def main(arguments: Sequence[str]) -> int:
     """The command ``zero-shot``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m petl_make zero-shot",
-        description="Write the linear head with which CLIP's picture tower names classes that it has no labels of.",
-    )
+    parser = command_line("zero-shot", __doc__, "--backbone vit_base_patch16_clip_quickgelu_224.openai")
     parser.add_argument("--backbone", required=True, help=f"one of: {', '.join(TOWERS)}")
     parser.add_argument(
         "--text-weights", type=Path, metavar="FILE",

@@ -62,25 +62,19 @@ def _parser() -> argparse.ArgumentParser:
 
 def _claims(options: argparse.Namespace) -> int:
     """Judge the study's claims on its published numbers and on the records of a profile."""
-    from petl_core.study.profiles import profile
     from petl_core.study.records import Records
-    from petl_guide.claims import table
-    from petl_guide.results import Results, open_results
+    from petl_guide import ledger
+    from petl_guide.claims.table import CLAIMS, changed
+    from petl_guide.results import of_folder, open_results
 
-    if options.results:
-        records = Records(options.results)
-        if not records.digests():
-            raise UserError(f"there are no records in {options.results}; name the folder that a study wrote")
-        results = Results(profile(options.profile), records, fresh=True)
-    else:
-        results = open_results(options.profile)
+    results = of_folder(options.profile, options.results) if options.results else open_results(options.profile)
     if options.compare:
-        differ = table.changed(results, Records(options.compare))
-        print(f"verdicts that changed: {len(differ)} of {len(table.CLAIMS)}")
+        differ = changed(results, Records(options.compare))
+        print(f"verdicts that changed: {len(differ)} of {len(CLAIMS)}")
         for number, (here, there) in differ.items():
             print(f"  {number}: {here} here, {there} there")
         return 0
-    print(table.as_json(results) if options.json else table.as_text(results))
+    print(ledger.as_json(results) if options.json else ledger.as_text(results))
     return 0
 
 

@@ -6,6 +6,7 @@ they do not say what other tasks, or other test images, would give. In percent, 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -23,6 +24,13 @@ MEAN = "mean of groups"  # the name of the overall figure: each group counts onc
 def interval_over(frame: pd.DataFrame, by: str, column: str) -> Interval:
     """The mean of a column with its t interval over the means of groups: of seeds, or of methods."""
     return interval(frame.groupby(by)[column].mean().to_numpy())
+
+
+def intervals(frame: pd.DataFrame, by: list[str], column: str, level: float = 0.95) -> pd.DataFrame:
+    """The mean of a column in each group of rows, with its t interval: columns ``by``, mean, low, high, n."""
+    groups = frame.groupby(by)[column]
+    rows = [(*key, *dataclasses.astuple(interval(values.to_numpy(), level))) for key, values in groups]
+    return pd.DataFrame(rows, columns=[*by, "mean", "low", "high", "n"])
 
 
 def stratified_bootstrap(
@@ -49,13 +57,10 @@ def stratified_bootstrap(
 
 def by_task(runs: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """One row for each task and method: group, mean, sd over seeds, low and high of the t interval, n seeds."""
-    runs = grid(runs)
-    rows = []
-    for (group, task, method), cell in runs.groupby(["group", "task", "method"]):
-        found = interval(cell["accuracy"].to_numpy(), level)
-        sd = float(cell["accuracy"].std(ddof=1))
-        rows.append((group, task, method, found.mean, sd, found.low, found.high, found.n))
-    return pd.DataFrame(rows, columns=["group", "task", "method", "mean", "sd", "low", "high", "n"])
+    runs, cell = grid(runs), ["group", "task", "method"]
+    table = intervals(runs, cell, "accuracy", level)
+    table.insert(4, "sd", runs.groupby(cell)["accuracy"].std(ddof=1).to_numpy())
+    return table
 
 
 def by_group(runs: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
@@ -121,3 +126,15 @@ def spread(runs: pd.DataFrame) -> pd.DataFrame:
         sd = float(means.std(ddof=1))
         rows.append((group, float(means.mean()), sd, float(np.ptp(means)), 100 * sd / float(means.mean()), len(means)))
     return pd.DataFrame(rows, columns=["group", "mean", "sd", "range", "relative", "methods"])
+
+
+def pareto(accuracy: Sequence[float] | np.ndarray, cost: Sequence[float] | np.ndarray) -> list[int]:
+    """Positions of the points that no other beats, by cost. A point beats another if it is no less accurate and no more
+    costly, and better in one of both; so equal points all stay."""
+    gain, price = np.asarray(accuracy, dtype=float), np.asarray(cost, dtype=float)
+    if gain.shape != price.shape or gain.ndim != 1 or not np.isfinite([gain, price]).all():
+        raise UserError(f"a Pareto front needs as many finite accuracies as costs; got {gain.shape} and {price.shape}")
+    no_worse = (gain >= gain[:, None]) & (price <= price[:, None])  # [i, j]: is j no worse than i?
+    better = (gain > gain[:, None]) | (price < price[:, None])
+    beaten = np.asarray((no_worse & better).any(axis=1))
+    return [int(i) for i in np.lexsort((gain, price)) if not beaten[i]]

@@ -7,6 +7,7 @@ therefore appears in the pictures, at the right places, without a line of drawin
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from petl_core.methods import Method
 from petl_core.vit import ATTENTION_SITES, BLOCK_SITES, MLP_SITES, MODEL_SITES, Edit, ViT, ViTConfig
 
 SMALL = ViTConfig(image_size=32, patch_size=8, width=24, depth=12, heads=2)  # where methods are tried on
+SITES_OF_BLOCK = (*BLOCK_SITES, *ATTENTION_SITES, *MLP_SITES)
 GREY, INK, FROZEN = "#9aa0a6", "#202124", "#e8eaed"
 
 
@@ -30,42 +32,60 @@ class Station:
     """One thing on the wire from images to logits: an operation (drawn as a box) or a site (drawn as a dot)."""
 
     kind: str  # "box", "site" or "plus"
-    name: str  # of a site, or of the part of the model that owns the operation's parameters
+    name: str  # of a site, or of the part of the model that owns the operation's parameters ("-": it has none)
     label: str
-    in_block: bool
+    in_block: bool = True
 
 
-def _read(text: str, in_block: bool) -> list[Station]:
-    """``site`` or ``[part label]`` or ``+``, separated by commas; an underscore in a label is a space."""
-    stations = []
-    for word in text.split(", "):
-        if word == "+":
-            stations.append(Station("plus", "+", "+", in_block))
-        elif word.startswith("["):
-            part, label = word[1:-1].split(" ")
-            stations.append(Station("box", part, label.replace("_", " "), in_block))
-        else:
-            stations.append(Station("site", word, word, in_block))
-    return stations
-
-
-STATIONS = [
-    *_read("[patch_embed patches], patches, [embed +_position], embed", False),
-    *_read("tokens, [norm1 LN1], norm1, [qkv qkv], qkv, [- softmax], heads, [proj proj], proj, attn, branch1", True),
-    *_read("[ls LS,_DP], residual1, +, [norm2 LN2], norm2, [fc1 fc1], fc1, [- GELU], act, [fc2 fc2], fc2, mlp", True),
-    *_read("branch2, [ls LS,_DP], residual2, +", True),
-    *_read("[norm LN], norm, [- class_token], features, [head head]", False),
+STATIONS = [  # from images to logits
+    Station("box", "patch_embed", "patches", in_block=False),
+    Station("site", "patches", "patches", in_block=False),
+    Station("box", "embed", "+ position", in_block=False),
+    Station("site", "embed", "embed", in_block=False),
+    Station("site", "tokens", "tokens"),
+    Station("box", "norm1", "LN1"),
+    Station("site", "norm1", "norm1"),
+    Station("box", "qkv", "qkv"),
+    Station("site", "qkv", "qkv"),
+    Station("box", "-", "softmax"),
+    Station("site", "heads", "heads"),
+    Station("box", "proj", "proj"),
+    Station("site", "proj", "proj"),
+    Station("site", "attn", "attn"),
+    Station("site", "branch1", "branch1"),
+    Station("box", "ls", "LS, DP"),
+    Station("site", "residual1", "residual1"),
+    Station("plus", "+", "+"),
+    Station("box", "norm2", "LN2"),
+    Station("site", "norm2", "norm2"),
+    Station("box", "fc1", "fc1"),
+    Station("site", "fc1", "fc1"),
+    Station("box", "-", "GELU"),
+    Station("site", "act", "act"),
+    Station("box", "fc2", "fc2"),
+    Station("site", "fc2", "fc2"),
+    Station("site", "mlp", "mlp"),
+    Station("site", "branch2", "branch2"),
+    Station("box", "ls", "LS, DP"),
+    Station("site", "residual2", "residual2"),
+    Station("plus", "+", "+"),
+    Station("box", "norm", "LN", in_block=False),
+    Station("site", "norm", "norm", in_block=False),
+    Station("box", "-", "class token", in_block=False),
+    Station("site", "features", "features", in_block=False),
+    Station("box", "head", "head", in_block=False),
 ]
+SITES = [station.name for station in STATIONS if station.kind == "site"]  # in the order in which images pass them
+BOX: dict[str, Any] = {"boxstyle": "round,pad=0.05", "ec": INK, "lw": 0.8, "zorder": 3}
 STEP = {"box": 0.86, "site": 0.66, "plus": 0.9}
 
 
 def positions() -> list[float]:
     """The x coordinate of every station, in the units of the drawings."""
-    at, x = [], 0.0
-    for before, station in zip([None, *STATIONS], STATIONS, strict=False):
-        gap = 0.35 if before is not None and before.in_block != station.in_block else 0.0
-        x += (STEP[before.kind] / 2 if before else 0) + STEP[station.kind] / 2 + gap
-        at.append(x)
+    at = [STEP[STATIONS[0].kind] / 2]
+    for before, station in itertools.pairwise(STATIONS):
+        gap = 0.35 if before.in_block != station.in_block else 0.0  # at either end of the block
+        at.append(at[-1] + (STEP[before.kind] / 2 + STEP[station.kind] / 2 + gap))
     return at
 
 
@@ -74,11 +94,10 @@ def site_list(vit: ViT, site: str, block: int = 0) -> list[Edit]:
     if site in MODEL_SITES:
         return vit.sites[site]
     owner = vit.blocks[block]
-    for names, holder in ((BLOCK_SITES, owner), (ATTENTION_SITES, owner.attn), (MLP_SITES, owner.mlp)):
-        if site in names:
+    for holder in (owner, owner.attn, owner.mlp):
+        if site in holder.sites:
             return holder.sites[site]
-    allowed = ", ".join((*MODEL_SITES, *BLOCK_SITES, *ATTENTION_SITES, *MLP_SITES))
-    raise ValueError(f"unknown site '{site}'; the sites are: {allowed}")
+    raise ValueError(f"unknown site '{site}'; the sites are: {', '.join((*MODEL_SITES, *SITES_OF_BLOCK))}")
 
 
 def part_of(parameter: str) -> str:
@@ -109,9 +128,8 @@ def attachment(method: Method) -> Attachment:
         vit = ViT(SMALL, num_classes=2)
         parameters = [name for name, _ in vit.named_parameters() if not name.startswith("head")]
         method.attach(vit)
-    names = (*BLOCK_SITES, *ATTENTION_SITES, *MLP_SITES)
     sites = {name: 1 for name in MODEL_SITES if vit.sites[name]}
-    sites |= {name: sum(bool(site_list(vit, name, i)) for i in range(SMALL.depth)) for name in names}
+    sites |= {name: sum(bool(site_list(vit, name, i)) for i in range(SMALL.depth)) for name in SITES_OF_BLOCK}
     kinds: dict[str, set[str]] = {}
     for name in parameters:
         if method.unfreezes(name, SMALL):
@@ -148,11 +166,7 @@ def draw_block(ax: Axes, marked: Mapping[str, str] | None = None) -> None:
             ax.add_patch(Circle((x, 0), 0.27, fc="white", ec=INK, lw=1, zorder=3))
             ax.text(x, -0.02, "+", ha="center", va="center", fontsize=11, zorder=4)
         else:
-            box = FancyBboxPatch(
-                (x - 0.27, -1.2), 0.54, 2.4, boxstyle="round,pad=0.05", fc=colour or FROZEN, ec=INK, lw=0.8
-            )
-            box.set_zorder(3)
-            ax.add_patch(box)
+            ax.add_patch(FancyBboxPatch((x - 0.27, -1.2), 0.54, 2.4, fc=colour or FROZEN, **BOX))
             shade = "white" if colour else INK
             ax.text(x, 0, station.label, rotation=90, ha="center", va="center", fontsize=8.5, zorder=4, color=shade)
     ax.set_xlim(at[0] - 2.8, at[-1] + 2.4)

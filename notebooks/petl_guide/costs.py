@@ -14,7 +14,8 @@ import pandas as pd
 from scipy import stats
 
 from petl_core.utils import UserError
-from petl_guide.runs import peft
+from petl_guide.runs import peft_rows
+from petl_guide.verdict import side
 
 REFERENCE = "full"  # the method that others are a share of
 COSTS_FORMAT = 1
@@ -86,8 +87,10 @@ def inference(found: Mapping[str, Any]) -> pd.DataFrame:
     the merged model has exactly the operations and the weights of the plain one."""
     rows = []
     for cost, times in zip(found["methods"], table(found).to_dict("records"), strict=True):
-        merged = [cost.get(f"merged_{part}") == cost[f"plain_{part}"] for part in ("flops", "weights")]
-        same = "cannot merge" if "merged_flops" not in cost else "exactly" if all(merged) else "NO"
+        same = "cannot merge"
+        if "merged_flops" in cost:
+            equal = all(cost[f"merged_{part}"] == cost[f"plain_{part}"] for part in ("flops", "weights"))
+            same = "exactly" if equal else "NO"
         more = 100.0 * (cost["unmerged_flops"] / cost["plain_flops"] - 1.0)
         rows.append((cost["method"], more, times["unmerged_ratio"], times["merged_ratio"], same))
     columns = ["method", "more operations (%)", "time, attached", "time, merged", "merged = plain"]
@@ -99,18 +102,16 @@ def shares(costs: pd.DataFrame) -> pd.DataFrame:
     full = costs[costs["method"] == REFERENCE]
     if len(full) != 1:
         raise UserError(f"shares need exactly one row of '{REFERENCE}'; there are {len(full)}")
-    result = pd.DataFrame({"method": costs["method"]})
-    for column in SHARES:
-        own = costs["step_ratio"] if column == "step" else costs[column] / full[column].iloc[0]
-        result[column] = 100.0 * own
-    return result
+    ratios = {column: costs[column] / full[column].iloc[0] for column in SHARES if column != "step"}
+    shares = pd.DataFrame({**ratios, "step": costs["step_ratio"]})
+    return pd.concat([costs["method"], 100.0 * shares], axis=1)
 
 
 def elasticity(of: pd.DataFrame, column: str, level: float = 0.95) -> tuple[float, float, float]:
     """By how many per cent a cost grows when the trained parameters grow by one per cent, over PEFT methods: the slope
     of log cost on log parameters, with its interval. 1: proportional; 0: not related. NaN for fewer than three methods.
     """
-    part = of[of["method"].isin(peft(of["method"])) & (of["parameters"] > 0)]
+    part = peft_rows(of[of["parameters"] > 0])
     if len(part) < 3:
         return math.nan, math.nan, math.nan
     fit = stats.linregress(np.log(part["parameters"]), np.log(part[column]))
@@ -118,23 +119,16 @@ def elasticity(of: pd.DataFrame, column: str, level: float = 0.95) -> tuple[floa
     return float(fit.slope), float(fit.slope) - half, float(fit.slope) + half
 
 
-def judge(of: pd.DataFrame) -> pd.DataFrame:
+def verdicts(of: pd.DataFrame) -> pd.DataFrame:
     """The claim "few trained parameters do not mean proportionally little", for each cost: its elasticity, the smallest
     and largest share among PEFT methods, and the verdict. The file's row is the control: it has to be proportional."""
-    of_peft = of[of["method"].isin(peft(of["method"]))]
+    of_peft = peft_rows(of)
     rows = []
     for column, text in list(SHARES.items())[1:]:
         slope, low, high = elasticity(of, column)
-        verdict = "supported" if high < PROPORTIONAL else "contradicted" if low > PROPORTIONAL else "undecided"
+        verdict = side(low, high, PROPORTIONAL, below=True)
         if column == "file" and not math.isnan(slope):
             verdict = "control behaves" if abs(slope - 1.0) < NEAR_ONE else "control fails"
         rows.append((text, slope, low, high, of_peft[column].min(), of_peft[column].max(), verdict))
     columns = ["cost", "elasticity", "low", "high", "smallest share", "largest share", "verdict"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def pareto(accuracy: Sequence[float], cost: Sequence[float]) -> list[int]:
-    """Indices of the points that no other beats (no lower accuracy at no higher cost, one of them better), by cost."""
-    points = list(zip(cost, accuracy, strict=True))
-    front = [i for i, (c, a) in enumerate(points) if not any(d <= c and b >= a and (d, b) != (c, a) for d, b in points)]
-    return sorted(front, key=lambda i: points[i])

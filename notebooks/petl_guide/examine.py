@@ -1,15 +1,16 @@
 """What the chapters measure on a live model: shapes on the way, what an edit changes, whether a method keeps its word.
 
-``examine`` is the chapters' version of the contract tests: it builds a method on a backbone, counts what trains,
-compares the start with the pre-trained function, disturbs everything trainable and compares merged with unmerged.
+``examine`` is what the contract's rules of count, start and merging measure, as numbers on a backbone of one's choice.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
+import itertools
 import textwrap
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,19 +18,18 @@ import torch
 from torch import Tensor, nn
 
 import petl_core as pc
+from petl_core.contract import gap
 from petl_core.methods import Method
 from petl_core.methods import meta_count as meta_count  # chapter 02 counts with it
 from petl_core.vit import MODEL_SITES, Edit, ViT
-from petl_guide.anatomy import SMALL, STATIONS, site_list
+from petl_guide.anatomy import SITES, SMALL, site_list
 
 
 @contextmanager
 def edit_at(vit: ViT, site: str, edit: Edit, blocks: Sequence[int] | None = None) -> Iterator[ViT]:
     """Inside the ``with``, ``edit`` is the last at ``site`` (of the given blocks, or all); afterwards it is gone."""
-    if site in MODEL_SITES:
-        lists = [site_list(vit, site)]
-    else:
-        lists = [site_list(vit, site, block) for block in (range(len(vit.blocks)) if blocks is None else blocks)]
+    places = range(len(vit.blocks)) if blocks is None else blocks
+    lists = [site_list(vit, site)] if site in MODEL_SITES else [site_list(vit, site, block) for block in places]
     for edits in lists:
         edits.append(edit)
     try:
@@ -52,21 +52,15 @@ class Step:
 def trace(vit: ViT, images: Tensor, block: int = 0) -> list[Step]:
     """Shapes at every site of the model and of one block, in the order in which the images (B, 3, S, S) pass them."""
     found: dict[str, Step] = {}
-    watchers = []
-    for name in (station.name for station in STATIONS if station.kind == "site"):
 
-        def watch(y: Tensor, x: Tensor, name: str = name) -> Tensor:
-            found[name] = Step(name, tuple(x.shape), tuple(y.shape))
-            return y
+    def watch(name: str, y: Tensor, x: Tensor) -> Tensor:
+        found[name] = Step(name, tuple(x.shape), tuple(y.shape))
+        return y
 
-        edits = site_list(vit, name, block)
-        edits.append(watch)
-        watchers.append(edits)
-    try:
+    with ExitStack() as watching:
+        for name in SITES:
+            watching.enter_context(edit_at(vit, name, functools.partial(watch, name), [block]))
         vit(images)
-    finally:
-        for edits in watchers:
-            edits.pop()
     return list(found.values())
 
 
@@ -112,17 +106,17 @@ class Examination:
 
 @torch.no_grad()
 def examine(
-    method: str, images: Tensor, backbone: str = "mini", pretrained: bool | str = True, **hyper: Any
+    method: str, images: Tensor, backbone: str = "mini", *, pretrained: bool | str = True, **hyper: Any
 ) -> Examination:
     """Build ``method`` on ``backbone`` and measure its promises on normalised ``images`` (B, 3, S, S)."""
     model = pc.create_model(backbone, method, num_classes=10, pretrained=pretrained, **hyper).eval()
     plain = pc.create_model(backbone, "linear", num_classes=10, pretrained=pretrained).eval()
     promised = model.spec.methods[0]
-    start_gap = (model.forward_features(images) - plain.forward_features(images)).abs().max().item()
+    start_gap = gap(model.forward_features(images), plain.forward_features(images))
     shake(model)
     merge_gap, why_not = None, ""
     try:
-        merge_gap = (pc.merge(model)(images) - model(images)).abs().max().item()
+        merge_gap = gap(pc.merge(model)(images), model(images))
     except ValueError as error:
         why_not = str(error)
     return Examination(
@@ -142,7 +136,7 @@ def extract(method: Method) -> str:
         vit = ViT(SMALL, num_classes=2)
         method.attach(vit)
     functions: dict[str, Any] = {}
-    for site in (station.name for station in STATIONS if station.kind == "site"):
+    for site in SITES:
         for edit in site_list(vit, site):
             function = edit.forward if isinstance(edit, nn.Module) else edit
             if not inspect.isroutine(function):
@@ -151,13 +145,8 @@ def extract(method: Method) -> str:
     for name in ("attach", "unfreezes"):
         if name in vars(type(method)):
             functions[f"{type(method).__name__}.{name}"] = vars(type(method))[name]
-    pieces: list[str] = []
-    for name, function in functions.items():
-        owner, _, _ = name.rpartition(".")
-        heading = f"class {owner}:\n"
-        body = textwrap.indent(textwrap.dedent(inspect.getsource(function)), "    ").rstrip() + "\n"
-        if pieces and pieces[-1].startswith(heading):
-            pieces[-1] += "\n" + body
-        else:
-            pieces.append(heading + body)
-    return "\n\n".join(pieces) or "# nothing is attached and nothing of the backbone is trained\n"
+    classes = []
+    for owner, members in itertools.groupby(functions.items(), key=lambda item: item[0].rpartition(".")[0]):
+        sources = (textwrap.dedent(inspect.getsource(function)).rstrip() for _, function in members)
+        classes.append(f"class {owner}:\n" + "\n".join(textwrap.indent(f"{source}\n", "    ") for source in sources))
+    return "\n\n".join(classes) or "# nothing is attached and nothing of the backbone is trained\n"

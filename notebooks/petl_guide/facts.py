@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from petl_guide import guide
+from petl_guide import guide, picks
 from petl_guide.claims import table as claims
-from petl_guide.claims.verdict import Verdict
 from petl_guide.results import Results
+from petl_guide.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Facts:
     @functools.cached_property
     def tuned(self) -> pd.DataFrame:
         """The tuned final runs."""
-        return guide.tuned_runs(self.results)
+        return picks.tuned_runs(self.results)
 
     @functools.cached_property
     def published(self) -> dict[str, Verdict]:

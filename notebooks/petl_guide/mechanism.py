@@ -1,6 +1,6 @@
 """Why PEFT works: training against test accuracy, how far features and weights move, and full fine-tuning held back.
 
-The kinds compared are methods and, for full fine-tuning, the ways of ``profiles.HELD_BACK``: "full + L2-SP" and
+The kinds compared are methods and, for full fine-tuning, the ways of ``profile.HELD_BACK``: "full + L2-SP" and
 "full + layer-wise rates". A *setting* is one task with one number of training images.
 """
 
@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from petl_core.data.embedded import parts_of_name
 from petl_core.study.records import Records
 from petl_core.study.statistics import Interval, interval
 from petl_core.utils import UserError
 from petl_guide import runs as select
-from petl_guide.accuracy import interval_over
+from petl_guide.accuracy import interval_over, intervals
 
 KINDS = {"mechanism": "", "mechanism_l2_sp": "full + L2-SP", "mechanism_layer_decay": "full + layer-wise rates"}
 SETTING = ["task", "images"]
@@ -22,7 +21,7 @@ HELD = tuple(name for name in KINDS.values() if name)
 
 def small(found: pd.DataFrame) -> list[str]:
     """The PEFT methods among the kinds."""
-    return select.peft(kind for kind in dict.fromkeys(found["kind"]) if kind not in HELD)
+    return [kind for kind in select.peft(found["kind"]) if kind not in HELD]
 
 
 def runs(table: pd.DataFrame, records: Records) -> pd.DataFrame:
@@ -31,48 +30,33 @@ def runs(table: pd.DataFrame, records: Records) -> pd.DataFrame:
 
     Raises ``UserError`` if the part was not run, a measurement is missing, or a kind lacks a seed in a setting.
     """
-    mine = table[table["variant"].isin(KINDS) & (table["stage"] == "final")]
-    if mine.empty:
-        raise UserError("there are no runs of the part 'mechanism'; run it: python -m petl_core study --part mechanism")
-    rows = []
-    for row in select.at_chance(mine).itertuples():
-        moved = select.measured(records, row, "displacement")
-        task, images = parts_of_name(row.task)
-        weights = moved["weights"]
-        rows.append(
-            {
-                "task": task,
-                "group": row.group,
-                "images": images,
-                "kind": KINDS[row.variant] or row.method,
-                "seed": row.seed,
-                "test": row.accuracy,
-                "train": row.train_accuracy,
-                "gap": row.train_accuracy - row.accuracy,
-                "features": moved["features"][-1],
-                "weights": float("nan") if weights is None else sum(weights) / len(weights),
-                "by_block": moved["features"],
-                "lr": row.lr,
-            }
-        )
-    found = pd.DataFrame(rows).sort_values([*SETTING, "kind", "seed"], ignore_index=True)
-    if lacking := select.without_all_seeds(found, [*SETTING, "kind"]):
-        task, images, kind = lacking
-        raise UserError(
-            f"{kind} on {task} with {images} images does not have one run for each seed; run the study again"
-        )
-    return found
+    mine = select.at_chance(select.of_part(table, "mechanism", KINDS))
+    moved = [select.measured(records, row, "displacement") for row in mine.itertuples()]
+    found = mine[["task", "group", "images", "seed", "lr"]].assign(
+        kind=[KINDS[row.variant] or row.method for row in mine.itertuples()],
+        test=mine["accuracy"],
+        train=mine["train_accuracy"],
+        gap=mine["train_accuracy"] - mine["accuracy"],
+        features=[moves["features"][-1] for moves in moved],
+        weights=[_mean(moves["weights"]) for moves in moved],
+        by_block=[moves["features"] for moves in moved],
+    )
+    select.check_seeds(found, [*SETTING, "kind"])
+    return found.sort_values([*SETTING, "kind", "seed"], ignore_index=True)
+
+
+def _mean(values: list[float] | None) -> float:
+    """NaN where there are none."""
+    return float("nan") if values is None else sum(values) / len(values)
 
 
 def means(found: pd.DataFrame) -> pd.DataFrame:
     """A row for each setting and kind: group, mean test, train, gap, features, weights, and low and high of test."""
-    rows = []
-    for key, cell in found.groupby([*SETTING, "kind"]):
-        ends = interval(cell["test"].to_numpy())
-        columns = [float(cell[name].mean()) for name in ("test", "train", "gap", "features", "weights")]
-        rows.append((*key, cell["group"].iloc[0], *columns, ends.low, ends.high))
-    names = [*SETTING, "kind", "group", "test", "train", "gap", "features", "weights", "low", "high"]
-    return pd.DataFrame(rows, columns=names)
+    cell = [*SETTING, "kind"]
+    ends = intervals(found, cell, "test")[[*cell, "low", "high"]]
+    by = found.groupby(cell)
+    means = by[["test", "train", "gap", "features", "weights"]].mean()
+    return by[["group"]].first().join(means).reset_index().merge(ends, on=cell)
 
 
 def _mean_of(found: pd.DataFrame, kinds: list[str], column: str) -> pd.Series:
@@ -116,12 +100,11 @@ def closed(found: pd.DataFrame, where: pd.Series) -> Interval:
 def held_back(found: pd.DataFrame) -> pd.DataFrame:
     """Each way of holding back minus plain full fine-tuning, by setting: difference of test accuracy and its interval,
     and of movement (features)."""
-    rows = []
-    full = found[found["kind"] == "full"].set_index([*SETTING, "seed"])
+    tables = []
+    keyed = found.set_index(["kind", *SETTING, "seed"])[["test", "features"]]
     for kind in HELD:
-        other = found[found["kind"] == kind].set_index([*SETTING, "seed"])
-        for key, part in (other["test"] - full["test"]).groupby(SETTING):
-            ends = interval(part.to_numpy())
-            less = float((other["features"] - full["features"]).groupby(SETTING).mean()[key])
-            rows.append((*key, kind, ends.mean, ends.low, ends.high, less))
-    return pd.DataFrame(rows, columns=[*SETTING, "kind", "difference", "low", "high", "features"])
+        apart = (keyed.loc[kind] - keyed.loc["full"]).reset_index()
+        less = apart.groupby(SETTING)["features"].mean().reset_index()
+        tables.append(intervals(apart, SETTING, "test").merge(less, on=SETTING).assign(kind=kind))
+    table = pd.concat(tables, ignore_index=True).rename(columns={"mean": "difference"})
+    return table[[*SETTING, "kind", "difference", "low", "high", "features"]]

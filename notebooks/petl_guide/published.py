@@ -1,7 +1,5 @@
 """The study's published results (ViT-B/16), as numbers beside ours. ``data/published/README.md`` is their card.
 
-VTAB-1K (``final``, ``tuning``), many-shot (``manyshot``, ``manyshot_tuning``) and CLIP (``clip``, ``interpolation``).
-
 ``accuracy`` is that after the last epoch, ``best_accuracy`` the highest of all epochs *on the test images*. The figures
 of the paper fit the second; what a practitioner would have got is the first. One seed.
 """
@@ -19,78 +17,57 @@ from petl_core.utils import PUBLISHED, UserError
 from petl_guide.accuracy import MEAN
 from petl_guide.runs import group_order
 
+FILES = {
+    "final": "vtab1k_final.csv",  # VTAB-1K, one row a final run
+    "tuning": "vtab1k_tuning.csv.gz",  # its trials: validation accuracy on 200 images after the last epoch
+    "manyshot": "manyshot_final.csv",  # the sweep: 31 settings on five pairs of task and number of training images
+    "manyshot_tuning": "manyshot_tuning.csv.gz",  # its trials; CLEVR's were judged on images they were trained on
+    "clip": "clip_imagenet.csv",  # CLIP tuned on 100-shot ImageNet: accuracy there and on four shifts
+    "clip_tuning": "clip_tuning.csv",  # the trials behind it: drop path 0 and 0.1 for each method
+    "interpolation": "clip_interpolation.csv",  # weight-space ensembles, alpha from 0 (zero-shot) to 1 (tuned)
+}
 WHICH = ("accuracy", "best_accuracy")
-SHIFTS = ["v2", "r", "a", "sketch"]  # of ImageNet; "out of distribution" is their unweighted mean
+SHIFTS = ["v2", "r", "a", "sketch"]  # of ImageNet
 
 
-def final(tasks19: bool = True, reported: bool = True, folder: Path = PUBLISHED) -> pd.DataFrame:
-    """Final runs, one row each. ``tasks19`` leaves out the augmented CIFAR-100; ``reported`` the earlier re-runs."""
-    frame = _read(folder / "vtab1k_final.csv")
-    if tasks19:
-        frame = frame[frame["in_vtab19"]]
-    if reported:
-        frame = frame[frame["reported"]]
+def read(name: str, *, everything: bool = False, folder: Path = PUBLISHED) -> pd.DataFrame:
+    """One of the tables ``FILES``, as a frame of one's own; with ``shift``, the unweighted mean of the four shifts.
+
+    Only what the study reports: not the earlier re-runs (``reported``) nor the augmented CIFAR-100, which is no task of
+    VTAB-1K (``in_vtab19``), unless ``everything``. ``UserError`` for an unknown name or a file that cannot be read.
+    """
+    if name not in FILES:
+        raise UserError(f"there is no published table {name!r}; there are: {', '.join(FILES)}")
+    frame = _read(folder / FILES[name])
+    if set(SHIFTS) <= set(frame):
+        frame = frame.assign(shift=frame[SHIFTS].mean(axis=1))
+    for column in () if everything else ("in_vtab19", "reported"):
+        if column in frame:
+            frame = frame[frame[column]]
     return frame.reset_index(drop=True)
-
-
-def tuning(folder: Path = PUBLISHED) -> pd.DataFrame:
-    """All tuning trials on the 19 tasks, one row each: validation accuracy on 200 images after the last epoch."""
-    return _read(folder / "vtab1k_tuning.csv.gz").copy()
-
-
-def manyshot(reported: bool = True, folder: Path = PUBLISHED) -> pd.DataFrame:
-    """Final runs of the sweep over sizes: 31 settings on five pairs of task and number of training images."""
-    frame = _read(folder / "manyshot_final.csv")
-    return (frame[frame["reported"]] if reported else frame).reset_index(drop=True)
-
-
-def manyshot_tuning(folder: Path = PUBLISHED) -> pd.DataFrame:
-    """The tuning trials of the sweep. Those of CLEVR were judged on images that they were trained on."""
-    return _read(folder / "manyshot_tuning.csv.gz").copy()
-
-
-def clip(folder: Path = PUBLISHED) -> pd.DataFrame:
-    """CLIP tuned on 100-shot ImageNet: accuracy on ImageNet and four shifts, and ``shift``, the mean of these."""
-    frame = _read(folder / "clip_imagenet.csv")
-    return frame.assign(shift=frame[SHIFTS].mean(axis=1))
-
-
-def clip_tuning(folder: Path = PUBLISHED) -> pd.DataFrame:
-    """The trials behind ``clip``: drop path 0 and 0.1 for each method."""
-    return _read(folder / "clip_tuning.csv").copy()
-
-
-def interpolation(folder: Path = PUBLISHED) -> pd.DataFrame:
-    """Weight-space ensembles of CLIP: accuracies for alpha from 0 (zero-shot) to 1 (tuned), and ``shift``."""
-    frame = _read(folder / "clip_interpolation.csv")
-    return frame.assign(shift=frame[SHIFTS].mean(axis=1))
 
 
 def by_group(which: str = "accuracy") -> pd.DataFrame:
     """Means over tasks by group and method, with ``MEAN`` (of groups) and "mean of tasks": group, method, mean."""
     _check(which)
-    frame = final()
-    rows = []
-    for group in group_order(frame["group"]):
-        means = frame[frame["group"] == group].groupby("method")[which].mean()
-        rows += [(group, method, value) for method, value in means.items()]
-    table = pd.DataFrame(rows, columns=["group", "method", "mean"])
-    overall = table.groupby("method")["mean"].mean()
-    tasks = frame.groupby("method")[which].mean()
-    extra = [(MEAN, m, v) for m, v in overall.items()] + [("mean of tasks", m, v) for m, v in tasks.items()]
-    return pd.concat([table, pd.DataFrame(extra, columns=table.columns)], ignore_index=True)
+    frame = read("final")
+    groups = group_order(frame["group"])
+    means = {group: frame[frame["group"] == group].groupby("method")[which].mean() for group in groups}
+    of_groups = pd.concat(means, names=["group"])
+    overall = {MEAN: of_groups.groupby("method").mean(), "mean of tasks": frame.groupby("method")[which].mean()}
+    return pd.concat([of_groups, pd.concat(overall, names=["group"])]).rename("mean").reset_index()
 
 
 def scores(which: str = "accuracy") -> pd.DataFrame:
     """Tasks x methods, for the rank tests of ``petl_guide.low_shot.ranks``."""
     _check(which)
-    return final().pivot(index="task", columns="method", values=which)
+    return read("final").pivot(index="task", columns="method", values=which)
 
 
 def counted(methods: Iterable[str]) -> list[str]:
     """Those of ``methods`` that the published statements about similarity count: the PEFT methods of the study, less
     VPT-Shallow, which its figures leave out."""
-    there = set(final()["method"]) - {"full", "linear", "vpt_shallow"}
+    there = set(read("final")["method"]) - {"full", "linear", "vpt_shallow"}
     return [method for method in methods if method in there]
 
 
@@ -114,7 +91,8 @@ def beside(ours: pd.DataFrame, which: str = "accuracy") -> pd.DataFrame:
 def reruns() -> pd.DataFrame:
     """Cells with several final runs: |last - first| accuracy in points. The earlier runs' settings are not recorded, so
     this is a rough idea of how well single numbers repeat, not a deviation between seeds."""
-    frame = final(reported=False).sort_values("run")
+    frame = read("final", everything=True)
+    frame = frame[frame["in_vtab19"]].sort_values("run")
     cells = frame.groupby(["task", "method"])["accuracy"].agg(["first", "last", "size"]).reset_index()
     cells = cells[cells["size"] > 1]
     return cells.assign(change=(cells["last"] - cells["first"]).abs())
@@ -122,10 +100,8 @@ def reruns() -> pd.DataFrame:
 
 def optimism() -> pd.DataFrame:
     """For each method: trials per task, mean validation accuracy of the chosen trial, test accuracy, and the gap."""
-    frame = final()
-    table = frame.groupby("method").agg(
-        trials=("trials", "first"), val=("val_accuracy", "mean"), test=("accuracy", "mean")
-    )
+    by = read("final").groupby("method")
+    table = by.agg(trials=("trials", "first"), val=("val_accuracy", "mean"), test=("accuracy", "mean"))
     return table.assign(gap=table["val"] - table["test"]).sort_values("trials").reset_index()
 
 
@@ -137,7 +113,7 @@ def optimism_correlation() -> float:
 
 def collapsed(method: str, lr: float) -> float:
     """Share (percent) of a method's trials at this rate whose validation accuracy is below half of the cell's best."""
-    frame = tuning()
+    frame = read("tuning")
     best = frame.groupby(["task", "method"])["val_accuracy"].transform("max")
     mine = (frame["method"] == method) & np.isclose(frame["lr"], lr)
     if not mine.any():

@@ -12,25 +12,15 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from petl_core import methods as registry
+from petl_core.data.embedded import parts_of_name
+from petl_core.data.task import GROUPS
 from petl_core.utils import UserError
 
 if TYPE_CHECKING:
     from petl_core.study.records import Records
 
-NEEDED = (
-    "digest",
-    "backbone",
-    "method",
-    "task",
-    "group",
-    "seed",
-    "stage",
-    "accuracy",
-    "diverged",
-    "variant",
-    "classes",
-)
-GROUPS = ("natural", "specialised", "structured", "other")
+NEEDED = {"digest", "backbone", "method", "task", "group", "seed"}
+NEEDED |= {"stage", "accuracy", "diverged", "variant", "classes"}
 CELL = ["task", "method", "seed"]
 
 
@@ -101,11 +91,26 @@ def at_chance(frame: pd.DataFrame) -> pd.DataFrame:
     return result
 
 
-def without_all_seeds(frame: pd.DataFrame, cell: list[str]) -> tuple | None:
-    """The first ``cell`` that does not have exactly one row for each seed of the frame; None if all have."""
+def of_part(table: pd.DataFrame, part: str, variants: Iterable[str] = ()) -> pd.DataFrame:
+    """The final runs of a part of the study: of these variants, or of the one that has the part's name.
+
+    ``task`` is without the number of training images, which is in ``images``; ``spec_task`` is as the records say.
+    ``UserError`` with the command that makes them if there are none.
+    """
+    mine = table[table["variant"].isin(list(variants) or [part]) & (table["stage"] == "final")]
+    if mine.empty:
+        raise UserError(f"there are no runs of the part {part!r}; run it: python -m petl_core study --part {part}")
+    parts = [parts_of_name(task) for task in mine["task"]]
+    return mine.assign(spec_task=mine["task"], task=[task for task, _ in parts], images=[images for _, images in parts])
+
+
+def check_seeds(frame: pd.DataFrame, cell: list[str]) -> None:
+    """``UserError`` naming the first ``cell`` (columns) without exactly one row for each seed of the frame."""
     seeds = sorted(set(frame["seed"]))
-    whole = frame.groupby(cell)["seed"].agg(lambda its: sorted(its) == seeds)
-    return None if whole.all() else whole[~whole].index[0]
+    for key, rows in frame.groupby(cell):
+        if sorted(rows["seed"]) != seeds:
+            names = ", ".join(f"{column} {value}" for column, value in zip(cell, key, strict=True))
+            raise UserError(f"{names}: seeds {sorted(rows['seed'])} instead of {seeds}; run the study again")
 
 
 def measured(records: Records, run: Any, name: str) -> dict[str, Any]:
@@ -116,24 +121,31 @@ def measured(records: Records, run: Any, name: str) -> dict[str, Any]:
     return found
 
 
-def common(one: pd.DataFrame, two: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Both restricted to the tasks, methods and seeds that they share, so that their means are of the same cells."""
+def common(*frames: pd.DataFrame) -> list[pd.DataFrame]:
+    """All restricted to the tasks, methods and seeds that they share, so that their means are of the same cells."""
+    kept = list(frames)
     for column in CELL:
-        shared = set(one[column]) & set(two[column])
+        shared = set.intersection(*(set(frame[column]) for frame in kept))
         if not shared:
             raise UserError(f"these runs have no {column} in common, so they cannot be compared")
-        one, two = one[one[column].isin(shared)], two[two[column].isin(shared)]
-    return grid(one), grid(two)
+        kept = [frame[frame[column].isin(shared)] for frame in kept]
+    return [grid(frame) for frame in kept]
 
 
 def families(names: Iterable[str]) -> dict[str, str]:
-    """The family of each method, as its class says."""
-    return {name: registry.registry[name].family if name in registry.registry else "other" for name in names}
+    """The family of each method, as its class says; "other" for names that are not registered."""
+    known = registry.registry
+    return {name: known[name].family if name in known else "other" for name in names}
 
 
 def peft(names: Iterable[str]) -> list[str]:
-    """The methods among ``names`` that are neither linear probing nor full fine-tuning, in the order given."""
+    """The methods among ``names`` that are neither linear probing nor full fine-tuning, each once, in their order."""
     return [name for name, family in families(names).items() if family != "baseline"]
+
+
+def peft_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a frame whose method is neither linear probing nor full fine-tuning."""
+    return frame[frame["method"].isin(peft(frame["method"]))]
 
 
 def group_order(groups: Iterable[str]) -> list[str]:
@@ -143,9 +155,11 @@ def group_order(groups: Iterable[str]) -> list[str]:
 
 
 def _check_columns(frame: pd.DataFrame) -> None:
-    absent = [column for column in NEEDED if column not in frame.columns]
+    absent = NEEDED - set(frame.columns)
     if absent:
-        raise UserError(f"the table lacks the columns {', '.join(absent)}; pass Records(...).table() or rows of it")
+        raise UserError(
+            f"the table lacks the columns {', '.join(sorted(absent))}; pass Records(...).table() or rows of it"
+        )
 
 
 def _name(row: pd.Series) -> str:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from petl_core.data.embedded import parts_of_name
-from petl_core.study.statistics import Interval, interval
+from petl_core.study.statistics import Interval
 from petl_core.utils import UserError
 from petl_guide import published
 from petl_guide import runs as select
-from petl_guide.accuracy import interval_over, stratified_bootstrap
+from petl_guide.accuracy import interval_over, intervals, stratified_bootstrap
 
 CELL = ["task", "images", "method", "size"]
+SPEC = ["spec_task", "method", "hyper"]  # what a cell's trials and final runs share
 SMALL = 5.0  # per cent of the parameters of full fine-tuning: what the study calls enough
 MANY = 1000  # images that are no longer "few": the claim is about tasks with at least that many
 
@@ -27,49 +27,31 @@ def runs(table: pd.DataFrame) -> pd.DataFrame:
 
     Raises ``UserError`` if there are none, full fine-tuning is missing, or a cell lacks a seed.
     """
-    mine = table[(table["variant"] == "many_shot") & (table["stage"] == "final")].copy()
-    if mine.empty:
-        raise UserError("there are no runs of the part 'many_shot'; run it: python -m petl_core study --part many_shot")
-    mine["spec"] = mine["task"]
-    mine["task"], mine["images"] = zip(*mine["spec"].map(parts_of_name), strict=True)
+    mine = select.at_chance(select.of_part(table, "many_shot"))
     mine["size"] = mine["size"].fillna(0).astype(int)
-    mine = select.at_chance(mine)
-    if lacking := select.without_all_seeds(mine, CELL):
-        task, images, method, size = lacking
-        seeds = sorted(set(mine["seed"]))
-        raise UserError(f"{method} of size {size} on {task} with {images} images lacks seeds of {seeds}; run the study")
+    select.check_seeds(mine, CELL)
     whole = mine[mine["method"] == "full"].groupby("task")["params"].max()
     absent = sorted(set(mine["task"]) - set(whole.index))
     if absent:
         raise UserError(f"full fine-tuning, with which all is compared, has no run on {', '.join(absent)}")
     mine["percent"] = 100.0 * mine["params"] / mine["task"].map(whole)
-    return mine.merge(_validation(table, mine), on=["spec", "method", "hyper"], how="left").reset_index(drop=True)
-
-
-def _validation(table: pd.DataFrame, mine: pd.DataFrame) -> pd.DataFrame:
-    """The best validation accuracy over the trials of each cell."""
     trials = table[(table["variant"] == "many_shot_trial") & (table["stage"] == "trial")]
-    best = trials.groupby(["task", "method", "hyper"])["accuracy"].max().rename("val").reset_index()
-    best = best.rename(columns={"task": "spec"})
-    if len(best) < mine.groupby(["spec", "method", "hyper"]).ngroups:
+    best = trials.rename(columns={"task": "spec_task"}).groupby(SPEC)["accuracy"].max().rename("val")
+    if len(best) < mine.groupby(SPEC).ngroups:
         raise UserError("some trials of the sweep are missing, by which the compared methods are chosen; run the study")
-    return best
+    return mine.merge(best.reset_index(), on=SPEC, how="left").reset_index(drop=True)
 
 
 def cells(found: pd.DataFrame) -> pd.DataFrame:
     """A row for each cell: group, percent, val, lr, mean, low and high (t interval over seeds), train (mean), n."""
-    rows = []
-    for key, cell in found.groupby(CELL):
-        one, ends = cell.iloc[0], interval(cell["accuracy"].to_numpy())
-        train = float(cell["train_accuracy"].mean())
-        spread = (ends.mean, ends.low, ends.high, train, ends.n)
-        rows.append((*key, one["group"], one["percent"], one["val"], one["lr"], *spread))
-    return pd.DataFrame(rows, columns=[*CELL, "group", "percent", "val", "lr", "mean", "low", "high", "train", "n"])
+    by = found.groupby(CELL)
+    same = by[["group", "percent", "val", "lr"]].first().assign(train=by["train_accuracy"].mean())
+    return intervals(found, CELL, "accuracy").merge(same.reset_index(), on=CELL)
 
 
 def small_cells(table: pd.DataFrame, most: float = SMALL, methods: list[str] | None = None) -> pd.DataFrame:
     """Those of ``cells`` that train at most ``most`` per cent of the parameters, of PEFT methods or of ``methods``."""
-    wanted = select.peft(dict.fromkeys(table["method"])) if methods is None else methods
+    wanted = select.peft(table["method"]) if methods is None else methods
     return table[table["method"].isin(wanted) & (table["percent"] <= most)]
 
 
@@ -90,24 +72,15 @@ def chosen(found: pd.DataFrame, most: float = SMALL, methods: list[str] | None =
 
 def against_full(found: pd.DataFrame, picks: pd.DataFrame) -> pd.DataFrame:
     """Accuracy of the picked cells minus full fine-tuning's with the same seed: task, images, seed, difference."""
-    keyed = found.set_index([*CELL, "seed"])["accuracy"]
-    full = found[found["method"] == "full"].set_index(["task", "images", "seed"])["accuracy"]
-    rows = [
-        (pick.task, pick.images, seed, keyed[pick.task, pick.images, pick.method, pick.size_, seed] - value)
-        for pick in picks.rename(columns={"size": "size_"}).itertuples()
-        for (task, images, seed), value in full.items()
-        if (task, images) == (pick.task, pick.images)
-    ]
-    return pd.DataFrame(rows, columns=["task", "images", "seed", "difference"])
+    of_seed = ["task", "images", "seed"]
+    full = found.loc[found["method"] == "full", [*of_seed, "accuracy"]]
+    both = picks[CELL].merge(found, on=CELL).merge(full, on=of_seed, suffixes=("", "_full"))
+    return both[of_seed].assign(difference=both["accuracy"] - both["accuracy_full"])
 
 
 def by_setting(found: pd.DataFrame, picks: pd.DataFrame) -> pd.DataFrame:
-    """``against_full`` summarised: task, images, mean, low, high (t interval over seeds)."""
-    rows = []
-    for (task, images), part in against_full(found, picks).groupby(["task", "images"]):
-        ends = over_seeds(part)
-        rows.append((task, images, ends.mean, ends.low, ends.high))
-    return pd.DataFrame(rows, columns=["task", "images", "mean", "low", "high"])
+    """``against_full`` summarised: task, images, mean, low, high (t interval over seeds), n."""
+    return intervals(against_full(found, picks), ["task", "images"], "difference")
 
 
 def over_seeds(differences: pd.DataFrame) -> Interval:
@@ -163,7 +136,7 @@ def check_many(found: pd.DataFrame) -> None:
 def published_gaps() -> pd.DataFrame:
     """The published sweep, each task at each number of images: full, the best small PEFT run on the test images (as
     the study reads it), and the one that validation chooses; the gaps are theirs minus full's."""
-    frame = published.manyshot()
+    frame = published.read("manyshot")
     whole = float(frame.loc[frame["method"] == "full", "params"].iloc[0])
     rows = []
     for (task, images), part in frame.groupby(["task", "train_images"]):
@@ -180,13 +153,9 @@ def slope(found: pd.DataFrame) -> pd.DataFrame:
     """For each task and sized method of a part of ``by_amount``: points of accuracy gained by a tenfold larger size
     (least squares, by seed)."""
     rows = []
-    for (task, method), cell in found[found["size"] > 0].groupby(["task", "method"]):
-        if cell["size"].nunique() < 2:
-            continue
-        slopes = [
-            float(np.polyfit(np.log10(one["size"].astype(float)), one["accuracy"], 1)[0])
-            for _, one in cell.groupby("seed")
-        ]
-        ends = interval(slopes)
-        rows.append((task, method, ends.mean, ends.low, ends.high))
-    return pd.DataFrame(rows, columns=["task", "method", "slope", "low", "high"])
+    for (task, method, seed), cell in found[found["size"] > 0].groupby(["task", "method", "seed"]):
+        if cell["size"].nunique() > 1:
+            line = np.polyfit(np.log10(cell["size"].astype(float)), cell["accuracy"], 1)
+            rows.append((task, method, seed, float(line[0])))
+    slopes = pd.DataFrame(rows, columns=["task", "method", "seed", "slope"])
+    return intervals(slopes, ["task", "method"], "slope").rename(columns={"mean": "slope"}).drop(columns="n")

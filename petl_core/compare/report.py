@@ -18,7 +18,7 @@ from petl_core import methods
 from petl_core.compare import standing as paired
 from petl_core.methods import title
 from petl_core.models import adapters
-from petl_core.study import runner as workers
+from petl_core.study import execute
 from petl_core.study.budget import Plan
 from petl_core.study.records import Records, RunSpec, logits_digest
 from petl_core.study.statistics import interval
@@ -202,8 +202,8 @@ class Comparison:
         try:
             if self.device == "cpu":
                 torch.set_num_threads(1)  # as in the run that was measured, for the same bits
-            model = workers.build(spec, self.device)
-            task = workers.task_of(spec)
+            model = execute.build(spec, self.device)
+            task = execute.task_of(spec)
             run = train(model, task, spec.recipe, seed=spec.seed, train_on=spec.train_on, evaluate_on=spec.evaluate_on)
         finally:
             torch.set_num_threads(threads)

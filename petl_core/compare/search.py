@@ -31,10 +31,12 @@ from petl_core.data.task import Task
 from petl_core.models import weights as backbones
 from petl_core.study import plan as study
 from petl_core.study.budget import BATCH, Plan, Speed, clock, make_plan, measure, seconds_of
+from petl_core.study.execute import default_workers, device_called, fresh_task
+from petl_core.study.executor import Planned
 from petl_core.study.predictions import load as load_predictions
-from petl_core.study.profiles import DROP_PATHS, Profile
+from petl_core.study.profile import DROP_PATHS, Profile
 from petl_core.study.records import Records, RunSpec
-from petl_core.study.runner import Planned, Runner, default_workers, device_called, fresh_task
+from petl_core.study.runner import Runner
 from petl_core.training.train import Recipe
 from petl_core.utils import UserError, as_given_or_below, write_atomic
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from petl_core.data import array_pack
 from petl_core.data.decode import SHORT_SIDE, open_image, prefetched, refuse_truncated, to_rgb, to_square
-from petl_core.data.task import Task, with_train1000
+from petl_core.data.task import Task, in_a_row, with_train1000
 from petl_core.utils import UserError, cache_folder, progress_bar, write_atomic
 
 FORMAT = 1
@@ -134,13 +134,11 @@ def packed_task(
     ``allowed``: for each split that holds some of the classes only, which (``Task.restrict``)."""
     labels = np.concatenate([part.labels for part in parts])
     ids = tuple(key for part in parts for key in part.ids)
-    pieces = np.split(np.arange(len(labels)), np.cumsum(list(splits.values()))[:-1])
-    indices = dict(zip(splits, pieces, strict=True))
-    allowed = allowed or {}
+    indices, allowed = in_a_row(splits), allowed or {}
     total = hashlib.blake2b(digest_size=16)
     for text in (*classes, *ids, *splits, *allowed, *(part.digest for part in parts)):
         total.update(text.encode() + b"\0")
-    for array in (labels, *pieces, *allowed.values()):
+    for array in (labels, *indices.values(), *allowed.values()):
         total.update(np.ascontiguousarray(array, dtype="<i8").data)
         total.update(b"|")
     return Task(

@@ -29,6 +29,7 @@ def tinted(levels: np.ndarray, tints: np.ndarray) -> np.ndarray:
 
 
 def median_prediction(left: np.ndarray, up: np.ndarray, corner: np.ndarray) -> np.ndarray:
+    """What a pixel is guessed to be from its neighbours to the left, above, and above left of it (all of one shape)."""
     low, high = np.minimum(left, up), np.maximum(left, up)
     return np.where(corner >= high, low, np.where(corner <= low, high, left + up - corner))
 

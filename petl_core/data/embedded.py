@@ -222,12 +222,14 @@ def read_block(path: Path) -> dict[str, np.ndarray]:
 
 def _further(name: str, count: int) -> dict[str, np.ndarray]:
     """The arrays of the first ``count`` training images after the shipped ones."""
-    try:
-        base = parts_of_name(name)[0]
-        blocks = [read_block(block_path(base, block)) for block in range(-(-count // BLOCK))]
-    except UserError as error:
-        raise UserError(
-            f"the further training images of {name!r} are not there ({error}); draw them once, a minute for each "
-            f"thousand: python -m petl_make suite --more {name}"
-        ) from error
+    blocks = []
+    for path in (block_path(parts_of_name(name)[0], block) for block in range(-(-count // BLOCK))):
+        try:
+            blocks.append(read_block(path))
+        except UserError as error:
+            state = "is damaged" if path.is_file() else "does not exist"
+            raise UserError(
+                f"{path}, which holds further training images of {name!r}, {state}; draw them once, up to a minute for "
+                f"each thousand: python -m petl_make suite --more {name}"
+            ) from error
     return {key: np.concatenate([block[key] for block in blocks])[:count] for key in ("levels", "tints", "labels")}

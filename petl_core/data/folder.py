@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -32,8 +32,10 @@ def fail(where: str | Path, found: str, expected: str = LAYOUT) -> NoReturn:
 
 @dataclass(frozen=True)
 class Listing:
-    """Image files (M), their labels (M,), and the part (a split's folder, or a domain) that each is in (M,)."""
+    """Image files below a folder (M), their labels (M,), and the part (a split's folder, a domain) each is in (M,)."""
 
+    root: Path
+    classes: tuple[str, ...]
     paths: list[Path]
     labels: np.ndarray
     parts: np.ndarray
@@ -42,7 +44,7 @@ class Listing:
 def image_folder(place: str) -> Path:
     """The folder that the user named, as it stands or below PETL_DATA; UserError where there is none."""
     if not place.strip():
-        fail("folder:", "no folder is named")
+        fail("the task's name", "it names no folder")
     path = as_given_or_below(place)
     if path.is_dir():
         return path
@@ -83,9 +85,14 @@ def files_by_class(folder: Path, expected: str = LAYOUT) -> ByClass:
     return {place.name: image_files(place) for place in class_folders(folder, expected)}
 
 
-def listing(parts: Mapping[str, ByClass]) -> Listing:
-    """All files, part by part and class by class; the classes of the first part are numbered in alphabetical order."""
-    classes = list(next(iter(parts.values())))
+def listing(root: Path, parts: Mapping[str, ByClass]) -> Listing:
+    """All files, part by part and class by class; the classes are those of the first part, in alphabetical order.
+    UserError where another part has a class that the first lacks."""
+    first = next(iter(parts))
+    classes = tuple(parts[first])
+    for part, found in parts.items():
+        if unknown := sorted(set(found) - set(classes)):
+            fail(root / part, f"the classes {', '.join(unknown[:5])} are not in {root / first}")
     rows = [
         (path, label, part)
         for part, found in parts.items()
@@ -93,7 +100,7 @@ def listing(parts: Mapping[str, ByClass]) -> Listing:
         for path in found.get(name, ())
     ]
     paths, labels, names = zip(*rows, strict=True)
-    return Listing(list(paths), np.array(labels), np.array(names))
+    return Listing(root, classes, list(paths), np.array(labels), np.array(names))
 
 
 def split_sizes(total: int) -> tuple[int, int, int]:
@@ -138,32 +145,22 @@ def load_folder(place: str, size: int) -> Task:
     """
     root = image_folder(place)
     if (root / "train").is_dir() and (root / "test").is_dir():
-        parts = {part: files_by_class(root / part) for part in PARTS if (root / part).is_dir()}
-        splits_of = _given_splits
-    else:
-        parts = {"all": files_by_class(root)}
-        splits_of = _shared_out
-    classes = tuple(next(iter(parts.values())))
-    for part, found in parts.items():
-        if unknown := sorted(set(found) - set(classes)):
-            fail(root / part, f"the classes {', '.join(unknown)} are not in {root / 'train'}")
-    if len(classes) < 2:
-        fail(root, f"it has one class, {classes[0]!r}", f"two or more class folders: {LAYOUT}")
-    files = listing(parts)
-    splits = splits_of(root, classes, files)
-    return task_of_files(f"folder:{root.name}", root, classes, files, splits, size)
+        files = listing(root, {part: files_by_class(root / part) for part in PARTS if (root / part).is_dir()})
+        return task_of_files(f"folder:{root.name}", files, _given_splits(files), size)
+    files = listing(root, {"all": files_by_class(root)})
+    return task_of_files(f"folder:{root.name}", files, _shared_out(files), size)
 
 
-def _shared_out(root: Path, classes: Sequence[str], files: Listing) -> dict[str, np.ndarray]:
+def _shared_out(files: Listing) -> dict[str, np.ndarray]:
     """The splits of a folder that holds classes alone."""
-    demand_images(root, classes, files.labels, 3)
+    demand_images(files, files.labels, 3)
     return dict(zip(GIVEN, stratified(files.labels), strict=True))
 
 
-def _given_splits(root: Path, classes: Sequence[str], files: Listing) -> dict[str, np.ndarray]:
+def _given_splits(files: Listing) -> dict[str, np.ndarray]:
     """The splits of a folder with train/ and test/, and perhaps val/."""
     train, val, test = (np.flatnonzero(files.parts == part) for part in PARTS)
-    demand_images(root, classes, files.labels[files.parts != "test"], 1 if len(val) else 2)
+    demand_images(files, files.labels[files.parts != "test"], 1 if len(val) else 2)
     if not len(val):
         first, second, third = stratified(files.labels[train])
         order = np.concatenate([first, third, second])
@@ -172,18 +169,18 @@ def _given_splits(root: Path, classes: Sequence[str], files: Listing) -> dict[st
     return {"train800": train, "val200": val, "test": test}
 
 
-def demand_images(where: Path, classes: Sequence[str], labels: np.ndarray, fewest: int) -> None:
-    """UserError where a class has fewer than ``fewest`` of the labels (M,)."""
-    counts = np.bincount(labels, minlength=len(classes))
+def demand_images(files: Listing, labels: np.ndarray, fewest: int) -> None:
+    """UserError unless there are two classes or more, with at least ``fewest`` of the labels (M,) each."""
+    if len(files.classes) < 2:
+        fail(files.root, f"it has one class, {files.classes[0]!r}", "two or more class folders")
+    counts = np.bincount(labels, minlength=len(files.classes))
     if counts.min() < fewest:
-        name = classes[int(counts.argmin())]
-        fail(where, f"class {name!r} has {counts.min()} image(s) to share out", f"at least {fewest} of each class")
+        name = files.classes[int(counts.argmin())]
+        fail(files.root, f"class {name!r} has {counts.min()} image(s) to share out", f"at least {fewest} of each class")
 
 
-def task_of_files(
-    name: str, root: Path, classes: tuple[str, ...], files: Listing, splits: Mapping[str, np.ndarray], size: int
-) -> Task:
-    """The task of a listing, its images decoded at ``size`` pixels; a sample is named by its path below ``root``."""
+def task_of_files(name: str, files: Listing, splits: Mapping[str, np.ndarray], size: int) -> Task:
+    """The task of a listing, its images decoded at ``size`` pixels; a sample is named by its path below the root."""
     images = decode_images(files.paths, size)
-    ids = tuple(path.relative_to(root).as_posix() for path in files.paths)
-    return make_task(name, "other", classes, images=images, labels=files.labels, ids=ids, splits=splits)
+    ids = tuple(path.relative_to(files.root).as_posix() for path in files.paths)
+    return make_task(name, "other", files.classes, images=images, labels=files.labels, ids=ids, splits=splits)

@@ -132,10 +132,10 @@ def _cifar100(folder: Path) -> Found | None:
     parts = {part: files_by_class(folder / part) for part in ("train", "test")}
     if different := set(parts["train"]) ^ set(parts["test"]):
         raise UserError(f"{folder}: train/ and test/ differ in their classes: {', '.join(sorted(different)[:5])}")
-    files = listing(parts)
+    files = listing(folder, parts)
     entries = [file_entry(folder, path, int(label)) for path, label in zip(files.paths, files.labels, strict=True)]
     first = len(np.flatnonzero(files.parts == "train"))
-    return Found(tuple(parts["train"]), entries[:first], entries[first:])
+    return Found(files.classes, entries[:first], entries[first:])
 
 
 def _pickled(folder: Path) -> Found:
@@ -160,8 +160,7 @@ def _pickled_entry(name: str, image: np.ndarray, label: int) -> Listed:
 
 def _resisc45(folder: Path) -> Found:
     """RESISC45: class folders, and perhaps a list of the test images."""
-    by_class = files_by_class(folder)
-    files = listing({"all": by_class})
+    files = listing(folder, {"all": files_by_class(folder)})
     entries = [file_entry(folder, path, int(label)) for path, label in zip(files.paths, files.labels, strict=True)]
     if (folder / "test.txt").is_file():
         chosen = {file for file, _ in read_list(folder / "test.txt")}
@@ -173,7 +172,7 @@ def _resisc45(folder: Path) -> Found:
         order = in_proportion(files.labels)
         chosen = {entries[i].id for i in order[: min(RESISC_TEST, len(order) // 5)]}
     pool = [entry for entry in entries if entry.id not in chosen]
-    return Found(tuple(by_class), pool, [entry for entry in entries if entry.id in chosen])
+    return Found(files.classes, pool, [entry for entry in entries if entry.id in chosen])
 
 
 def _clevr(folder: Path) -> Found | None:

@@ -30,14 +30,13 @@ def load_shift(place: str, size: int) -> Task:
     """
     root, train_domain, others = _domains(place)
     found = {domain: files_by_class(root / domain, LAYOUT) for domain in (train_domain, *others)}
-    classes = tuple(found[train_domain])
     _demand_same_classes(root, train_domain, found)
-    files = listing(found)  # the train domain comes first
+    files = listing(root, found)  # the train domain comes first
     labels = files.labels[files.parts == train_domain]
-    demand_images(root / train_domain, classes, labels, FEWEST)
+    demand_images(files, labels, FEWEST)
     splits = dict(zip(GIVEN, stratified(labels), strict=True))
     splits |= {domain: np.flatnonzero(files.parts == domain) for domain in others}
-    return task_of_files(f"shift:{short_name(root)}/{train_domain}", root, classes, files, splits, size)
+    return task_of_files(f"shift:{short_name(root)}/{train_domain}", files, splits, size)
 
 
 def _domains(place: str) -> tuple[Path, str, list[str]]:
@@ -65,10 +64,8 @@ def _domains(place: str) -> tuple[Path, str, list[str]]:
 
 
 def _demand_same_classes(root: Path, train_domain: str, found: dict[str, ByClass]) -> None:
-    """Two classes or more, the same in each domain."""
+    """UserError where a domain has other classes than the train domain."""
     classes = set(found[train_domain])
-    if len(classes) < 2:
-        fail(root / train_domain, f"it has one class, {min(classes)!r}; a task needs two or more", LAYOUT)
     for domain, by_class in found.items():
         differences = []
         if lacks := sorted(classes - set(by_class)):

@@ -6,6 +6,7 @@ device once.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,7 +37,7 @@ class Counts:
     def of(self, split: str) -> int:
         """Images of a split by its name; of a further split, the test split's number."""
         known = {"train800": self.train, "val200": self.val, "train1000": self.train + self.val}
-        return known.get(split, self.test)
+        return known.get(base_split(split), self.test)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +90,42 @@ class Task:
         return f"Task({self.name!r}, {self.group}, {self.num_classes} classes, {self.image_size} px, {sizes})"
 
 
+def base_split(name: str) -> str:
+    """The split that another one replaces: "train800" of "train800#r2"."""
+    return name.partition("#")[0]
+
+
+def split_anew(task: Task, number: int) -> Task:
+    """The task with two more splits, "train800#r<number>" and "val200#r<number>": train1000 parted anew.
+
+    Each class is shared out as the sizes of train800 and val200 are; of the images that are left over where this does
+    not come out even, at most one a class, those for validation are drawn by lot, a class with a larger remainder more
+    often. ``number`` is the seed. The test images stay what they are, and so does the digest of the data.
+    """
+    import torch
+
+    random = np.random.Generator(np.random.PCG64(number))
+    pool, held = task.splits["train1000"].numpy(), len(task.splits["val200"])
+    labels = task.labels.numpy()[pool]
+    present, counts = np.unique(labels, return_counts=True)
+    whole, rest = np.divmod(counts * held, len(pool))  # of each class in validation, and len(pool) times the remainder
+    left = held - int(whole.sum())
+    if left:
+        whole[random.choice(len(present), left, replace=False, p=rest / rest.sum())] += 1
+    chosen = np.zeros(len(pool), dtype=bool)
+    for label, many in zip(present, whole, strict=True):
+        chosen[random.permutation(np.flatnonzero(labels == label))[:many]] = True
+    parts = {"train800": pool[~chosen], "val200": pool[chosen]}
+    more = {f"{name}#r{number}": torch.from_numpy(index) for name, index in parts.items()}
+    return dataclasses.replace(task, splits={**task.splits, **more})
+
+
+def with_split(task: Task, name: str) -> Task:
+    """The task with the split of that name, where it is one of ``split_anew``; any other is left to the task."""
+    _, marked, number = name.partition("#r")
+    return split_anew(task, int(number)) if marked and number.isdecimal() else task
+
+
 def make_task(
     name: str,
     group: str,
@@ -133,6 +170,12 @@ def make_task(
         splits={split: torch.from_numpy(index) for split, index in with_train1000(parts).items()},
         digest=hasher.hexdigest(),
     )
+
+
+def in_a_row(counts: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """The splits of samples that lie one split after the other, given how many are in each."""
+    pieces = np.split(np.arange(sum(counts.values())), np.cumsum(list(counts.values()))[:-1])
+    return dict(zip(counts, pieces, strict=True))
 
 
 def with_train1000(parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

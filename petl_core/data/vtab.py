@@ -18,7 +18,7 @@ from PIL import Image
 from petl_core.data import array_pack
 from petl_core.data.decode import decode_images, prefetched, to_square
 from petl_core.data.folder import fail, image_folder
-from petl_core.data.task import Counts, Task, make_task
+from petl_core.data.task import GIVEN, Counts, Task, in_a_row, make_task
 from petl_core.utils import UserError, petl_data
 
 TRAIN, VAL = 800, 200
@@ -32,34 +32,37 @@ class VtabSizes(NamedTuple):
     group: str
     classes: int
     test: int
-    lossless: bool
+    lossless: bool = False
 
 
 VTAB_SIZES = {
-    "caltech101": VtabSizes("natural", 102, 6084, False),
-    "cifar": VtabSizes("natural", 100, 10_000, True),
-    "dtd": VtabSizes("natural", 47, 1880, False),
-    "oxford_flowers102": VtabSizes("natural", 102, 6149, False),
-    "oxford_iiit_pet": VtabSizes("natural", 37, 3669, False),
-    "svhn": VtabSizes("natural", 10, 26_032, True),
-    "sun397": VtabSizes("natural", 397, 21_750, False),
-    "patch_camelyon": VtabSizes("specialised", 2, 32_768, True),
-    "eurosat": VtabSizes("specialised", 10, 5400, False),
-    "resisc45": VtabSizes("specialised", 45, 6300, False),
-    "diabetic_retinopathy": VtabSizes("specialised", 5, 42_670, False),
-    "clevr_count": VtabSizes("structured", 8, 15_000, True),
-    "clevr_dist": VtabSizes("structured", 6, 15_000, True),
-    "dmlab": VtabSizes("structured", 6, 22_735, False),
-    "kitti": VtabSizes("structured", 4, 711, True),
-    "dsprites_loc": VtabSizes("structured", 16, 73_728, True),
-    "dsprites_ori": VtabSizes("structured", 16, 73_728, True),
-    "smallnorb_azi": VtabSizes("structured", 18, 12_150, True),
-    "smallnorb_ele": VtabSizes("structured", 9, 12_150, True),
+    "caltech101": VtabSizes("natural", 102, 6084),
+    "cifar": VtabSizes("natural", 100, 10_000, lossless=True),
+    "dtd": VtabSizes("natural", 47, 1880),
+    "oxford_flowers102": VtabSizes("natural", 102, 6149),
+    "oxford_iiit_pet": VtabSizes("natural", 37, 3669),
+    "svhn": VtabSizes("natural", 10, 26_032, lossless=True),
+    "sun397": VtabSizes("natural", 397, 21_750),
+    "patch_camelyon": VtabSizes("specialised", 2, 32_768, lossless=True),
+    "eurosat": VtabSizes("specialised", 10, 5400),
+    "resisc45": VtabSizes("specialised", 45, 6300),
+    "diabetic_retinopathy": VtabSizes("specialised", 5, 42_670),
+    "clevr_count": VtabSizes("structured", 8, 15_000, lossless=True),
+    "clevr_dist": VtabSizes("structured", 6, 15_000, lossless=True),
+    "dmlab": VtabSizes("structured", 6, 22_735),
+    "kitti": VtabSizes("structured", 4, 711, lossless=True),
+    "dsprites_loc": VtabSizes("structured", 16, 73_728, lossless=True),
+    "dsprites_ori": VtabSizes("structured", 16, 73_728, lossless=True),
+    "smallnorb_azi": VtabSizes("structured", 18, 12_150, lossless=True),
+    "smallnorb_ele": VtabSizes("structured", 9, 12_150, lossless=True),
 }
 KINDRED = {  # how the names begin under which people keep these and similar tasks
-    "natural": ("caltech101", "cifar", "dtd", "flowers", "pets", "sun397", "svhn"),
-    "specialised": ("camelyon", "eurosat", "resisc", "retinopathy", "pneumoniamnist"),
-    "structured": ("clevr", "dmlab", "kitti", "dspr", "snorb", "smallnorb", "coil20_azimuth", "sign_digits"),
+    "natural": ("caltech101", "cifar", "dtd", "flowers", "pets", "sun397", "svhn", "gtsrb", "birds"),
+    "specialised": ("camelyon", "eurosat", "resisc", "retinopathy", "pneumoniamnist", "rsscn7"),
+    "structured": (
+        *("clevr", "dmlab", "kitti", "dspr", "snorb", "smallnorb"),
+        *("coil20_azimuth", "eth80_elevation", "sign_digits"),
+    ),
 }
 
 
@@ -125,11 +128,11 @@ def class_names(folder: Path, labels: np.ndarray) -> tuple[str, ...]:
     return names
 
 
-def demand_classes(folder: Path, names: tuple[str, ...], labels: np.ndarray, trained: int) -> None:
-    """UserError unless there are two classes or more, each with an image among the first ``trained``, of train and val.
+def demand_classes(folder: Path, names: tuple[str, ...], labels: np.ndarray) -> None:
+    """UserError unless there are two classes or more, each with one of the ``labels`` of train and val.
 
     VTAB-1K's own tasks are as they are: 1,000 images of SUN397 cannot show all of its 397 classes."""
-    missing = sorted(set(range(len(names))) - set(labels[:trained].tolist()))
+    missing = sorted(set(range(len(names))) - set(labels.tolist()))
     if missing and folder.name not in VTAB_SIZES:
         where = f"{LISTS['train']} or {LISTS['val']}"
         fail(
@@ -149,9 +152,11 @@ def load_vtab(place: str, size: int) -> Task:
     files = [file for part in lists.values() for file, _ in part]
     labels = np.array([label for part in lists.values() for _, label in part])
     names = class_names(folder, labels)
-    lengths = [len(part) for part in lists.values()]
-    demand_classes(folder, names, labels, lengths[0] + lengths[1])
-    return _task(folder, names, decode_images([folder / file for file in files], size), labels, files, lengths)
+    splits = in_a_row(dict(zip(GIVEN, map(len, lists.values()), strict=True)))
+    demand_classes(folder, names, labels[: splits["test"][0]])
+    images = decode_images([folder / file for file in files], size)
+    name, group = f"vtab:{folder.name}", group_of(folder.name)
+    return make_task(name, group, names, images=images, labels=labels, ids=tuple(files), splits=splits)
 
 
 def load_vtab1k(name: str, size: int) -> Task:
@@ -191,9 +196,9 @@ def load_pack(folder: Path, size: int) -> Task:
             f"for {resized}, or make it anew: python -m petl_make vtab --size {size}"
         )
     parts = [pack.splits[split] for split in LISTS]
-    lengths = [len(part.labels) for part in parts]
     labels, names = np.concatenate([part.labels for part in parts]), tuple(pack.meta["classes"])
-    demand_classes(folder, names, labels, lengths[0] + lengths[1])
+    splits = in_a_row({split: len(part.labels) for split, part in zip(GIVEN, parts, strict=True)})
+    demand_classes(folder, names, labels[: splits["test"][0]])
 
     def resize(image: np.ndarray) -> np.ndarray:
         return to_square(Image.fromarray(np.broadcast_to(image, (*image.shape[:2], 3))), size)
@@ -202,14 +207,6 @@ def load_pack(folder: Path, size: int) -> Task:
     stored = (image for part in parts for image in part.images)
     for row, (_, image) in zip(images, prefetched(stored, resize), strict=True):
         row[:] = image
-    return _task(folder, names, images, labels, [str(name) for part in parts for name in part.ids], lengths)
-
-
-def _task(
-    folder: Path, names: tuple[str, ...], images: np.ndarray, labels: np.ndarray, ids: list[str], lengths: list[int]
-) -> Task:
-    """The task of samples that lie in the order train, val, test, with their numbers."""
-    train, val, test = np.split(np.arange(len(labels)), np.cumsum(lengths)[:2])
-    splits = {"train800": train, "val200": val, "test": test}
+    ids = tuple(str(name) for part in parts for name in part.ids)
     name, group = f"vtab:{folder.name}", group_of(folder.name)
-    return make_task(name, group, names, images=images, labels=labels, ids=tuple(ids), splits=splits)
+    return make_task(name, group, names, images=images, labels=labels, ids=ids, splits=splits)

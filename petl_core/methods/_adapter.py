@@ -53,8 +53,3 @@ class Bottleneck(nn.Module):
 def scaled_up(up: nn.Linear, h: Tensor, factor: float) -> Tensor:
     """factor * Up(h), (B, N, h) -> (B, N, D), scaled on the small side."""
     return up(h) if factor == 1.0 else F.linear(h * factor, up.weight, up.bias * factor)
-
-
-def bottleneck_count(width: int, bottleneck: int) -> int:
-    """Parameters of one adapter: 2 D h + h + D."""
-    return 2 * width * bottleneck + bottleneck + width

@@ -21,7 +21,7 @@ from typing import Literal
 
 from torch import nn
 
-from petl_core.methods._adapter import Bottleneck, bottleneck_count
+from petl_core.methods._adapter import Bottleneck
 from petl_core.methods.base import Fraction, Method, Positive, PositiveNumber, attach_edits, register
 from petl_core.vit import ViT, ViTConfig
 
@@ -50,4 +50,5 @@ class AdaptFormer(Method):
         return attach_edits(vit, ["branch2"], lambda: Bottleneck(vit.config.width, self, start, parallel=True))
 
     def count(self, config: ViTConfig) -> int:
-        return config.depth * bottleneck_count(config.width, self.bottleneck)
+        D, h = config.width, self.bottleneck
+        return config.depth * (2 * D * h + h + D)

@@ -19,7 +19,7 @@ has a drop path draw of its own; it works only with exactly one token beside the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +42,8 @@ class ConvolutionalBypass(nn.Module):
         self.activation = QuickGELU()
         self.grid, self.scale, self.alpha, self.dropout = config.grid, hyper.scale, 1.0, hyper.dropout
         nn.init.xavier_uniform_(self.down.weight)
-        (nn.init.dirac_ if hyper.conv_init == "identity" else nn.init.xavier_uniform_)(self.conv.weight)
+        start_conv: Any = nn.init.dirac_ if hyper.conv_init == "identity" else nn.init.xavier_uniform_
+        start_conv(self.conv.weight)
         nn.init.zeros_(self.up.weight)
         for bias in (self.down.bias, self.conv.bias, self.up.bias):
             nn.init.zeros_(bias)  # type: ignore[arg-type]

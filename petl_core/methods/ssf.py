@@ -47,7 +47,7 @@ class ScaleShift(nn.Module):
 
 def places(vit: ViT) -> list[tuple[list[Edit], Any]]:
     """The sites where SSF acts, each with the affine map that precedes it."""
-    found: list[tuple[list[Edit], Any]] = [(vit.sites["patches"], vit.patch_embed.proj)]
+    pairs: list[tuple[list[Edit], Any]] = [(vit.sites["patches"], vit.patch_embed.proj)]
     for block in vit.blocks:
         layers = {
             "norm1": block.norm1,
@@ -57,8 +57,8 @@ def places(vit: ViT) -> list[tuple[list[Edit], Any]]:
             "fc1": block.mlp.fc1,
             "fc2": block.mlp.fc2,
         }
-        found += [(block.sites[site], layer) for site, layer in layers.items()]
-    return [*found, (vit.sites["norm"], vit.norm)]
+        pairs += [(block.sites[site], layer) for site, layer in layers.items()]
+    return [*pairs, (vit.sites["norm"], vit.norm)]
 
 
 @register(name="ssf", title="SSF", family="selective", paper="Lian et al., 2022, arXiv 2210.08823")

@@ -37,7 +37,7 @@ from petl_core.vit import Block, ViT, ViTConfig, split_heads
 
 
 class Queries(nn.Module):
-    """The queries of all blocks and the vector that combines what they found. ``found`` is empty between forwards."""
+    """The queries of all blocks and the vector that combines what they read. ``outputs`` is empty between forwards."""
 
     def __init__(self, config: ViTConfig, hyper: VQT) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Queries(nn.Module):
         self.dropout, self.shared_mask, self.alpha = hyper.dropout, hyper.init == "released", 1.0
         if hyper.init == "released":
             nn.init.trunc_normal_(self.combiner, std=0.02)
-        self.found: list[Tensor] = []
+        self.outputs: list[Tensor] = []
 
     def tokens(self, index: int, batch: int) -> Tensor:
         """The queries of a block: (1, T, D), or (B, T, D) where each image has a dropout mask of its own."""
@@ -57,16 +57,16 @@ class Queries(nn.Module):
 
     def restart(self, y: Tensor, x: Tensor) -> Tensor:
         """The edit at ``embed``: forget what an interrupted forward may have left."""
-        self.found.clear()
+        self.outputs.clear()
         return y
 
     def combine(self, y: Tensor, x: Tensor) -> Tensor:
         """The edit at ``features``, where y is the class token (B, D)."""
         if self.alpha == 0.0:
             return y
-        outputs = torch.cat([*self.found, y[:, None]], dim=1)  # (B, L T + 1, D)
-        self.found.clear()
-        combined = torch.einsum("bnd,n->bd", F.normalize(outputs, dim=-1), self.combiner.to(outputs.dtype))
+        tokens = torch.cat([*self.outputs, y[:, None]], dim=1)  # (B, L T + 1, D)
+        self.outputs.clear()
+        combined = torch.einsum("bnd,n->bd", F.normalize(tokens, dim=-1), self.combiner.to(tokens.dtype))
         return combined if self.alpha == 1.0 else (1.0 - self.alpha) * y + self.alpha * combined
 
 
@@ -94,7 +94,7 @@ class Reader:
         u = tokens + block.ls1(block.attn.proj(read))
         z = block.norm2(u)
         z = block.mlp.fc2(block.mlp.act(block.mlp.fc1(z)))
-        self.owner.found.append(u + block.ls2(z))
+        self.owner.outputs.append(u + block.ls2(z))
         return y
 
 

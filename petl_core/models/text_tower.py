@@ -31,8 +31,7 @@ WORLD_CLASSES = (
 )  # fmt: skip
 WORLD_STYLES = ("photo", "sketch", "chalk", "cartoon", "painting", "mosaic", "engraving", "window", "dots", "relief")
 WORLD_PROMPTS = (
-    "a {thing}",
-    "the {thing}",
+    *("a {thing}", "the {thing}"),
     *(f"a {style} of a {{thing}}" for style in (*WORLD_STYLES, "neon", "silhouette")),
     *(f"my {{thing}} {style}" for style in ("photo", "sketch", "painting", "cartoon")),
 )

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 from petl_core.study import estimate
 from petl_core.study import plan as plans
 from petl_core.study.agreement import agreement_of
-from petl_core.study.profiles import Profile
-from petl_core.study.records import Records, pack
-from petl_core.study.runner import default_workers, device_called
+from petl_core.study.execute import default_workers, device_called
+from petl_core.study.packs import pack
+from petl_core.study.profile import Profile
+from petl_core.study.records import Records
 from petl_core.utils import UserError
 
 LOGITS_OF = ("tuned", "more_seeds")  # variants whose predictions are packed; analyses of predictions read these
@@ -25,6 +29,8 @@ def study(options: argparse.Namespace) -> int:
     if unknown := set(options.no_logits or ()) - profile.all_tasks():
         known = ", ".join(sorted(profile.all_tasks()))
         raise UserError(f"--no-logits {min(unknown)}: profile '{profile.name}' has the tasks {known}")
+    if options.task:
+        profile = profile.of_tasks(options.task)
     if options.backbone:
         profile = dataclasses.replace(profile, backbone=options.backbone)
     if options.executor != "ray":
@@ -34,6 +40,9 @@ def study(options: argparse.Namespace) -> int:
     if options.workers is not None and options.workers < 0:
         raise UserError(f"workers is {options.workers}; it must be 0 (in this process) or more")
     records = Records(options.results)
+    if not options.plan:
+        for message in records.clean():
+            print(message, file=sys.stderr)
     others = {name: _records_there(name, getattr(options, name)) for name in ("compare", "reuse")}
     if not _may_start(options, profile, records):
         return 0
@@ -49,18 +58,23 @@ def study(options: argparse.Namespace) -> int:
     print(outcome.report())
     faults: list[str] = []
     if options.pack or options.compare:
-        plan = plans.plan_trials(profile, options.part) + plans.plan_finals(profile, records, options.part)
+        plan = plans.plan_trials(profile, options.part, records) + plans.plan_finals(profile, records, options.part)
         wanted = {planned.spec.digest for planned in plan}
     if options.pack:
         digests = {digest for digest in wanted if records.has(digest)}
-        kept = () if options.no_logits == [] else LOGITS_OF
-        place = pack(records, options.pack, digests, predictions_of=kept, without=options.no_logits or ())
+        place = pack(records, options.pack, digests, functools.partial(_keep_logits, options.no_logits))
         print(f"packed {len(digests)} records into {place}")
     if others["compare"]:
         found = agreement_of(records, others["compare"], wanted)
         print(found.report())
         faults = found.faults
     return 1 if outcome.failures or faults else 0
+
+
+def _keep_logits(left_out: Sequence[str] | None, record: dict[str, Any]) -> bool:
+    """Are the logits of a record packed? ``left_out``: the tasks whose are not, [] for all tasks, None for none."""
+    wanted = left_out is None or (bool(left_out) and record["spec"]["task"] not in left_out)
+    return wanted and bool(set(LOGITS_OF) & set(record["variants"]))
 
 
 def _records_there(option: str, folder: str | None) -> Records | None:

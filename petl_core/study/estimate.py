@@ -15,7 +15,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,11 +32,11 @@ from petl_core.models.build import create_model
 from petl_core.study import plan as study
 from petl_core.study.budget import clock
 from petl_core.study.environment import describe_environment
+from petl_core.study.execute import worker_environment
 from petl_core.study.measures import ALPHAS, FEATURE_IMAGES
-from petl_core.study.profiles import Profile
+from petl_core.study.profile import Profile
 from petl_core.study.protocol import absent_allowed
 from petl_core.study.records import Records, RunSpec
-from petl_core.study.runner import worker_environment
 from petl_core.study.time import head_only, images
 from petl_core.training.steps import EVALUATION_BATCH
 from petl_core.training.train import Recipe, predict, train
@@ -167,7 +167,7 @@ def forecast(profile: Profile, records: Records, parts: Iterable[str] | None = N
     with absent_allowed() as absent:
         for name in names:
             new = []
-            for plan in (study.plan_trials(profile, [name]), study.plan_finals(profile, drawn, [name])):
+            for plan in (study.plan_trials(profile, [name], drawn), study.plan_finals(profile, drawn, [name])):
                 before = len(seen)
                 for planned in plan:
                     seen.setdefault(planned.spec.digest, planned.spec)
@@ -200,13 +200,15 @@ def estimate(todo: Iterable[RunSpec], rates: Mapping[Cell, Rate]) -> Estimate:
 
 
 def time_cell(cell: Cell, device: str) -> Rate:
-    """Train and evaluate a little with random weights on random images, as the runs of a cell do."""
+    """Train and evaluate a little with random weights on random images, as the runs of a cell do.
+
+    On a CPU the seconds are those that this process computed: a busy machine then changes little."""
     hyper = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(cell.hyper).items()}
     made: dict[str, Any] = {"num_classes": CLASSES, "pretrained": False, "image_size": cell.image_size, **hyper}
     create_model(cell.backbone, cell.method, **made)  # what is imported and looked up once
-    start = time.perf_counter()
+    start = _clock_of(device)()
     model = create_model(cell.backbone, cell.method, **made).to(device)
-    build = time.perf_counter() - start
+    build = _clock_of(device)() - start
     count, random = cell.batch_size, np.random.default_rng(0)
     pixels = random.integers(0, 256, (count + 2, 3, cell.image_size, cell.image_size), dtype=np.uint8)
     names = tuple(map(str, range(count + 2)))
@@ -221,21 +223,26 @@ def time_cell(cell: Cell, device: str) -> Rate:
 
     def seconds_of(epochs: int) -> float:
         once = dataclasses.replace(recipe, epochs=epochs)
-        return train(model, task, once, train_on="train800", evaluate_on="val200").seconds
+        start = _clock_of(device)()
+        train(model, task, once, train_on="train800", evaluate_on="val200")
+        return _clock_of(device)() - start
 
-    each, evaluate = seconds_of(1), _seconds_to_predict(model, task.images[:count], recipe) / count
+    def seconds_to_predict(pictures: torch.Tensor) -> float:
+        start = _clock_of(device)()
+        predict(model, pictures, recipe)
+        return _clock_of(device)() - start
+
+    each, evaluate = seconds_of(1), seconds_to_predict(task.images[:count]) / count
     if each < SLOW:  # else the first step was long enough to be the measurement
         epochs = max(2, min(1000, int(MEASURE / min(seconds_of(1), each))))
         each = min(seconds_of(epochs) for _ in range(2)) / epochs  # the smaller: less disturbed by others
         whole = task.images[:count].repeat(-(-EVALUATION_BATCH // count), 1, 1, 1)[:EVALUATION_BATCH]
-        evaluate = min(_seconds_to_predict(model, whole, recipe) for _ in range(2)) / EVALUATION_BATCH
+        evaluate = min(seconds_to_predict(whole) for _ in range(2)) / EVALUATION_BATCH
     return Rate(build, each / count, evaluate)
 
 
-def _seconds_to_predict(model: Any, pictures: torch.Tensor, recipe: Recipe) -> float:
-    start = time.perf_counter()
-    predict(model, pictures, recipe)
-    return time.perf_counter() - start
+def _clock_of(device: str) -> Callable[[], float]:
+    return time.process_time if device == "cpu" else time.perf_counter
 
 
 def measure(cells: Iterable[Cell], device: str, workers: int, progress: bool = True) -> dict[Cell, Rate]:

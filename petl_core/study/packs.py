@@ -1,101 +1,47 @@
-"""Packs: many records in few files, small enough to ship.
+"""Writes packs, records in few files that are small enough to ship, and takes packed records over into a folder.
 
-``records.jsonl`` has one record a line; ``environments.json`` the hardware and versions that the lines refer to by
-number; ``predictions_<task>.npz`` the final runs' logits of one task, with its labels and ids once. The float16 logits
-are kept exactly, their high and low bytes apart, which compresses better. Where predictions are not packed, the
-records still carry the SHA-256 of their logits, so that any run can be compared to the bit.
+``study.packed`` says what a pack consists of. Where predictions are not packed, the records still carry the SHA-256 of
+their logits, so that any run can be compared to the bit.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from petl_core.study.packed import CHECKSUMS, ENVIRONMENTS, RECORDS, checksum, predictions_name
+from petl_core.study.records import Records
 from petl_core.utils import UserError, write_atomic
-
-if TYPE_CHECKING:
-    from petl_core.study.records import Records
-
-
-class Pack:
-    """A packed folder, read as a whole; predictions are read when asked for, a task at a time."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._cache: tuple[str, dict[str, np.ndarray]] | None = None
-        path = root / "records.jsonl"
-        try:
-            environments = json.loads((root / "environments.json").read_text(encoding="utf-8"))
-            records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            for record in records:
-                record["environment"] = environments[record["environment"]]
-            self.records = {record["digest"]: record for record in records}
-        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-            raise UserError(f"the records packed in {path} are damaged ({error}); get a fresh copy of it") from error
-
-    def __contains__(self, digest: str) -> bool:
-        return digest in self.records
-
-    def get(self, digest: str) -> dict[str, Any]:
-        if digest not in self.records:
-            raise UserError(f"no record {digest} in {self.root}; run the study that makes it")
-        return self.records[digest]
-
-    def predictions(self, digest: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-        record = self.get(digest)
-        if not record["predictions"]:
-            raise UserError(f"the pack {self.root} holds no predictions of record {digest}; run it to get them")
-        path = self.root / predictions_name(record["spec"]["task"])
-        try:
-            if self._cache is None or self._cache[0] != path.name:
-                with np.load(path, allow_pickle=False) as file:
-                    self._cache = (path.name, {key: file[key] for key in file.files})
-            arrays = self._cache[1]
-            row = arrays["digests"].tolist().index(digest)
-            planes = np.stack([arrays["low"][row], arrays["high"][row]], axis=-1)  # (n, C, 2) bytes, little-endian
-            return planes.view("<f2")[..., 0], arrays["labels"].astype(np.int64), tuple(arrays["ids"].tolist())
-        except Exception as error:  # zipfile, zlib, OSError, KeyError, ValueError: all mean the same to the reader
-            raise UserError(f"the file {path} is damaged ({error}); get a fresh copy of {self.root}") from error
-
-
-def predictions_name(task: str) -> str:
-    """The file of a task's predictions; a task name may hold a path."""
-    return f"predictions_{re.sub(r'[^A-Za-z0-9_-]+', '_', task)}.npz"
 
 
 def pack(
     records: Records,
     out: str | Path,
     digests: Iterable[str] | None = None,
-    predictions_of: Iterable[str] | None = None,
-    without: Iterable[str] = (),
+    keep_logits: Callable[[dict[str, Any]], bool] | None = None,
 ) -> Path:
     """Write the records (all, or those of ``digests``) to the folder ``out`` in the packed form; returns ``out``.
 
-    ``predictions_of`` lists the variants whose logits are kept (default: all), ``without`` tasks whose are not. Files
-    appear whole or not at all.
+    ``keep_logits`` says of a record whether its logits are packed too (default: of all that have them). Each file
+    appears whole or not at all, and the checksums last: a pack that was not finished cannot be read.
     """
     out = Path(out)
     wanted = sorted(set(digests)) if digests is not None else records.digests()
     if not wanted:
         raise UserError(f"there are no records to pack in {records.root}; run a study first")
-    kept, left_out = None if predictions_of is None else set(predictions_of), set(without)
     environments: list[dict[str, Any]] = []
     lines: list[str] = []
     tasks: dict[str, list[str]] = {}
     for digest in wanted:
         record = dict(records.get(digest))
-        environment = record["environment"]
-        if environment not in environments:
-            environments.append(environment)
-        record["environment"] = environments.index(environment)
-        wanted_here = record["spec"]["task"] not in left_out and (kept is None or kept & set(record["variants"]))
-        record["predictions"] = bool(record["predictions"] and wanted_here)
+        if record["environment"] not in environments:
+            environments.append(record["environment"])
+        record["environment"] = environments.index(record["environment"])
+        record["predictions"] = bool(record["predictions"] and (keep_logits is None or keep_logits(record)))
         if record["stage"] == "trial":
             record["history"] = []
         if record["predictions"]:
@@ -107,9 +53,16 @@ def pack(
         raise UserError(f"cannot make the folder {out}: {error.strerror or error}; choose another") from error
     for task, names in sorted(tasks.items()):
         _write_predictions(records, out / predictions_name(task), task, names)
-    write_atomic(out / "environments.json", (json.dumps(environments, indent=1) + "\n").encode())
-    write_atomic(out / "records.jsonl", ("\n".join(lines) + "\n").encode())
+    write_atomic(out / ENVIRONMENTS, (json.dumps(environments, indent=1) + "\n").encode())
+    write_atomic(out / RECORDS, ("\n".join(lines) + "\n").encode())
+    write_checksums(out, [ENVIRONMENTS, RECORDS, *map(predictions_name, tasks)])
     return out
+
+
+def write_checksums(folder: Path, names: Iterable[str]) -> Path:
+    """Write the checksums of these files of a pack, as they are now; returns the path."""
+    checksums = {name: checksum((folder / name).read_bytes()) for name in sorted(names)}
+    return write_atomic(folder / CHECKSUMS, (json.dumps(checksums, indent=1) + "\n").encode())
 
 
 def unpack(shipped: Records, out: Records, digests: Iterable[str]) -> int:

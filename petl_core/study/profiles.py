@@ -1,256 +1,162 @@
-"""How large a study is: the profiles, from smoke to laptop on embedded data and real on photographs, with every number;
-gpu and full are in ``petl_core.study.profiles_large``.
+"""The profiles, from smoke to laptop on embedded data, on photographs, and at the study's own scale.
 
-A profile lists tasks, methods, seeds, trials, the recipes of trials and of final runs, and the parts of the study (the
-keys of ``study.parts.PARTS``) with the methods and tasks that each part covers. What quick runs, laptop runs too,
-with equal digests, so that quick's fresh records can be compared with the shipped ones one by one.
+What quick runs, laptop runs too, with equal digests, so that fresh records of quick are compared with the shipped ones
+one by one; likewise gpu and full. A new profile is one more function and one more row of ``PROFILES``.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from petl_core import methods
-from petl_core.data import embedded_names
-from petl_core.training.train import Recipe
+from petl_core.data.embedded import embedded_names
+from petl_core.study import profiles_adaptive, profiles_large
+from petl_core.study.profile import (
+    MANY_SHOT_TASKS,
+    ONE_RATE,
+    QUICK_METHODS,
+    QUICK_TASKS,
+    REAL_SHIFT,
+    REAL_TASKS,
+    ROBUST_METHODS,
+    ROBUST_TASKS,
+    SIZES,
+    SMOKE,
+    SMOKE_METHODS,
+    STUDIED,
+    SWEPT,
+    TUNE,
+    Part,
+    Profile,
+    Robustness,
+)
 from petl_core.utils import UserError
 
-TUNE = Recipe(epochs=2, batch_size=32)  # of trials, on train800
-FINAL = Recipe(epochs=6, batch_size=32)  # of final runs, on train1000
-SMOKE = Recipe(epochs=1, batch_size=32)
-TRIALS = 4  # for each task and method, whatever the method
-SEEDS = (0, 1, 2)
-DROP_PATHS = (0.0, 0.1)  # the first is the default
-DEFAULT_LR = 1e-3  # of the variant "default", the same for all methods
-LONGER = 4  # times the final epochs, in the part "longer"
-MORE_SEEDS = (0, 1, 2, 3, 4)  # in the part "more_seeds"
-SIZES = (1, 8, 32, 128)  # ranks and bottlenecks of the sweep in the part "many_shot"
-SWEPT = ("lora", "houlsby_adapter", "fact_tk")
-MANY_SHOT_TASKS = ("orientation", "textures")  # features must move; features are good already
-HELD_BACK = {"l2_sp": (3.0, 30.0), "layer_decay": (0.8, 0.5)}  # strengths tried in the part "mechanism"
-ROBUST_BACKBONE, ROBUST_TASKS = "mini_clip", ("world",)
-REAL_TASKS = ("caltech101", "cifar10", "eurosat", "pneumoniamnist", "coil20_azimuth", "sign_digits")  # two a group
-REAL_SHIFT = ("shift:pacs/photo",)
-ROBUST_METHODS = ("linear", "full", "bitfit", "ssf", "lora", "adaptformer", "repadapter", "vpt_deep")
-HIGH_LRS = (1e-3, 1e-2)  # the published rates for full fine-tuning
-QUICK_METHODS = ("linear", "full", "bitfit", "ssf", "lora", "adaptformer", "repadapter", "vpt_deep")
-QUICK_TASKS = ("photo_scenes", "land_cover", "count")  # one of each group
-STUDIED = ("bitfit", "lora", "ssf")  # the PEFT methods whose tuning the smaller parts look into
-SMOKE_METHODS = ("linear", "bitfit", "lora")
-SCRATCH_LRS = (1e-3, 3e-3)  # random weights want larger steps than pre-trained ones
-PUBLISHED_DECAYS, PUBLISHED_SEED, PUBLISHED_DROP_PATH = (1e-4, 1e-3), 42, 0.1
-BITFIT_BASE = {"lr": 1e-4, "drop_path": 0.0, "normalise": "none"}  # untuned: full fine-tuning's rate, [0, 1] images
+TUNED = ("full", *STUDIED)
 
 
-@dataclass(frozen=True)
-class Part:
-    """A part of the study (a key of ``PARTS``) for some of a profile's methods and tasks and its first so many seeds;
-    None means all of them. ``backbone``, ``tune`` and ``final`` replace the profile's in this part."""
-
-    name: str
-    methods: tuple[str, ...] | None = None
-    tasks: tuple[str, ...] | None = None
-    seeds: int | None = None
-    backbone: str | None = None
-    tune: Recipe | None = None
-    final: Recipe | None = None
-
-
-class Rates:
-    """Learning rates of full fine-tuning and of the other methods."""
-
-    lrs: tuple[float, ...]
-    full_lrs: tuple[float, ...]
-
-    def rates(self, method: str) -> tuple[float, ...]:
-        """The learning rates of a method."""
-        return self.full_lrs if method == "full" else self.lrs
-
-
-@dataclass(frozen=True)
-class Robustness(Rates):
-    """The settings of the part "robustness": what every method starts from, and the learning rates, of which each has
-    final runs. ``max_evaluate``: of each test set."""
-
-    backbone: str = ROBUST_BACKBONE
-    head: str = "zero_shot"
-    lrs: tuple[float, ...] = (1e-2, 3e-3, 1e-3)
-    full_lrs: tuple[float, ...] = (1e-3, 3e-4, 1e-4)  # of full fine-tuning
-    image_size: int | None = None
-    max_evaluate: int | None = None
+def smoke() -> Profile:
+    """A few steps, for tests."""
+    names = ("tuned", "default", "drop_path", "trials", "best_on_test", "longer")
+    parts = tuple(Part(part, SMOKE_METHODS) for part in names)
+    small = ("orientation@100", "orientation")
+    return Profile(
+        "smoke",
+        "a few steps of three methods on two tasks; its numbers mean nothing (seconds)",
+        backbone="mini",
+        tasks=QUICK_TASKS[:2],
+        methods=SMOKE_METHODS,
+        parts=(
+            *(*parts, Part("bitfit"), Part("full_low_lr"), Part("scratch", tasks=QUICK_TASKS[:1])),
+            Part("many_shot", ("linear", "full", "lora"), small),
+            Part("mechanism", ("linear", "full", "lora"), small[:1]),
+            Part("robustness", ("linear", "full", "lora"), ROBUST_TASKS),
+        ),
+        seeds=(0, 1),
+        trials=2,
+        sizes=SIZES[1:2],
+        robust=ONE_RATE,
+        tune=SMOKE,
+        final=SMOKE,
+        max_train=64,
+        max_evaluate=100,
+    )
 
 
-@dataclass(frozen=True)
-class Amount(Rates):
-    """How the part "many_shot" trains with up to ``most`` images: the epochs, and the learning rates, a trial each."""
+def quick() -> Profile:
+    """What ``make reproduce`` computes."""
+    return Profile(
+        "quick",
+        "eight methods on three tasks, one of each group (about 15 minutes on 2 cores)",
+        backbone="mini",
+        tasks=QUICK_TASKS,
+        methods=QUICK_METHODS,
+        parts=(
+            Part("tuned"),
+            *closer(QUICK_TASKS[:1], ("full", "lora", "bitfit"), ("full", "lora")),
+            Part("scratch", tasks=QUICK_TASKS[:1]),
+            Part("many_shot", ("linear", "full", "lora"), ("orientation@100", "orientation")),
+            Part("mechanism", ("linear", "full", "lora"), ("orientation@100",)),
+            Part("robustness", ("linear", "full", "lora"), ROBUST_TASKS),
+        ),
+        sizes=SIZES[1:2],
+        robust=ONE_RATE,
+    )
 
-    most: int
-    epochs: int
-    lrs: tuple[float, ...] = (1e-2, 3e-3, 3e-2, 1e-3)
-    full_lrs: tuple[float, ...] = (1e-3, 3e-4, 1e-4, 1e-5)  # of full fine-tuning
+
+def laptop() -> Profile:
+    """The embedded study whose records are shipped."""
+    few = tuple(f"{task}{count}" for task in MANY_SHOT_TASKS for count in ("@100", ""))
+    many = tuple(f"{task}@10000" for task in MANY_SHOT_TASKS)
+    return Profile(
+        "laptop",
+        "all methods on the whole embedded suite; its records are shipped (2 to 2.5 hours on 2 cores)",
+        backbone="mini",
+        tasks=tuple(embedded_names()),
+        methods=tuple(methods.names()),
+        parts=(
+            Part("tuned"),
+            *closer(QUICK_TASKS, TUNED, TUNED),
+            Part("longer", ("linear", *TUNED), QUICK_TASKS),
+            Part("more_seeds", ("lora", "adaptformer", "ssf"), QUICK_TASKS),
+            Part("scratch"),
+            Part("published", ("linear", "full", "bitfit", "ssf"), QUICK_TASKS),
+            Part("many_shot", ("linear", *TUNED, *(m for m in SWEPT if m != "lora")), (*few, *many)),
+            Part("mechanism", ("linear", *TUNED), few),
+            Part("robustness", ROBUST_METHODS, ROBUST_TASKS),
+        ),
+    )
 
 
-# A trial with 10,000 images is long, so there are three, without the rates that no method chose when there were four.
-AMOUNTS = (Amount(200, 20), Amount(2000, 6), Amount(20_000, 2, (1e-2, 3e-3, 3e-2), (1e-3, 3e-4, 1e-5)))
-ONE_RATE = Robustness(lrs=(1e-2,), full_lrs=(1e-3,))
+def real() -> Profile:
+    """The study on six sets of photographs whose records are shipped."""
+    tasks = tuple(f"vtab:vtab_processed/{task}" for task in REAL_TASKS)
+    return Profile(
+        "real",
+        "ViT-Ti on six sets of photographs at 64 px and PACS at 128 px, below PETL_DATA (two hours on 2 cores)",
+        backbone="vit_tiny_patch16_224",
+        tasks=tasks,
+        methods=QUICK_METHODS,
+        parts=(
+            Part("tuned"),
+            Part("normalise", ("linear", "lora"), tasks[::2]),
+            Part("robustness", ("linear", "full", "bitfit", "lora"), REAL_SHIFT),
+        ),
+        tune=dataclasses.replace(TUNE, epochs=3),
+        robust=Robustness("vit_tiny_patch16_224", "probe", (3e-3, 1e-3), (3e-4, 1e-4), 128, 200),
+        image_size=64,
+        shipped="real",
+    )
 
 
-@dataclass(frozen=True)
-class Profile:
-    """What a study of one size consists of. Each embedded profile's specs from quick on are also in the next one's, and
-    gpu's are in full's.
+def closer(tasks: tuple[str, ...], some: tuple[str, ...], tracked: tuple[str, ...]) -> tuple[Part, ...]:
+    """Parts of chapter 04 that look closer at some methods on some tasks; ``tracked`` ones after each epoch."""
+    peft = tuple(method for method in some if method != "full")
+    names = {"default": some, "drop_path": peft, "trials": some, "best_on_test": tracked}
+    parts = tuple(Part(part, its, tasks) for part, its in names.items())
+    return (*parts, Part("full_low_lr", tasks=tasks), Part("bitfit", tasks=tasks))
 
-    ``lrs``: learning rates to tune over for some methods and for "others", instead of each method's own, which suit a
-    small ViT; ``published_sizes``: tune over the study's sizes and scales for ViT-B/16, for the same reason.
-    """
 
-    name: str
-    about: str
-    backbone: str
-    tasks: tuple[str, ...]
-    methods: tuple[str, ...]
-    parts: tuple[Part, ...]
-    seeds: tuple[int, ...] = SEEDS
-    trials: int = TRIALS
-    tune: Recipe = TUNE
-    final: Recipe = FINAL
-    drop_paths: tuple[float, ...] = DROP_PATHS
-    sizes: tuple[int, ...] = SIZES
-    robust: Robustness = Robustness()
-    image_size: int | None = None  # pixels; None: the backbone's own
-    shipped: str = ""  # the folder of its shipped records below data/results
-    max_train: int | None = None
-    max_evaluate: int | None = None
-    pretrained: bool = True
-    device: str = "cpu"
-    lrs: Mapping[str, tuple[float, ...]] | None = None
-    published_sizes: bool = False
-    published_seeds: tuple[int, ...] = (PUBLISHED_SEED,)
-    amounts: tuple[Amount, ...] = AMOUNTS
-    augments: tuple[tuple[str, str], ...] = ()  # many-shot tasks, without their number, and Recipe.augment
-
-    def lrs_of(self, method: str) -> tuple[float, ...]:
-        """The learning rates to tune a method over, in the order of trial."""
-        own = type(methods.get(method)).lrs
-        return own if self.lrs is None else self.lrs.get(method, self.lrs["others"])
-
-    def all_tasks(self) -> set[str]:
-        """The profile's tasks and those of its parts."""
-        return {*self.tasks, *(task for part in self.parts for task in part.tasks or ())}
-
-    def part(self, name: str) -> Part:
-        """The part of that name. ``UserError`` listing the profile's parts if it has none."""
-        for part in self.parts:
-            if part.name == name:
-                return part
-        names = ", ".join(p.name for p in self.parts)
-        raise UserError(f"profile '{self.name}' has no part '{name}'; it has: {names}")
+PROFILES: dict[str, Callable[[], Profile]] = {
+    "smoke": smoke,
+    "quick": quick,
+    "laptop": laptop,
+    "real": real,
+    "laptop16": profiles_adaptive.laptop,
+    "photographs": profiles_adaptive.photographs,
+    "gpu": profiles_large.gpu,
+    "full": profiles_large.full,
+}
 
 
 def profile_names() -> list[str]:
     """The profiles, from small to large."""
-    return ["smoke", "quick", "laptop", "real", "gpu", "full"]
+    return list(PROFILES)
 
 
 def profile(name: str) -> Profile:
     """The profile called ``name``. ``UserError`` listing the names if there is none."""
-    everything = tuple(embedded_names())
-    first = QUICK_TASKS[:1]
-    if name == "smoke":
-        names = ("tuned", "default", "drop_path", "trials", "best_on_test", "longer")
-        parts = tuple(Part(part, SMOKE_METHODS) for part in names)
-        small = ("orientation@100", "orientation")
-        return Profile(
-            name,
-            "a few steps of three methods on two tasks; its numbers mean nothing (seconds)",
-            backbone="mini",
-            tasks=QUICK_TASKS[:2],
-            methods=SMOKE_METHODS,
-            parts=(
-                *(*parts, Part("bitfit"), Part("full_low_lr"), Part("scratch", tasks=first)),
-                Part("many_shot", ("linear", "full", "lora"), small),
-                Part("mechanism", ("linear", "full", "lora"), small[:1]),
-                Part("robustness", ("linear", "full", "lora"), ROBUST_TASKS),
-            ),
-            seeds=(0, 1),
-            trials=2,
-            sizes=SIZES[1:2],
-            robust=ONE_RATE,
-            tune=SMOKE,
-            final=SMOKE,
-            max_train=64,
-            max_evaluate=100,
-        )
-    tuned_methods = ("full", *STUDIED)
-
-    def closer(tasks: tuple[str, ...], some: tuple[str, ...], tracked: tuple[str, ...]) -> tuple[Part, ...]:
-        """Parts of chapter 04 that look closer at some methods on some tasks; ``tracked`` ones after each epoch."""
-        peft = tuple(method for method in some if method != "full")
-        names = {"default": some, "drop_path": peft, "trials": some, "best_on_test": tracked}
-        parts = tuple(Part(part, its, tasks) for part, its in names.items())
-        return (*parts, Part("full_low_lr", tasks=tasks), Part("bitfit", tasks=tasks))
-
-    if name == "quick":
-        return Profile(
-            name,
-            "eight methods on three tasks, one of each group (about 15 minutes on 2 cores)",
-            backbone="mini",
-            tasks=QUICK_TASKS,
-            methods=QUICK_METHODS,
-            parts=(
-                Part("tuned"),
-                *closer(first, ("full", "lora", "bitfit"), ("full", "lora")),
-                Part("scratch", tasks=first),
-                Part("many_shot", ("linear", "full", "lora"), ("orientation@100", "orientation")),
-                Part("mechanism", ("linear", "full", "lora"), ("orientation@100",)),
-                Part("robustness", ("linear", "full", "lora"), ROBUST_TASKS),
-            ),
-            sizes=SIZES[1:2],
-            robust=ONE_RATE,
-        )
-    if name == "laptop":
-        few = tuple(f"{task}{count}" for task in MANY_SHOT_TASKS for count in ("@100", ""))
-        many = tuple(f"{task}@10000" for task in MANY_SHOT_TASKS)
-        return Profile(
-            name,
-            "all methods on the whole embedded suite; its records are shipped (2 to 2.5 hours on 2 cores)",
-            backbone="mini",
-            tasks=everything,
-            methods=tuple(methods.names()),
-            parts=(
-                Part("tuned"),
-                *closer(QUICK_TASKS, tuned_methods, tuned_methods),
-                Part("longer", ("linear", *tuned_methods), QUICK_TASKS),
-                Part("more_seeds", ("lora", "adaptformer", "ssf"), QUICK_TASKS),
-                Part("scratch"),
-                Part("published", ("linear", "full", "bitfit", "ssf"), QUICK_TASKS),
-                Part("many_shot", ("linear", *tuned_methods, *(m for m in SWEPT if m != "lora")), (*few, *many)),
-                Part("mechanism", ("linear", *tuned_methods), few),
-                Part("robustness", ROBUST_METHODS, ROBUST_TASKS),
-            ),
-        )
-    if name == "real":
-        tasks = tuple(f"vtab:vtab_processed/{task}" for task in REAL_TASKS)
-        return Profile(
-            name,
-            "ViT-Ti on six sets of photographs at 64 px and PACS at 128 px, below PETL_DATA (two hours on 2 cores)",
-            backbone="vit_tiny_patch16_224",
-            tasks=tasks,
-            methods=QUICK_METHODS,
-            parts=(
-                Part("tuned"),
-                Part("normalise", ("linear", "lora"), tasks[::2]),
-                Part("robustness", ("linear", "full", "bitfit", "lora"), REAL_SHIFT),
-            ),
-            tune=dataclasses.replace(TUNE, epochs=3),
-            robust=Robustness("vit_tiny_patch16_224", "probe", (3e-3, 1e-3), (3e-4, 1e-4), 128, 200),
-            image_size=64,
-            shipped="real",
-        )
-    if name in ("gpu", "full"):
-        from petl_core.study import profiles_large  # it builds on this module
-
-        return profiles_large.gpu() if name == "gpu" else profiles_large.full()
-    raise UserError(f"unknown profile '{name}'; the profiles are: {', '.join(profile_names())}")
+    if name not in PROFILES:
+        raise UserError(f"unknown profile '{name}'; the profiles are: {', '.join(PROFILES)}")
+    return PROFILES[name]()

@@ -17,7 +17,7 @@ from typing import Any
 
 from petl_core import methods
 from petl_core.data.vtab import VTAB_SIZES
-from petl_core.study.profiles import Amount, Part, Profile, Robustness
+from petl_core.study.profile import Amount, Part, Profile, Robustness
 from petl_core.training.train import Recipe
 
 BACKBONE = "vit_base_patch16_224.orig_in21k"  # ImageNet-21k as in the ViT paper, not AugReg's later weights

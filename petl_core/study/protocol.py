@@ -1,8 +1,10 @@
-"""The protocol "tuned" (ours): which trials, which choice, which final runs; beside it the grid of the published one.
+"""Our protocol, "tuned": which trials, which choice, which final runs; beside it the grid of the published one.
 
-Every method has the same number of trials on train800, judged on val200 after the last epoch, ties to the smaller model
-and then the smaller learning rate; the choice is trained again on train1000 with every seed, and the test images are
-looked at once. These functions turn that into specs; ``study.parts`` says which, ``study.plan`` runs them.
+Every method has the same number of trials on train800, judged on val200 after the last epoch; the choice is trained
+again on train1000 with every seed, and the test images are looked at once. Trials are the first points of a fixed grid
+(``trials``; ties to the smaller model, then the smaller learning rate) or an adaptive search decides on them
+(``study.search``; ties to the smaller learning rate, then the smaller model). These functions turn that into specs;
+``study.parts`` says which, ``study.plan`` runs them.
 """
 
 from __future__ import annotations
@@ -13,26 +15,16 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from petl_core import methods
 from petl_core.data import load_task
 from petl_core.models import weights as backbones
-from petl_core.study.profiles import DROP_PATHS, HIGH_LRS, PUBLISHED_DECAYS, PUBLISHED_DROP_PATH, Profile
+from petl_core.study.profile import DROP_PATHS, HIGH_LRS, PUBLISHED_DECAYS, PUBLISHED_DROP_PATH, REPEAT_SEED, Profile
 from petl_core.study.records import Records, RunSpec
+from petl_core.study.search import Trial, Tried, better
 from petl_core.training.train import Recipe
 from petl_core.utils import UserError
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One point of a method's grid."""
-
-    hyper: dict[str, Any]
-    lr: float
-    drop_path: float = 0.0
-    weight_decay: float | None = None  # None: the recipe's
 
 
 def trials(
@@ -94,10 +86,15 @@ def choose(specs: list[RunSpec], records: Records, ties: str = "smaller") -> Run
     """The trial with the highest validation accuracy after the last epoch; a diverged one never wins.
 
     ``ties="smaller"``: to the smaller model, then the smaller learning rate, then the smaller drop path, then the
-    earlier; "latest": to the later point, as in the released code. None if a record is missing or all have diverged.
+    earlier; "lower_rate": to the smaller learning rate, then the smaller model, then the earlier; "latest": to the
+    later point, as in the released code. None if a record is missing or all have diverged.
     """
     if not all(records.has(spec) for spec in specs):
         return None
+    if ties == "lower_rate":
+        tried = [tried_of(spec, records) for spec in specs]
+        winner = better(tried)
+        return None if winner is None else specs[next(i for i, one in enumerate(tried) if one is winner)]
     best: tuple[Any, RunSpec] | None = None
     for index, spec in enumerate(specs):
         metrics = records.get(spec)["metrics"]
@@ -109,9 +106,19 @@ def choose(specs: list[RunSpec], records: Records, ties: str = "smaller") -> Run
     return best[1] if best else None
 
 
+def tried_of(spec: RunSpec, records: Records) -> Tried:
+    """A trial that has a record, as the search looks at it."""
+    metrics = records.get(spec)["metrics"]
+    point = Trial(spec.hyper, spec.recipe.lr, spec.recipe.drop_path)
+    return Tried(point, None if metrics["diverged"] else metrics["accuracy"], metrics["params"])
+
+
 def trial_specs(study: Profile, task: str, method: str, points: list[Trial], **recipe: Any) -> list[RunSpec]:
-    """The tuning runs of these points: train800 -> val200, first seed of the profile."""
+    """The tuning runs of these points: train800 -> val200, first seed of the profile. Those of a repeat r of the
+    protocol have the seed 100 + r, and train1000 is parted anew into train800#r<r> and val200#r<r>."""
     fixed = (study.tune, study.seeds[0], "train800", "val200")
+    if study.repeat:
+        fixed = (study.tune, REPEAT_SEED + study.repeat, f"train800#r{study.repeat}", f"val200#r{study.repeat}")
     return [make_spec(study, task, method, point, *fixed, **recipe) for point in points]
 
 

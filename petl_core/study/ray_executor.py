@@ -1,11 +1,11 @@
-"""Runs a plan on the machines of a Ray cluster, as ``study.runner`` runs it on this one: same plan, same records.
+"""Runs on the machines of a Ray cluster, as ``study.runner`` does them on this one: same plan, same records.
 
 Each place for a run (one CPU, or a share of a GPU) is held by one Ray actor, a process that keeps its torch, its GPU
 and the tasks it has read, and does one run after the other with the threads and the environment of a local worker, so
 that equal processors give equal bits. A finished run comes back as its record, and this process writes it: no folder
 needs to be shared, and a half-written record cannot be. Data and weights are read by each machine itself, at the same
-paths or under the same PETL_DATA. If a machine or a process is lost, its run is begun again elsewhere, at most
-``TRIES`` times in all; if this process is lost, the actors end with it, and the same command resumes.
+paths or under the same PETL_DATA. If a machine or a process is lost, its run is begun again elsewhere; if this process
+is lost, the actors end with it, and the same command resumes.
 """
 
 from __future__ import annotations
@@ -18,29 +18,36 @@ import secrets
 import socket
 import sys
 import time
-from collections import deque
-from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any
 
 import torch
 
-from petl_core.study.records import Records, RunSpec
-from petl_core.study.runner import (
-    WORKER_ENVIRONMENT,
-    Executor,
-    Reply,
-    attempt,
-    defined_elsewhere,
-    device_called,
-    python_path,
-)
+from petl_core.study.execute import WORKER_ENVIRONMENT, Reply, order_of, perform, python_path
+from petl_core.study.executor import LOOK, TRIES, Executor, Job
+from petl_core.study.records import Records
 from petl_core.utils import UserError
 
-TRIES = 3  # times that a run is begun before it counts as failed
-LOOK = 2.0  # seconds between two looks at the machines that have come or gone
 PASSED_ON = ("PETL_DATA", "PETL_CACHE", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "TORCH_HOME")
-Answer = tuple[dict[str, Any], dict[str, Any] | None, Any]  # reply, record, predictions
+
+
+class State(Enum):
+    """What an actor is at."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    RUNNING = "running"
+
+
+@dataclass
+class Actor:
+    """An actor, what it is at, and Ray's reference to the answer that it owes, if it owes one."""
+
+    handle: Any
+    state: State
+    owes: Any
+    job: Job | None = None
 
 
 class RayExecutor(Executor):
@@ -63,6 +70,7 @@ class RayExecutor(Executor):
         device: str = "cpu",
         gpus_per_run: float | None = None,
         workers: int | None = None,
+        *,
         progress: bool = True,
     ) -> None:
         if device not in ("cpu", "cuda"):
@@ -73,13 +81,13 @@ class RayExecutor(Executor):
             raise UserError(f"gpus_per_run is {gpus_per_run}; it must be {allowed}")
         if workers is not None and workers < 1:
             raise UserError(f"workers is {workers}; with Ray it must be 1 or more, or left out")
-        super().__init__(records, progress)
+        super().__init__(records, progress=progress)
         self.device, self.most = device, workers
-        self.idle: list[Any] = []
-        self.all: list[Any] = []
-        self.busy: dict[Any, tuple[Any, RunSpec | None]] = {}  # what an actor does; None: it starts
+        self.actors: list[Actor] = []
+        self.starts_failed = 0  # in a row
         self.ray, self.connected = _connect(address, workers)
-        if not self.places():
+        self.looked, self.place_count = time.monotonic(), self.places()
+        if not self.place_count:
             self.close()
             needed = f"1 CPU and {self.gpus:g} of a GPU" if self.gpus else "1 CPU"
             raise UserError(f"the Ray cluster has no machine with {needed} for a run; add one, or change --device")
@@ -87,9 +95,9 @@ class RayExecutor(Executor):
     def close(self) -> None:
         """End the actors, in the middle of a run if need be, and leave the cluster."""
         with contextlib.suppress(Exception):  # the cluster may be gone
-            for worker in self.all:
-                self.ray.kill(worker)
-        self.all, self.idle, self.busy = [], [], {}
+            for actor in self.actors:
+                self.ray.kill(actor.handle)
+        self.actors = []
         if self.connected:
             self.ray.shutdown()
             self.connected = False
@@ -104,83 +112,73 @@ class RayExecutor(Executor):
                 total += min(int(there.get("CPU", 0)), by_gpu)
         return total if self.most is None else min(total, self.most)
 
-    def _replies(self, jobs: list[RunSpec], variants: dict[str, str], until: float) -> Iterator[Reply]:
-        for spec in jobs:
-            if defined_elsewhere(spec):
-                raise UserError(
-                    f"method '{spec.method}' is defined outside petl_core, so the other machines do not know it; "
-                    "put its file into petl_core/methods/ on each of them, or run it without --executor ray"
-                )
-        try:
-            yield from self._spread(jobs, variants, until)
-        except BaseException:  # Ctrl-C among them
-            self.close()
-            raise
+    def has_room(self, waiting: int) -> bool:
+        """Is an actor idle? Where the cluster has places for more and runs are waiting for them, more are started."""
+        if time.monotonic() - self.looked > LOOK:
+            self.looked, self.place_count = time.monotonic(), self.places()
+        for _ in range(min(self.place_count - len(self.actors), waiting - len(self._at(State.STARTING, State.IDLE)))):
+            self._start()
+        return bool(self._at(State.IDLE))
 
-    def _spread(self, jobs: list[RunSpec], variants: dict[str, str], until: float) -> Iterator[Reply]:
-        waiting, begun, starts_failed = deque(jobs), dict.fromkeys(jobs, 0), 0
-        busy = self.busy
-        places, looked = self.places(), time.monotonic()
-        while waiting or any(spec is not None for _, spec in busy.values()):
-            while waiting and self.idle:
-                spec = waiting.popleft()
-                if time.monotonic() >= until:
-                    yield spec, None
-                    continue
-                begun[spec] += 1
-                worker = self.idle.pop()
-                job = {"spec": spec.to_dict(), "digest": spec.digest, "variant": variants[spec.digest]}
-                busy[worker.run.remote(job)] = (worker, spec)
-            starting = sum(spec is None for _, spec in busy.values())
-            for _ in range(min(places - len(self.all), len(waiting) - starting)):
-                worker = self._start()
-                busy[worker.ready.remote()] = (worker, None)
-            if not busy:  # no machine is up now
-                time.sleep(LOOK)
-            done, _ = self.ray.wait(list(busy), timeout=LOOK) if busy else ([], [])
-            if time.monotonic() - looked > LOOK:
-                places, looked = self.places(), time.monotonic()
-            for reference in done:
-                worker, finished = busy.pop(reference)
-                try:
-                    answer: Answer = self.ray.get(reference)
-                except self.ray.exceptions.RayError as error:
-                    self._drop(worker)
-                    if finished is None:
-                        starts_failed += 1
-                        if starts_failed >= TRIES * max(1, places):
-                            raise UserError(f"no worker could be started on the Ray cluster: {_last(error)}") from error
-                    elif begun[finished] < TRIES:
-                        waiting.appendleft(finished)
-                    else:
-                        text = f"its machine or its process was lost {TRIES} times; the last time: {_last(error)}"
-                        yield finished, {"ok": False, "storage": False, "error": text, "again": TRIES - 1}
-                    continue
-                self.idle.append(worker)
-                if finished is None:
-                    starts_failed = 0
-                    continue
-                reply, record, predictions = answer
-                if record is not None:
-                    self.records.add(record, predictions)
-                yield finished, {**reply, "again": begun[finished] - 1}
+    def begin(self, job: Job) -> None:
+        """Give a run to an idle actor."""
+        order = order_of(job.spec, job.variant)
+        actor = self._at(State.IDLE)[0]
+        actor.owes, actor.state, actor.job = actor.handle.run.remote(order), State.RUNNING, job
 
-    def _start(self) -> Any:
+    def ended(self, seconds: float) -> list[tuple[Job, Reply]]:
+        """The runs that have ended, or whose actor was lost; actors that are up become idle."""
+        replies: list[tuple[Job, Reply]] = []
+        owing = {actor.owes: actor for actor in self._at(State.STARTING, State.RUNNING)}
+        if not owing:  # no machine is up now
+            time.sleep(seconds)
+        done, _ = self.ray.wait(list(owing), timeout=seconds) if owing else ([], [])
+        for reference in done:
+            actor = owing[reference]
+            try:
+                reply = self.ray.get(reference)
+            except self.ray.exceptions.RayError as error:
+                self._drop(actor)
+                if actor.job is None:
+                    self._note_failed_start(error)
+                    continue
+                reply = Reply(error=f"its machine or its process was lost: {_last(error)}", lost=True)
+            if actor.job is None:
+                self.starts_failed = 0
+            else:
+                replies.append((actor.job, reply))
+            actor.owes, actor.state, actor.job = None, State.IDLE, None
+        return replies
+
+    def end(self, job: Job) -> None:
+        """End the actor of a run that hangs; its reference then tells so."""
+        for actor in self.actors:
+            if actor.job is job:
+                self.ray.kill(actor.handle)
+
+    def _at(self, *states: State) -> list[Actor]:
+        return [actor for actor in self.actors if actor.state in states]
+
+    def _start(self) -> None:
         passed = {name: os.environ[name] for name in PASSED_ON if os.environ.get(name)}
         environment = {**WORKER_ENVIRONMENT, **passed, "PYTHONPATH": python_path()}
         options = {"num_cpus": 1, "num_gpus": self.gpus, "max_restarts": 0, "max_task_retries": 0}
-        actor = self.ray.remote(_Worker).options(**options, runtime_env={"env_vars": environment})
-        worker = actor.remote(self.device, os.getcwd())
-        self.all.append(worker)
-        return worker
+        kind = self.ray.remote(RemoteWorker).options(**options, runtime_env={"env_vars": environment})
+        handle = kind.remote(self.device, os.getcwd())
+        self.actors.append(Actor(handle, State.STARTING, handle.ready.remote()))
 
-    def _drop(self, worker: Any) -> None:
-        self.all.remove(worker)
-        self.ray.kill(worker)
+    def _drop(self, actor: Actor) -> None:
+        self.actors.remove(actor)
+        self.ray.kill(actor.handle)
+
+    def _note_failed_start(self, error: Exception) -> None:
+        self.starts_failed += 1
+        if self.starts_failed >= TRIES * max(1, self.place_count):
+            raise UserError(f"no worker could be started on the Ray cluster: {_last(error)}") from error
 
 
-class _Worker:
-    """The actor: does runs on its machine, one at a time, and gives their records back."""
+class RemoteWorker:
+    """The actor's class: does runs on its machine, one at a time, and gives their records back."""
 
     def __init__(self, device: str, folder: str) -> None:
         self.device = device
@@ -192,33 +190,10 @@ class _Worker:
     def ready(self) -> None:
         """Answers when the process is up."""
 
-    def run(self, job: dict[str, Any]) -> Answer:
-        kept = _Kept()
-        spec = RunSpec.from_dict(job["spec"])
-        if spec.digest != job["digest"]:
-            error = "petl_core there is another version than the one that made the plan; update it"
-            reply: dict[str, Any] = {"ok": False, "storage": False, "error": error}
-        else:
-            try:
-                device_called(self.device)
-                reply = attempt(spec, job["variant"], kept, self.device)
-            except UserError as error:
-                reply = {"ok": False, "storage": False, "error": str(error)}
-        if not reply["ok"]:
-            reply["error"] = f"on {socket.gethostname()}: {reply['error']}"
-        return reply, kept.record, kept.predictions
-
-
-class _Kept(Records):
-    """Takes a record as a folder would and keeps it in memory."""
-
-    def __init__(self) -> None:
-        self.root, self.pack = Path(os.devnull), None
-        self.record: dict[str, Any] | None = None
-        self.predictions: Any = None
-
-    def add(self, record: dict[str, Any], predictions: Any) -> None:
-        self.record, self.predictions = record, predictions
+    def run(self, order: dict[str, Any]) -> Reply:
+        """Do a run; an error tells the machine too."""
+        reply = perform(order, self.device)
+        return replace(reply, error=f"on {socket.gethostname()}: {reply.error}") if reply.error else reply
 
 
 def _connect(address: str, workers: int | None) -> tuple[Any, bool]:

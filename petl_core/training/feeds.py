@@ -41,7 +41,7 @@ class Resident:
 class Streamed:
     """Rows ``index`` (n,) of uint8 images (M, 3, S, S) that stay on the host, sent to ``device`` batch by batch.
 
-    ``images`` is a tensor, or what gives one where it is indexed (``data.packed.Mapped``).
+    ``images`` is a tensor, or what gives one where it is indexed (``data.cache.Mapped``).
     """
 
     def __init__(self, images: Tensor, index: Tensor, device: torch.device) -> None:

@@ -43,6 +43,9 @@ class Recipe:
     (Li, Grandvalet and Davoine, 2018, arXiv 1802.01483) decoupled from Adam's scaling, as AdamW's decay is.
     ``layer_decay`` = d gives block l of L the rate lr d^(L + 1 - l), the embeddings lr d^(L + 1), the head lr.
 
+    ``clip_norm``: before each step the gradients of all trainable tensors together are scaled down to this Euclidean
+    norm if theirs is larger; None leaves them as they are.
+
     ``augment``: the study's changes of the training images (``training.augment`` says what each does); "none", or
     "crop_flip", "crop_flip_vertical" and "clip", which mirror images already, so that ``flip`` is for "none" alone.
 
@@ -67,6 +70,7 @@ class Recipe:
     augment: str = "none"
     checkpointing: bool = False
     compile: str = "auto"
+    clip_norm: float | None = None
 
     def __post_init__(self) -> None:
         for fields, allowed, words in RANGES:
@@ -74,6 +78,8 @@ class Recipe:
                 value = getattr(self, field)
                 if isinstance(value, bool) or not isinstance(value, (int, float)) or not allowed(value):
                     raise UserError(f"Recipe.{field} is {value!r}; it must {words}")
+        if self.clip_norm is not None and not 0.0 < self.clip_norm < math.inf:
+            raise UserError(f"Recipe.clip_norm is {self.clip_norm}; it must be greater than 0, or None for no clipping")
         for field, choices in CHOICES.items():
             if getattr(self, field) not in choices:
                 raise UserError(f"Recipe.{field} is {getattr(self, field)!r}; allowed: {', '.join(choices)}")

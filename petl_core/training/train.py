@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from petl_core.models.build import count_trainable
 from petl_core.training.augment import augmentation_of
@@ -60,6 +60,7 @@ class Run:
     best_accuracy: float | None = None  # track=True: best epoch ON THE EVALUATION SPLIT, so too good; chooses nothing
     best_epoch: int | None = None
     micro_batch: int | None = None  # images at once, where the device's memory was too small for the recipe's batch
+    cpu_seconds: float | None = None  # of this process, all threads together: ``seconds`` of a busy machine are longer
     measures: dict[str, Any] | None = None  # of the trained model, where the spec asks for some (``study.measures``)
 
     @property
@@ -91,7 +92,7 @@ def train(
     """
     splits = [(train_on, max_train), (evaluate_on, max_evaluate)]
     _check(model, task, recipe, seed, splits)
-    start, device = time.perf_counter(), next(model.parameters()).device
+    start, start_cpu, device = time.perf_counter(), time.process_time(), next(model.parameters()).device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     (images, labels, _), (held_images, held_labels, ids) = feeds(task, splits, device)
@@ -126,6 +127,7 @@ def train(
         best_accuracy=best,
         best_epoch=best_epoch,
         micro_batch=training.gradients.micro,
+        cpu_seconds=time.process_time() - start_cpu,
     )
 
 
@@ -165,6 +167,8 @@ class Training:
         for batch, x in zip(batches, self.part.images.batches(batches), strict=True):
             inputs = self.prepared(x)
             loss, correct = self.gradients(inputs, self.labels[batch.to(device)])  # forward, loss, backward
+            if recipe.clip_norm is not None:
+                nn.utils.clip_grad_norm_(self.gradients.parameters, recipe.clip_norm)
             rate = self.set_rate()
             optimiser.step()
             for parameter, start in anchors:

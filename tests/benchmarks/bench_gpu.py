@@ -39,18 +39,18 @@ from torch.utils.data import DataLoader, Dataset
 
 import petl_core as pc
 from petl_core.data.task import Task, make_task
-from petl_core.data.vtab import VTAB_SIZES
 from petl_core.study.environment import describe_environment
-from petl_core.study.runner import device_called
+from petl_core.study.execute import device_called
 from petl_core.training.steps import evaluation_batch, forward_flops
 from petl_core.training.train import Recipe, predict, train
 from petl_core.utils import write_atomic
+from petl_make.vtab.check import STANDARD
 
 BACKBONES = ("vit_tiny_patch16_224", "vit_small_patch16_224", "vit_base_patch16_224")
 PASSES = {"full": 3.0, "linear": 1.0, "selective": None, "vqt": None}  # forward passes' worth of a step; others 2
 STUDY = Recipe(batch_size=64, drop_path=0.1, normalise="none", decay="all", compile="off")
 TUNING, FINAL = 9804, 304  # trainings of the published grid: 516 trials and 16 final runs for each of 19 datasets
-TEST = round(statistics.mean(task.test for task in VTAB_SIZES.values()))  # images
+TEST = round(statistics.mean(task.test for task in STANDARD.values()))  # images
 LOADERS, CLASSES = 4, 100
 
 
@@ -60,8 +60,8 @@ def noise_task(count: int, size: int = 224) -> Task:
     images = random.integers(0, 256, (2 * count, 3, size, size), dtype=np.uint8)
     ids, index = tuple(map(str, range(2 * count))), np.arange(2 * count)
     names = tuple(map(str, range(CLASSES)))
-    splits = {"train800": index[: count * 4 // 5], "val200": index[count * 4 // 5 : count], "test": index[count:]}
-    return make_task("noise", "other", names, images=images, labels=index % CLASSES, ids=ids, splits=splits)
+    parts = (index[: count * 4 // 5], index[count * 4 // 5 : count], index[count:])
+    return make_task("noise", "other", names, images, index % CLASSES, ids, *parts)
 
 
 def model_of(backbone: str, method: str, device: str) -> Any:

@@ -16,12 +16,12 @@ from book.pages import answer, summary
 from book.pages import claims as claim_pages
 from book.pages import data as data_pages
 from petl_core.utils import UserError
-from petl_guide import guide
+from petl_guide import picks
 from petl_guide import runs as select
-from petl_guide.claims.verdict import CONTRADICTED, UNDECIDED, Verdict
 from petl_guide.facts import Facts
 from petl_guide.figures.style import title
 from petl_guide.results import SHIPPED
+from petl_guide.verdict import CONTRADICTED, UNDECIDED, Verdict
 
 
 @pytest.fixture(scope="module")
@@ -70,18 +70,18 @@ def test_the_figure_of_the_answer_shows_the_tuned_runs(facts: Facts) -> None:
         assert found.loc["lora", "mean"] == pytest.approx(lora["accuracy"].mean())
         assert found.loc["full", "share"] == 100 and found.loc["linear", "share"] == 0
         assert (found["low"] <= found["mean"]).all() and (found["mean"] <= found["high"]).all()
-        assert title(guide.recommended(runs, kind).method) in answer.message(facts)
+        assert title(picks.recommended(runs, kind).method) in answer.message(facts)
     near, far = (set(runs["task"]) for runs in answer.runs_of(facts).values())
     assert near and far and not near & far
 
 
 def test_the_answer_follows_the_runs(facts: Facts) -> None:
     """If the best method far from the pre-training becomes the worst, another one is recommended there."""
-    far = answer.runs_of(facts)[guide.FAR]
-    best = guide.recommended(far, guide.FAR).method
+    far = answer.runs_of(facts)[picks.FAR]
+    best = picks.recommended(far, picks.FAR).method
     assert best in select.peft(dict.fromkeys(far["method"]))
     other = far.assign(accuracy=far["accuracy"].where(far["method"] != best, 0.0))
-    assert guide.recommended(other, guide.FAR).method != best
+    assert picks.recommended(other, picks.FAR).method != best
 
 
 def test_near_the_pre_training_the_smallest_of_the_good_ones_is_recommended() -> None:
@@ -94,10 +94,10 @@ def test_near_the_pre_training_the_smallest_of_the_good_ones_is_recommended() ->
             for name, params, accuracy in rows for task in ("a", "b") for seed in (0, 1)
         ]
     )  # fmt: skip
-    assert guide.recommended(runs, guide.NEAR).method == "bitfit"
-    assert guide.recommended(runs, guide.FAR).method == "lora"
+    assert picks.recommended(runs, picks.NEAR).method == "bitfit"
+    assert picks.recommended(runs, picks.FAR).method == "lora"
     runs.loc[runs["method"] == "linear", "accuracy"] = 67.0
-    assert guide.recommended(runs, guide.NEAR).method == "linear"
+    assert picks.recommended(runs, picks.NEAR).method == "linear"
 
 
 def test_pictures_of_other_pixels_are_other_pictures() -> None:

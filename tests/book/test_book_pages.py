@@ -9,13 +9,13 @@ import pytest
 import yaml
 
 from book import computed
-from book.pages import claims as claim_pages
 from book.pages import data as data_pages
 from book.pages import methods as method_pages
 from petl_core.methods.base import Method, registry
 from petl_core.study import plan as study
+from petl_core.study.packs import pack
 from petl_core.study.profiles import profile
-from petl_core.study.records import Records, pack
+from petl_core.study.records import Records
 from petl_core.utils import UserError
 from petl_guide import chapters
 from petl_guide.facts import Facts
@@ -177,7 +177,6 @@ def test_chapters_are_read_from_their_sources(repository: Path) -> None:
     for chapter in every.values():
         assert 10 <= chapter.minutes <= 90 and chapter.needs and len(chapter.sections) >= 5
         assert (repository / "notebooks" / f"{chapter.stem}.py").is_file()
-    assert set(claim_pages.SECTIONS) == {f"C{n}" for n in range(1, 16)}
 
 
 FIRST = "# %% [markdown]\n# # 4 · A title\n#\n# Text. {needs}\n\n# %%\n1\n\n# %% [markdown]\n# ## 4.1 One & two's\n"

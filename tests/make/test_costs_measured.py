@@ -130,7 +130,7 @@ def test_operations_of_a_step(measured: dict[str, dict]) -> None:
 
 def test_the_peak_of_a_process_is_what_it_allocated() -> None:
     code = (
-        "import torch; from petl_make.costs import Peak; p = Peak('cpu'); "
+        "import torch; from petl_make.memory import Peak; p = Peak('cpu'); "
         "x = torch.ones(50_000_000); y = x + 1; del y; print(p.bytes())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -79,32 +79,29 @@ def cells(name: str, side: int, split: str, box: tuple[float, float, float, floa
     return [found[i] for i in part]
 
 
-def sample_square(cell: Array, cx: float, cy: float, side: float, angle: float, flip: bool, size: int = SIZE) -> Array:
-    """A turned square of a cell as (size, size): bilinear, several samples a pixel where the square is larger."""
-    fine = max(1, min(4, math.ceil(side / size)))
-    line = ((np.arange(size * fine) + 0.5) / (size * fine) - 0.5) * side
+def sample_square(cell: Array, at: tuple[float, float], side: float, angle: float, *, flip: bool) -> Array:
+    """A turned square of a cell, its middle ``at`` (x, y), as (SIZE, SIZE): bilinear, several samples a pixel where the
+    square is larger."""
+    fine = max(1, min(4, math.ceil(side / SIZE)))
+    line = ((np.arange(SIZE * fine) + 0.5) / (SIZE * fine) - 0.5) * side
     u, v = np.meshgrid(-line if flip else line, line)
     c, s = math.cos(angle), math.sin(angle)
-    x = np.clip(cx + u * c - v * s - 0.5, 0, cell.shape[1] - 1.001)
-    y = np.clip(cy + u * s + v * c - 0.5, 0, cell.shape[0] - 1.001)
+    x = np.clip(at[0] + u * c - v * s - 0.5, 0, cell.shape[1] - 1.001)
+    y = np.clip(at[1] + u * s + v * c - 0.5, 0, cell.shape[0] - 1.001)
     column, row = x.astype(int), y.astype(int)
     tx, ty = x - column, y - row
     top = cell[row, column] * (1 - tx) + cell[row, column + 1] * tx
     bottom = cell[row + 1, column] * (1 - tx) + cell[row + 1, column + 1] * tx
     mixed = top * (1 - ty) + bottom * ty
-    return mixed.reshape(size, fine, size, fine).mean(axis=(1, 3))
+    return mixed.reshape(SIZE, fine, SIZE, fine).mean(axis=(1, 3))
 
 
 def patch(
-    draw: Draw,
-    pieces: list[Array],
-    side: tuple[float, float],
-    turn: float = math.pi,
-    flip: bool = True,
-    least: float = 0.05,
+    draw: Draw, pieces: list[Array], side: tuple[float, float], turn: float = math.pi, least: float = 0.05
 ) -> Array:
     """A random square inside one of the cells, its side in pixels of the photograph, turned by up to ``turn`` radians
-    either way. Squares whose deviation is below ``least`` (bare sky, shadow) are drawn again, at most 20 times."""
+    either way, mirrored or not. Squares whose deviation is below ``least`` (bare sky, shadow) are drawn again, at most
+    20 times."""
     for _ in range(20):
         cell = draw.pick(pieces)
         angle = draw.uniform(-turn, turn)
@@ -112,8 +109,8 @@ def patch(
         largest = cell.shape[0] / spread
         length = draw.uniform(min(side[0], largest), min(side[1], largest))
         margin = length * spread / 2
-        cx, cy = (draw.uniform(margin, cell.shape[0] - margin) for _ in range(2))
-        picture = sample_square(cell, cx, cy, length, angle, flip and draw.chance(0.5))
+        at = draw.uniform(margin, cell.shape[0] - margin), draw.uniform(margin, cell.shape[0] - margin)
+        picture = sample_square(cell, at, length, angle, flip=draw.chance(0.5))
         if picture.std() >= least:
             break
     return picture

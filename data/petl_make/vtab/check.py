@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +15,7 @@ from petl_core.data.decode import open_image, prefetched, to_rgb
 from petl_core.data.folder import image_folder
 from petl_core.data.vtab import LISTS, VTAB_SIZES, class_names, read_list
 from petl_core.utils import UserError
+from petl_make import command_line, say
 from petl_make.vtab.look import LOOKED_AT, Look, blockiness, kind_of
 from petl_make.vtab.tasks import TASKS
 
@@ -158,13 +158,13 @@ def _digest(image: np.ndarray) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check the task folders and packs in a folder and print a report of each; 1 if one of them has a fault."""
-    parser = argparse.ArgumentParser(prog="python -m petl_make check-vtab", description=main.__doc__)
+    parser = command_line("check-vtab", main.__doc__, "vtab1k", "vtab1k/svhn")
     parser.add_argument("folder", help="one task's folder or pack, or the folder of all of them")
     folders, faulty = tasks_in(parser.parse_args(arguments).folder), 0
     for folder in folders:
         report = check(folder)
         faulty += bool(report.faults)
-        print(report, flush=True)
+        say(str(report))
     absent = ", ".join(sorted(set(VTAB_SIZES) - {folder.name for folder in folders}))
     print(f"{len(folders)} tasks, {faulty} with faults; not there: {absent or 'none'}")
     return int(faulty > 0)

@@ -1,10 +1,5 @@
 """Make lossless uint8 packs of VTAB-1K's tasks (``petl_core.data.array_pack``): one folder a task, whole or not there.
 
-    python -m petl_make vtab --out vtab1k                        all tasks, through tensorflow-datasets
-    python -m petl_make vtab --out vtab1k --source hf --task svhn dtd
-    python -m petl_make vtab --out packs --source folder --data-dir vtab_processed
-    python -m petl_make vtab --out vtab1k --verify               compare every byte with the checksums
-
 A task's source is read twice. The first time only the heads of its images are looked at: numbers, sizes, classes and
 space are known, and wrong ones refused, before anything is written. Images keep their size if all of a task have one;
 otherwise they are resized to a square, as ``petl_core.data.decode`` does it. Tasks that are there already are left
@@ -31,12 +26,19 @@ from petl_core.data import array_pack
 from petl_core.data.decode import open_image, prefetched, to_rgb, to_square
 from petl_core.data.vtab import LISTS, VTAB_SIZES
 from petl_core.utils import UserError
+from petl_make import command_line, say
 from petl_make.vtab.check import tasks_in
 from petl_make.vtab.look import LOOKED_AT, Look, blockiness, kind_of
 from petl_make.vtab.sources import Encoded, FolderSource, HubSource, Source, TfdsSource, package
 from petl_make.vtab.tasks import TASKS, find
 
 SIZE = 224
+EXAMPLES = (
+    "--out vtab1k                                                all tasks, through tensorflow-datasets",
+    "--out vtab1k --source hf --task svhn dtd                    two of them, from the Hugging Face Hub",
+    "--out packs --source folder --data-dir vtab_processed       what somebody else has processed",
+    "--out vtab1k --verify                                       compare every byte with the checksums",
+)
 
 
 @dataclass
@@ -161,21 +163,16 @@ def _verify(out: Path, names: Sequence[str] | None) -> int:
     for folder in folders:
         try:
             array_pack.verify(folder)
-            print(f"{folder.name}: every checksum is right", flush=True)
+            say(f"{folder.name}: every checksum is right")
         except UserError as error:
             bad += 1
-            print(f"{folder.name}: {error}", flush=True)
+            say(f"{folder.name}: {error}")
     return int(bad > 0)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make lossless uint8 packs of VTAB-1K's tasks; 1 if one of them could not be made."""
-    parser = argparse.ArgumentParser(
-        prog="python -m petl_make vtab",
-        description=main.__doc__,
-        epilog=(__doc__ or "").split("\n\n", 1)[1],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("vtab", main.__doc__, *EXAMPLES)
     parser.add_argument("--out", type=Path, required=True, help="the folder for the packs, one folder a task")
     parser.add_argument("--task", nargs="+", action="extend", metavar="NAME", help="only these tasks (default: all)")
     parser.add_argument("--source", choices=["tfds", "hf", "folder"], default="tfds", help="default: tfds")
@@ -214,9 +211,9 @@ def _make(sources: dict[str, Callable[[], Source]], out: Path, size: int, *, par
         try:
             if array_pack.is_pack(out / name):
                 array_pack.read(out / name)
-                print(f"{name}: is there already", flush=True)
+                say(f"{name}: is there already")
             else:
-                print(prepare(name, source(), out, size, partial=partial), flush=True)
+                say(prepare(name, source(), out, size, partial=partial))
         except UserError as error:
             failed.append(name)
             print(f"{name}: FAILED  {error}", file=sys.stderr, flush=True)

@@ -9,20 +9,20 @@ import pandas as pd
 
 from petl_core import methods
 from petl_core.study.predictions import Predictions
-from petl_core.study.profiles import LONGER
+from petl_core.study.profile import LONGER
+from petl_core.study.statistics import Interval
 from petl_core.utils import UserError
 from petl_guide import mechanism, published, robust, sweep
 from petl_guide import runs as select
 from petl_guide.accuracy import scores
-from petl_guide.claims.published import MARGIN, baseline_gap, bitfit_gap, trend_of_size, trend_verdict
-from petl_guide.claims.verdict import CONTRADICTED, NOT_RUN, SUPPORTED, UNDECIDED, Verdict, judged
-from petl_guide.low_shot import similar as similarity
-from petl_guide.low_shot import tuning
+from petl_guide.claims.published import MARGIN, baseline_gap, bitfit_gap, trend_of_size
+from petl_guide.low_shot import tuning, variance
 from petl_guide.mistakes import mistakes
-from petl_guide.photographs import open_real
-from petl_guide.results import Results
+from petl_guide.results import Results, open_real
+from petl_guide.verdict import CONTRADICTED, NOT_RUN, SUPPORTED, UNDECIDED, Control, Evidence, Verdict, judged
 
 FEWEST_TASKS = 2  # for an interval over tasks
+LEVEL = 1.0  # points below full fine-tuning that still count as matching it, for C9 and C10
 EQUAL = "every method has the same number of trials"
 
 
@@ -35,206 +35,189 @@ def _tuned(results: Results) -> pd.DataFrame:
 
 def _with_baselines(results: Results) -> pd.DataFrame:
     runs = _tuned(results)
-    absent = {"linear", "full"} - set(runs["method"])
-    if absent:
-        raise UserError(
-            f"the baselines are part of this check; there are no tuned runs of {' and '.join(sorted(absent))}"
-        )
+    if absent := sorted({"linear", "full"} - set(runs["method"])):
+        raise UserError(f"the baselines are part of this check; there are no tuned runs of {' and '.join(absent)}")
     return runs
 
 
-def _peft(results: Results) -> pd.DataFrame:
-    runs = _tuned(results)
-    return runs[runs["method"].isin(select.peft(dict.fromkeys(runs["method"])))]
-
-
-def similar(results: Results) -> Verdict:
+def similar(results: Results) -> Evidence:
     """C1: the methods that the study counts, against seeds."""
-    runs = _peft(results)
+    runs = select.peft_rows(_tuned(results))
     counted = published.counted(dict.fromkeys(runs["method"]))
-    word, parts = similarity.methods_and_seeds(runs[runs["method"].isin(counted)])
-    control = f"seeds of one method deviate by {parts.seed:.2f}; {EQUAL}"
-    ends = (parts.method, parts.method_low, parts.method_high)
-    note = f"a method's liking for single tasks: {parts.interaction:.2f}"
-    return Verdict(
-        word,
-        *ends,
+    parts = variance.components(runs[runs["method"].isin(counted)])
+    return Evidence(
+        Interval(parts.method, parts.method_low, parts.method_high, runs["task"].nunique()),
         f"points between {len(counted)} methods",
-        runs["task"].nunique(),
-        "tasks",
-        control,
-        True,
-        note,
-        threshold=parts.seed,
+        f"seeds of one method deviate by {parts.seed:.2f}; {EQUAL}",
+        margin=parts.seed,
         below=True,
+        note=f"a method's liking for single tasks: {parts.interaction:.2f}",
     )
 
 
-def bitfit(results: Results) -> Verdict:
+def bitfit(results: Results) -> Evidence:
     """C2: BitFit minus the median of the other PEFT methods."""
-    return judged(bitfit_gap(scores(_peft(results))), "points from the median method", EQUAL, margin=-MARGIN)
+    effect = bitfit_gap(scores(select.peft_rows(_tuned(results))))
+    return Evidence(effect, "points from the median method", EQUAL, margin=-MARGIN)
 
 
-def beats_baselines(results: Results) -> Verdict:
+def beats_baselines(results: Results) -> Evidence:
     """C3: the closer of linear and full, both tuned with the same care."""
     effect, closer = baseline_gap(scores(_with_baselines(results)))
-    lowest = f"{min(methods.get('full').lrs):g}"
-    control = f"{EQUAL}, full fine-tuning down to a rate of {lowest}"
+    control = f"{EQUAL}, full fine-tuning down to a rate of {min(methods.get('full').lrs):g}"
     note = ""
     if results.has("longer"):
         longer = scores(select.runs(results.table, "longer"))
         gap, of = baseline_gap(longer)
         note = f"trained {LONGER} times as long on {len(longer)} tasks, the median of {longer.shape[1] - 2} PEFT "
         note += f"methods is {gap.mean:+.1f} from {of}"
-    return judged(effect, f"points above {closer}", control, note=note)
+    return Evidence(effect, f"points above {closer}", control, note=note)
 
 
-def drop_path(results: Results) -> Verdict:
+def drop_path(results: Results) -> Evidence:
     """C4: the tuned setting with drop path switched on and off."""
     low, high = min(results.profile.drop_paths), max(results.profile.drop_paths)
     effect = tuning.mean_difference(tuning.paired(results.table, f"drop_path_{high:g}", f"drop_path_{low:g}"))
-    return judged(effect, "points", "the same settings and seeds, drop path switched")
+    return Evidence(effect, "points", "the same settings and seeds, drop path switched")
 
 
-def affinity(results: Results) -> Verdict:
+def affinity(results: Results) -> Evidence:
     """C5: distance against the rank correlation of parameters and accuracy, over our tasks."""
     runs = _with_baselines(results)
-    table = scores(runs)
     params = runs.groupby("method")["params"].mean().to_dict()  # of the sizes that were chosen
-    return trend_verdict(trend_of_size(table, params), EQUAL, behaves=True)
+    return Evidence(trend_of_size(scores(runs), params), "rank correlation", EQUAL)
 
 
-def _found(results: Results) -> Mapping[str, Predictions]:
-    runs = _peft(results)
+def _predictions(results: Results) -> Mapping[str, Predictions]:
+    runs = select.peft_rows(_tuned(results))
     kept = [results.records.get(digest)["predictions"] for digest in runs["digest"]]
     shown = runs[runs["task"].isin(runs.loc[kept, "task"])]  # a pack may leave the logits of a task out
     return mistakes.load(results.records, shown if len(shown) else runs)
 
 
-def disagreement(results: Results) -> Verdict:
+def disagreement(results: Results) -> Evidence:
     """C6: more than seeds, among methods of like accuracy; how much for all is in the note."""
-    found = _found(results)
+    found = _predictions(results)
     near, everyone = mistakes.disagreement(mistakes.near(found)), mistakes.disagreement(found)
     control = f"seeds of one method disagree on {near['within'].mean():.1f} % of the images"
     note = f"methods within {mistakes.NEAR:g} points of the best; of all methods {everyone['difference'].mean():+.1f}"
-    return judged(mistakes.over_tasks(near["difference"]), "points of disagreement", control, note=note)
+    return Evidence(mistakes.over_tasks(near["difference"]), "points of disagreement", control, note=note)
 
 
-def overlap(results: Results) -> Verdict:
+def overlap(results: Results) -> Evidence:
     """C7: fewer shared than other seeds, where sets do overlap beyond chance."""
-    table = mistakes.overlaps(_found(results))
+    table = mistakes.overlaps(_predictions(results))
     sure = table[table["which"] == "confident_correct"]
-    behaves = bool((sure["seeds"] > sure["chance"]).all())
+    least = float((sure["seeds"] - sure["chance"]).min())
     others, seeds, chance = (sure[column].mean() for column in ("methods", "seeds", "chance"))
     control = f"seeds share {seeds:.1f} % of the set, methods {others:.1f}, unrelated sets {chance:.1f}"
-    return judged(mistakes.over_tasks(-sure["difference"]), "points of the set", control, behaves)
+    controls = (Control("least overlap of seeds above chance, points", least, 0.0, least > 0),)
+    return Evidence(mistakes.over_tasks(-sure["difference"]), "points of the set", control, controls)
 
 
-def ensembles(results: Results) -> Verdict:
+def ensembles(results: Results) -> Evidence:
     """C8: methods gain more than seeds, at equal size."""
-    found = _found(results)
+    found = _predictions(results)
     size = min(3, len(results.profile.seeds), min(part.runs["method"].nunique() for part in found.values()))
     table = mistakes.equal_sizes(found, size)
     gain = (table["seeds"] - table["single"]).mean()
     control = f"{size} seeds of one method gain {gain:.2f} points over their members"
-    near = mistakes.near(found, size)
     note = ""
-    if near:
+    if near := mistakes.near(found, size):
         fair = mistakes.equal_sizes(near, size)["difference"]
         note = f"among methods within {mistakes.NEAR:g} points of the best {fair.mean():+.2f} ({len(fair)} tasks)"
-    return judged(mistakes.over_tasks(table["difference"]), f"points more by {size} methods", control, note=note)
+    effect = mistakes.over_tasks(table["difference"])
+    return Evidence(effect, f"points more by {size} methods", control, note=note)
 
 
-LEVEL = 1.0  # points below full fine-tuning that still count as matching it, for C9 and C10
-
-
-def many_shot(results: Results) -> Verdict:
+def many_shot(results: Results) -> Evidence:
     """C9: with the most images, the small method that validation chooses minus full fine-tuning."""
     found = sweep.runs(results.table)
     sweep.check_many(found)
     parts = sweep.by_amount(found)
-    few, most = next(iter(parts)), list(parts)[-1]
+    amounts = list(parts)
+    few, most = amounts[0], amounts[-1]
     linear = sweep.gap(parts[most], methods=["linear"])
-    effect = sweep.gap(parts[most])
-    control = f"linear probing in their place {linear.mean:+.1f}; {EQUAL}"
-    note = f"with {most} images, mean of {found['task'].nunique()} tasks; with {few} {sweep.gap(parts[few]).mean:+.1f}"
-    unit = "points above full"
-    return judged(effect, unit, control, linear.high < -LEVEL, margin=-LEVEL, note=note, sample="seeds")
+    return Evidence(
+        sweep.gap(parts[most]),
+        "points above full",
+        f"linear probing in their place {linear.mean:+.1f}; {EQUAL}",
+        (Control("linear probing in their place, upper end", linear.high, -LEVEL, linear.high < -LEVEL),),
+        margin=-LEVEL,
+        sample="seeds",
+        note=f"with {most} images, mean of {found['task'].nunique()} tasks; with {few} "
+        f"{sweep.gap(parts[few]).mean:+.1f}",
+    )
 
 
-def regulariser(results: Results) -> Verdict:
+def regulariser(results: Results) -> Evidence:
     """C10: where PEFT is ahead of full fine-tuning, full fine-tuning that is held back explicitly minus PEFT."""
     found = mechanism.runs(results.table, results.records)
     ahead = mechanism.ahead(found)
     spared = mechanism.train_gap(found)
     note = f"gap of training and test accuracy, PEFT minus full: {spared.mean:+.1f} points"
+    controls = (Control("settings where PEFT is ahead", len(ahead), 1, len(ahead) >= 1),)
     if ahead.empty:
-        worst = mechanism.lead(found)
-        control = (
-            f"PEFT is ahead of full fine-tuning in none of {len(worst)} settings (at best {worst.max():+.1f} points)"
-        )
-        return Verdict(UNDECIDED, control=f"{control}, so there is no advantage to explain", behaves=False, note=note)
+        leads = mechanism.lead(found)
+        control = f"PEFT is ahead of full fine-tuning in none of {len(leads)} settings (at best {leads.max():+.1f} "
+        return Evidence(control=f"{control}points), so there is no advantage to explain", controls=controls, note=note)
     effect = mechanism.closed(found, ahead)
     control = f"in the {len(ahead)} settings where PEFT is ahead, by {ahead.mean():.1f} points on average; {EQUAL}"
-    return judged(effect, "points, held-back full minus PEFT", control, margin=-LEVEL, note=note, sample="seeds")
+    unit = "points, held-back full minus PEFT"
+    return Evidence(effect, unit, control, controls, margin=-LEVEL, sample="seeds", note=note)
 
 
-def robustness(results: Results) -> Verdict:
+def robustness(results: Results) -> Evidence:
     """C11: accuracy under shift, PEFT minus full fine-tuning, between runs of equal accuracy on the target."""
     found = robust.curves(results.table, results.records)
     pairs = robust.matched_to_full(found)
-    zero, ends = robust.zero_shot(found), robust.tuned(found)
-    small = (
-        ends[ends["method"].isin(select.peft(dict.fromkeys(ends["method"])))].groupby(["method", "lr"])["shift"].mean()
-    )
-    control = f"zero-shot {zero['shift']:.1f}, the best PEFT run {small.max():.1f}; full fine-tuning at "
-    control += f"{found.loc[found['method'] == 'full', 'lr'].nunique()} rates"
+    controls = (Control("pairs of runs of like accuracy on the target", len(pairs), 1, len(pairs) >= 1),)
     if pairs.empty:
-        return Verdict(
-            UNDECIDED, control=f"no PEFT run is within {robust.NEAR:g} point of full on the target", behaves=False
-        )
+        control = f"no PEFT run is within {robust.NEAR:g} point of full on the target"
+        return Evidence(control=control, controls=controls)
+    zero, best = robust.zero_shot(found), select.peft_rows(robust.tuned(found)).groupby(["method", "lr"])["shift"]
+    control = f"zero-shot {zero['shift']:.1f}, the best PEFT run {best.mean().max():.1f}; full fine-tuning at "
+    control += f"{found.loc[found['method'] == 'full', 'lr'].nunique()} rates"
     apart, seeds = robust.by_seed(pairs, "target").mean, robust.by_seed(pairs)
     cells = pairs.groupby(["method", "lr"])["shift"].mean()
-    note = (
-        f"{len(cells)} pairs of runs, {apart:+.1f} apart on the target, from {cells.min():+.1f} to {cells.max():+.1f}; "
-    )
-    note += f"over seeds alone the interval would be [{seeds.low:+.1f}, {seeds.high:+.1f}]"
+    note = f"{len(cells)} pairs of runs, {apart:+.1f} apart on the target, from {cells.min():+.1f} to "
+    note += f"{cells.max():+.1f}; over seeds alone the interval would be [{seeds.low:+.1f}, {seeds.high:+.1f}]"
     unit = "points under shift at equal target accuracy"
-    return judged(robust.by_method(pairs), unit, control, note=note, sample="methods")
+    return Evidence(robust.by_method(pairs), unit, control, controls, sample="methods", note=note)
 
 
-def interpolation(results: Results) -> Verdict:
+def interpolation(results: Results) -> Evidence:
     """C12: halfway between zero-shot and tuned, shift minus the better end, mean of the PEFT methods of which the study
     shows curves; the others are in the note."""
     chosen = robust.curves(results.table, results.records, "robustness_chosen")
-    small = select.peft(dict.fromkeys(chosen["method"]))
-    shown = [method for method in small if method in set(published.interpolation()["method"])]
+    there = set(published.read("interpolation")["method"])
+    small = select.peft(chosen["method"])
+    shown = [method for method in small if method in there]
     if not shown:
         raise UserError("none of the PEFT methods whose curves the study shows has runs of the part 'robustness'")
-    table = robust.halfway(chosen, shown)
     full = robust.by_seed(robust.halfway(chosen, ["full"]))
     control = f"full fine-tuning {full.mean:+.1f}; the end alpha = 0 is the zero-shot model in every run"
     every = robust.halfway(robust.curves(results.table, results.records), shown)
     note = f"at every learning rate, not the one of the best validation alone, {robust.by_seed(every).mean:+.1f}"
-    for method in [method for method in small if method not in shown]:
+    for method in [method for method in small if method not in there]:
         note += f"; {method}, of which no curve was published, {robust.halfway(chosen, [method])['shift'].mean():+.1f}"
-    return judged(robust.by_seed(table), "points under shift", control, note=note, sample="seeds")
+    effect = robust.by_seed(robust.halfway(chosen, shown))
+    return Evidence(effect, "points under shift", control, sample="seeds", note=note)
 
 
-def balance(results: Results) -> Verdict:
+def balance(results: Results) -> Evidence:
     """C13: shift on full's curve minus the best PEFT curve's, at matched accuracy on the target."""
     chosen = robust.curves(results.table, results.records, "robustness_chosen")
     table = robust.balance(chosen)
     if table.empty:
-        return Verdict(UNDECIDED, control="the curves of full fine-tuning and PEFT share no level of target accuracy")
+        return Evidence(control="the curves of full fine-tuning and PEFT share no level of target accuracy")
     tops = robust.summary(chosen).groupby("method")["target"].max()
-    small = tops[select.peft(tops.index)]
-    note = f"highest target accuracy: full {tops['full']:.1f}, PEFT {small.max():.1f}"
+    note = f"highest target accuracy: full {tops['full']:.1f}, PEFT {tops[select.peft(tops.index)].max():.1f}"
     control = f"matched at {len(robust.SHARES)} levels from zero-shot to the top; best PEFT method at each level"
-    return judged(robust.by_seed(table, "difference"), "points under shift", control, note=note, sample="seeds")
+    return Evidence(robust.by_seed(table, "difference"), "points under shift", control, sample="seeds", note=note)
 
 
-ELSEWHERE = {  # what tuned runs alone can decide
+ELSEWHERE: Mapping[str, Callable[[Results], Evidence]] = {  # what tuned runs alone can decide
     "C1": similar,
     "C2": bitfit,
     "C3": beats_baselines,
@@ -253,22 +236,27 @@ def beside(
     return {number: (checked(ELSEWHERE[number], here), checked(ELSEWHERE[number], there)) for number in numbers}
 
 
-def checked(check: Callable[[Results], Verdict], results: Results) -> Verdict:
-    """The check's verdict; "not run" with the reason where the runs do not suffice."""
+def checked(check: Callable[[Results], Evidence | Verdict], results: Results) -> Verdict:
+    """The verdict on what a check computes; "not run" with the reason where the runs do not suffice."""
     try:
-        return check(results)
+        found = check(results)
     except UserError as error:
         return Verdict(NOT_RUN, note=str(error))
+    return judged(found) if isinstance(found, Evidence) else found
 
 
 def other_backbone(results: Results) -> Verdict:
-    """C14: the checks of C1 and C6 on another backbone; the effect is that of C6 there."""
+    """C14, a verdict on verdicts: the checks of C1 and C6 on another backbone; the effect is that of C6 there."""
     other = elsewhere(results)
     found = beside(results, other, ("C1", "C6"))
     words = {there.verdict for _, there in found.values()}
     if NOT_RUN in words:
-        raise UserError(next(there.note for _, there in found.values() if there.verdict == NOT_RUN))
-    word = CONTRADICTED if CONTRADICTED in words else SUPPORTED if words == {SUPPORTED} else UNDECIDED
+        raise UserError("; ".join(sorted({there.note for _, there in found.values() if there.verdict == NOT_RUN})))
+    word = UNDECIDED
+    if CONTRADICTED in words:
+        word = CONTRADICTED
+    elif words == {SUPPORTED}:
+        word = SUPPORTED
     told = [f"{n} is {there.verdict} there ({there.size}), {here.verdict} here" for n, (here, there) in found.items()]
     note = f"there: {', '.join(sorted(set(other.table['backbone'])))}"
     return dataclasses.replace(found["C6"][1], verdict=word, control="; ".join(told), note=note)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
-from petl_guide.costs import pareto
+from petl_guide.accuracy import pareto
 from petl_guide.figures import shared
 from petl_guide.figures.style import GREY, INK, WIDTH, applied, headline, look
 

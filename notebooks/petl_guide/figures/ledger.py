@@ -9,9 +9,9 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from petl_guide.claims.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, UNDECIDED, Verdict
 from petl_guide.figures import shared
 from petl_guide.figures.style import GREY, INK, WIDTH, applied, headline
+from petl_guide.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, UNDECIDED, Verdict
 
 MARKS = {  # shape and colour, either of which alone tells the words apart, and width of the edge
     SUPPORTED: ("o", "#0072b2", 0.5),

@@ -95,9 +95,9 @@ def sites(frame: pd.DataFrame) -> Any:
         (f"datum.kind === 'site' && {_is('site')}", 3.5, "label", chosen),
         ("datum.kind === 'site'", 7.0, "acting", {**LEFT, **QUIET}),
     ]
-    for condition, across, field, how in texts:
-        words = every.transform_filter(condition).mark_text(**{"fontSize": 11, "color": INK, **how})
-        layers.append(words.encode(x=at(across), y=y, text=field))
+    for condition, left, field, style in texts:
+        words = every.transform_filter(condition).mark_text(**{"fontSize": 11, "color": INK, **style})
+        layers.append(words.encode(x=at(left), y=y, text=field))
     message = "From images to logits: operations (squares) and sites (dots)"
     return _sized(alt.layer(*layers), 17 * len(STATIONS), message)
 

@@ -7,22 +7,21 @@ of full fine-tuning over it, or the error it leaves. Both come from the same run
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from petl_core.study.statistics import Interval
 from petl_core.utils import UserError
 
 
 def size_matters(scores: pd.DataFrame, params: Mapping[str, float]) -> pd.Series:
     """For each task (row of ``scores``, tasks x methods): Spearman's correlation of parameters with accuracy."""
-    absent = [method for method in scores.columns if method not in params]
-    if absent or scores.shape[1] < 3:
-        raise UserError(
-            f"the parameters of {', '.join(absent)} are missing" if absent else "three methods or more are needed"
-        )
+    if absent := [method for method in scores.columns if method not in params]:
+        raise UserError(f"the parameters of {', '.join(absent)} are missing")
+    if scores.shape[1] < 3:
+        raise UserError(f"a rank correlation needs three methods or more; there are {scores.shape[1]}")
     counts = [params[method] for method in scores.columns]
     return pd.Series(
         {task: float(stats.spearmanr(counts, row).statistic) for task, row in scores.iterrows()}, dtype=float
@@ -34,18 +33,9 @@ def distance(linear: pd.Series, full: pd.Series | None = None) -> pd.Series:
     return 100 - linear if full is None else full - linear
 
 
-@dataclass(frozen=True)
-class Trend:
-    """Spearman's correlation over tasks, with a percentile interval from resampling them."""
-
-    rho: float
-    low: float
-    high: float
-    n: int
-
-
-def trend(one: pd.Series, two: pd.Series, draws: int = 2000, level: float = 0.95) -> Trend:
-    """Rank correlation of two quantities over the tasks that both have, five or more, with a bootstrap over tasks."""
+def trend(one: pd.Series, two: pd.Series, draws: int = 2000, level: float = 0.95) -> Interval:
+    """Spearman's rank correlation of two quantities over the tasks that both have, five or more, with the percentiles
+    of resampling the tasks."""
     both = pd.concat([one, two], axis=1, join="inner").dropna().to_numpy()
     if len(both) < 5:
         raise UserError(f"a trend over {len(both)} tasks says nothing; five or more are needed")
@@ -55,4 +45,4 @@ def trend(one: pd.Series, two: pd.Series, draws: int = 2000, level: float = 0.95
     spread = np.sqrt((centred**2).sum(axis=1)).prod(axis=1)
     rho = (centred[..., 0] * centred[..., 1]).sum(axis=1)[spread > 0] / spread[spread > 0]
     low, high = np.quantile(rho, [0.5 - level / 2, 0.5 + level / 2])
-    return Trend(float(stats.spearmanr(*both.T).statistic), float(low), float(high), len(both))
+    return Interval(float(stats.spearmanr(*both.T).statistic), float(low), float(high), len(both))

@@ -1,4 +1,4 @@
-"""Rank tests over tasks: Friedman's test, Nemenyi's comparison of all pairs, and the critical difference of mean ranks.
+"""Rank tests over tasks: Friedman's test, and Nemenyi's critical difference of mean ranks, which tells pairs apart.
 
 Ranks ask "who wins, task by task" and ignore by how much, so a task with large gaps counts no more than another. After
 Demsar (JMLR 7, 2006). The tasks are the sample; with few of them only large differences of ranks can be told apart.
@@ -14,7 +14,6 @@ import pandas as pd
 from scipy import stats
 
 from petl_core.utils import UserError
-from petl_guide.accuracy import scores
 from petl_guide.runs import grid
 
 
@@ -59,16 +58,6 @@ def critical_difference(methods: int, tasks: int, alpha: float = 0.05) -> float:
     return q * math.sqrt(methods * (methods + 1) / (6 * tasks))
 
 
-def nemenyi(table: pd.DataFrame) -> pd.DataFrame:
-    """p-values of all pairs of methods (Nemenyi, adjusted for the number of pairs), methods x methods."""
-    import scikit_posthocs
-
-    table = _whole(table, methods=3, tasks=2)
-    found = scikit_posthocs.posthoc_nemenyi_friedman(table.to_numpy())
-    found.index = found.columns = table.columns
-    return found
-
-
 def cliques(means: pd.Series, difference: float) -> list[list[str]]:
     """The largest sets of methods whose mean ranks lie within ``difference``: the bars of the diagram, best first."""
     ordered = means.sort_values(kind="stable")
@@ -96,12 +85,6 @@ def replication(runs: pd.DataFrame) -> float:
         raise UserError(f"replication needs 3 methods and 2 seeds or more; there are {len(means)} and {means.shape[1]}")
     matrix = means.corr(method="spearman").to_numpy()
     return float(matrix[np.triu_indices(len(matrix), 1)].mean())
-
-
-def frequencies(runs: pd.DataFrame) -> pd.DataFrame:
-    """Methods x ranks (1, 2, ...): on how many tasks a method has that rank (ties to the lower number)."""
-    table = scores(runs).rank(axis=1, ascending=False, method="min").astype(int)
-    return pd.DataFrame({rank: (table == rank).sum() for rank in range(1, table.shape[1] + 1)})
 
 
 def _whole(table: pd.DataFrame, methods: int = 1, tasks: int = 1) -> pd.DataFrame:

@@ -14,26 +14,30 @@ from petl_guide import published
 from petl_guide.accuracy import MEAN, by_group, scores
 from petl_guide.low_shot import ranks, tuning, variance
 from petl_guide.runs import common, peft, runs
+from petl_guide.verdict import CONTRADICTED, SUPPORTED, UNDECIDED, side
 
-SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 FEWEST_TASKS = 5  # for a bootstrap over tasks
 
 
-def spread_change(before: pd.DataFrame, after: pd.DataFrame, draws: int = 2000) -> tuple[float, float, Interval]:
-    """The standard deviation between methods, of means over tasks, of two sets of runs on common cells, and its change.
+def deviations(scores: pd.DataFrame, draws: int = 2000) -> tuple[float, np.ndarray]:
+    """The standard deviation between methods (columns) of their means over tasks (rows), and the same of ``draws``
+    resamples of the tasks (always the same ones for as many tasks)."""
+    values = scores.to_numpy()
+    picks = np.random.default_rng(0).integers(0, len(values), (draws, len(values)))
+    return float(values.mean(axis=0).std(ddof=1)), values[picks].mean(axis=1).std(axis=1, ddof=1)
+
+
+def spread_change(before: pd.DataFrame, after: pd.DataFrame) -> tuple[float, float, Interval]:
+    """The ``deviations`` of two sets of runs on their common cells, and the change from the first to the second.
 
     The interval of the change is a bootstrap over tasks; with fewer than ``FEWEST_TASKS`` its ends are NaN.
     """
-    before, after = common(before, after)
-    tables = [scores(before).to_numpy(), scores(after).to_numpy()]  # (tasks, methods) each
-    sds = [float(table.mean(axis=0).std(ddof=1)) for table in tables]
+    tables = [scores(part) for part in common(before, after)]
+    (first, drawn_first), (second, drawn_second) = (deviations(table) for table in tables)
     low = high = float("nan")
-    n = len(tables[0])
-    if n >= FEWEST_TASKS:
-        picks = np.random.default_rng(0).integers(0, n, (draws, n))
-        drawn = [table[picks].mean(axis=1).std(axis=1, ddof=1) for table in tables]
-        low, high = (float(q) for q in np.quantile(drawn[1] - drawn[0], [0.025, 0.975]))
-    return sds[0], sds[1], Interval(sds[1] - sds[0], low, high, n)
+    if len(tables[0]) >= FEWEST_TASKS:
+        low, high = (float(end) for end in np.quantile(drawn_second - drawn_first, [0.025, 0.975]))
+    return first, second, Interval(second - first, low, high, len(tables[0]))
 
 
 def against(tuned: pd.DataFrame, baseline: str) -> tuple[list[str], list[str]]:
@@ -48,12 +52,10 @@ def against(tuned: pd.DataFrame, baseline: str) -> tuple[list[str], list[str]]:
 def methods_and_seeds(tuned: pd.DataFrame) -> tuple[str, variance.Components]:
     """Do the methods of these runs differ less than seeds of one? Judged by the interval of the methods' part."""
     found = variance.components(tuned)
-    if found.method_low > found.seed:
-        return CONTRADICTED, found
-    return (SUPPORTED if found.method_high < found.seed else UNDECIDED), found
+    return side(found.method_low, found.method_high, found.seed, below=True), found
 
 
-def judge(table: pd.DataFrame, low_drop: str = "drop_path_0", high_drop: str = "drop_path_0.1") -> pd.DataFrame:
+def verdicts(table: pd.DataFrame, low_drop: str = "drop_path_0", high_drop: str = "drop_path_0.1") -> pd.DataFrame:
     """Columns part, verdict, evidence, from a study's table of records; parts whose runs are absent are left out."""
     tuned = runs(table, "tuned")
     names = peft(sorted(set(tuned["method"])))
@@ -62,18 +64,19 @@ def judge(table: pd.DataFrame, low_drop: str = "drop_path_0", high_drop: str = "
     for baseline in ("linear", "full"):
         if baseline in set(tuned["method"]):
             above, below = against(tuned, baseline)
-            verdict = SUPPORTED if len(above) == len(names) else CONTRADICTED if below else UNDECIDED
+            otherwise = CONTRADICTED if below else UNDECIDED
+            verdict = SUPPORTED if len(above) == len(names) else otherwise
             evidence = f"{len(above)} of {len(names)} clearly above, {len(below)} clearly below"
             rows.append((f"every PEFT method beats {baseline}", verdict, evidence))
     default = table[(table["variant"] == "default") & table["method"].isin(names)]
     if default["method"].nunique() > 1:
         before, after, change = spread_change(runs(default, "default"), tuned)
         evidence = f"spread {before:.2f} untuned, {after:.2f} tuned, points; {change.n} tasks"
-        rows.append(("tuning brings methods together", _sign(-change.high, -change.low), evidence))
+        rows.append(("tuning brings methods together", side(change.low, change.high, below=True), evidence))
     if {low_drop, high_drop} <= variants:
         d = tuning.mean_difference(tuning.paired(table, high_drop, low_drop))
         evidence = f"{d.mean:+.2f} [{d.low:+.2f}, {d.high:+.2f}] points"
-        rows.append(("drop path helps when data are few", _sign(d.low, d.high), evidence))
+        rows.append(("drop path helps when data are few", side(d.low, d.high), evidence))
     return pd.DataFrame(rows, columns=["part", "verdict", "evidence"])
 
 
@@ -81,7 +84,9 @@ def _similarity(tuned: pd.DataFrame, names: list[str]) -> list[tuple[str, str, s
     """The parts about differences between PEFT methods: against seeds, and as an order of ranks."""
     rows = []
     counted = published.counted(names)
-    sets = {"all PEFT methods": names} | ({"those the study counts": counted} if counted != names else {})
+    sets = {"all PEFT methods": names}
+    if counted != names:
+        sets["those the study counts"] = counted
     for text, chosen in sets.items():
         if len(chosen) > 1 and tuned["task"].nunique() > 1:
             verdict, found = methods_and_seeds(tuned[tuned["method"].isin(chosen)])
@@ -94,7 +99,3 @@ def _similarity(tuned: pd.DataFrame, names: list[str]) -> list[tuple[str, str, s
         evidence = f"Friedman p = {test.p:.2g}; {apart} of {pairs} pairs apart"
         rows.append(("no order of PEFT methods over tasks", CONTRADICTED if test.p < 0.05 else UNDECIDED, evidence))
     return rows
-
-
-def _sign(low: float, high: float) -> str:
-    return SUPPORTED if low > 0 else CONTRADICTED if high < 0 else UNDECIDED

@@ -6,8 +6,10 @@ gives when there is nothing to choose; ``paired`` compares two variants run by r
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,10 +19,10 @@ from scipy import stats
 from petl_core import methods as registry
 from petl_core.study.statistics import Interval, interval
 from petl_core.utils import UserError
-from petl_guide.runs import group_order, runs
+from petl_guide.runs import at_chance, common, group_order, runs
 
 if TYPE_CHECKING:
-    from petl_core.study.profiles import Profile
+    from petl_core.study.profile import Profile
 
 
 def trials(table: pd.DataFrame, profile: Profile) -> pd.DataFrame:
@@ -43,15 +45,13 @@ def trials(table: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     found = found.assign(trial=[numbers.get(key, 0) for key in keys])
     found = found[found["trial"] > 0].sort_values(["task", "method", "trial"], ignore_index=True)
     present = set(zip(found["task"], found["method"], found["trial"], strict=True))
-    for task in profile.tasks:
-        for method in profile.methods:
-            for number in range(1, profile.trials + 1):
-                if (task, method, number) not in present:
-                    raise UserError(f"trial {number} of {method} on {task} has no record; start the study again")
+    for cell in itertools.product(profile.tasks, profile.methods, range(1, profile.trials + 1)):
+        if cell not in present:
+            task, method, number = cell
+            raise UserError(f"trial {number} of {method} on {task} has no record; start the study again")
     if len(present) != len(found):
         raise UserError("some trials have several records; choose the rows of one backbone and one recipe")
-    chance = 100.0 / found["classes"]
-    return found.assign(accuracy=found["accuracy"].where(~found["diverged"].astype(bool), chance))
+    return at_chance(found)
 
 
 def best_of(tried: pd.DataFrame) -> pd.DataFrame:
@@ -106,23 +106,17 @@ def best_on_test(table: pd.DataFrame, variant: str = "best_on_test") -> pd.DataF
 def paired(table: pd.DataFrame, after: str, before: str, column: str = "accuracy") -> pd.DataFrame:
     """``after`` minus ``before`` (variants), in points, for each task, method and seed that both have: ``difference``.
 
-    What only one of them has is left out, and named in ``.attrs["left_out"]`` as pairs of task and method. Raises
-    ``UserError`` if nothing pairs.
+    What only one of them has is left out. ``UserError`` if nothing pairs.
     """
     one, two = runs(table, after), runs(table, before)
     keys = ["group", "task", "method", "seed"]
     both = one[[*keys, column]].merge(two[[*keys, column]], on=keys, suffixes=("", "_before"))
     if both.empty:
         raise UserError(f"variants {after!r} and {before!r} have no task, method and seed in common")
-    cells = [set(zip(frame["task"], frame["method"], strict=True)) for frame in (one, two)]
     rank = {group: i for i, group in enumerate(group_order(both["group"]))}
     result = both[keys].assign(difference=both[column] - both[f"{column}_before"])
-    result = result.sort_values(["task", "method", "seed"]).sort_values(
-        "group", key=lambda g: g.map(rank), kind="stable"
-    )
-    result = result.reset_index(drop=True)
-    result.attrs["left_out"] = sorted(cells[0] ^ cells[1])
-    return result
+    result = result.assign(place=result["group"].map(rank)).sort_values(["place", "task", "method", "seed"])
+    return result.drop(columns="place").reset_index(drop=True)
 
 
 def sample(differences: pd.DataFrame) -> str:
@@ -142,11 +136,14 @@ def mean_difference(differences: pd.DataFrame, level: float = 0.95) -> Interval:
 
 def by_method(differences: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """``mean_difference`` for each method: columns method, difference, low, high, n."""
-    rows = []
-    for method, part in differences.groupby("method"):
-        found = mean_difference(part, level)
-        rows.append((method, found.mean, found.low, found.high, found.n))
-    return pd.DataFrame(rows, columns=["method", "difference", "low", "high", "n"])
+    return _summary(
+        {str(method): mean_difference(part, level) for method, part in differences.groupby("method")}, "method"
+    )
+
+
+def _summary(means: Mapping[str, Interval], name: str) -> pd.DataFrame:
+    rows = [(key, found.mean, found.low, found.high, found.n) for key, found in means.items()]
+    return pd.DataFrame(rows, columns=[name, "difference", "low", "high", "n"])
 
 
 def common_means(table: pd.DataFrame, variants: dict[str, str]) -> pd.DataFrame:
@@ -154,12 +151,7 @@ def common_means(table: pd.DataFrame, variants: dict[str, str]) -> pd.DataFrame:
 
     Over the tasks and seeds, and for the methods, that all variants have.
     """
-    found = [runs(table, variant) for variant in variants]
-    for column in ("task", "method", "seed"):
-        shared = set.intersection(*(set(frame[column]) for frame in found))
-        if not shared:
-            raise UserError(f"variants {', '.join(variants)} have no {column} in common, so they cannot be compared")
-        found = [frame[frame[column].isin(shared)] for frame in found]
+    found = common(*(runs(table, variant) for variant in variants))
     means = {name: f.groupby("method")["accuracy"].mean() for name, f in zip(variants.values(), found, strict=True)}
     return pd.DataFrame(means).sort_values(next(iter(means)), ascending=False)
 
@@ -170,18 +162,14 @@ def ingredients(table: pd.DataFrame, base: str, variants: dict[str, str]) -> tup
     Returns the ``paired`` differences of all, with a column ``change``, and their means and intervals by ``change``.
     """
     parts = {text: paired(table, variant, base) for variant, text in variants.items()}
-    means = {text: mean_difference(part) for text, part in parts.items()}
-    summary = [(text, found.mean, found.low, found.high, found.n) for text, found in means.items()]
     differences = pd.concat([part.assign(change=text) for text, part in parts.items()], ignore_index=True)
-    return differences, pd.DataFrame(summary, columns=["change", "difference", "low", "high", "n"])
+    return differences, _summary({text: mean_difference(part) for text, part in parts.items()}, "change")
 
 
 def after_k_trials(table: pd.DataFrame, most: int) -> pd.DataFrame:
     """Methods x 1..K: test accuracy, mean over tasks and seeds, of what the first k trials chose (trials_k)."""
-    columns = {}
-    for k in range(1, most + 1):
-        columns[k] = runs(table, f"trials_{k}").groupby("method")["accuracy"].mean()
-    result = pd.DataFrame(columns)
+    ks = range(1, most + 1)
+    result = pd.DataFrame({k: runs(table, f"trials_{k}").groupby("method")["accuracy"].mean() for k in ks})
     if result.isna().to_numpy().any():
         raise UserError(
             f"variants trials_1 to trials_{most} cover different methods; run the part 'trials' for the same"

@@ -16,6 +16,8 @@ from scipy import stats
 from petl_core.utils import UserError
 from petl_guide.runs import grid, group_order
 
+LEVEL = 0.95
+
 
 @dataclass(frozen=True)
 class OneWay:
@@ -33,7 +35,7 @@ class OneWay:
     share_high: float
 
 
-def one_way(runs: pd.DataFrame, level: float = 0.95) -> OneWay:
+def one_way(runs: pd.DataFrame, level: float = LEVEL) -> OneWay:
     """Methods against seeds on one task, methods as a sample of methods (random effects).
 
     With k methods, n seeds, mean squares MSB and MSW: within² = MSW, between² = max(0, (MSB - MSW) / n), F = MSB / MSW
@@ -50,11 +52,10 @@ def one_way(runs: pd.DataFrame, level: float = 0.95) -> OneWay:
     msb = n * y.mean(axis=1).var(ddof=1)
     msw = y.var(axis=1, ddof=1).mean()
     between = math.sqrt(max(0.0, (msb - msw) / n))
+    if msw == 0 and msb == 0:  # all runs are equal
+        return OneWay(between, 0.0, math.nan, math.nan, 0.0, 0.0, 0.0)
     if msw == 0:
-        share = 1.0 if msb > 0 else 0.0
-        return OneWay(
-            between, 0.0, math.inf if msb > 0 else math.nan, 0.0 if msb > 0 else math.nan, share, share, share
-        )
+        return OneWay(between, 0.0, math.inf, 0.0, 1.0, 1.0, 1.0)
     f, d1, d2 = float(msb / msw), k - 1, k * (n - 1)
     ends = [f / stats.f.ppf(q, d1, d2) for q in (0.5 + level / 2, 0.5 - level / 2)]
     low, high = (max(0.0, (end - 1) / (end + n - 1)) for end in ends)
@@ -86,10 +87,6 @@ class Components:
     method_high: float
     p_method: float  # against the interaction: would the order hold on other tasks like these?
     p_interaction: float  # against seeds
-
-    @property
-    def total(self) -> float:
-        return math.sqrt(self.method**2 + self.interaction**2 + self.seed**2)
 
 
 def components(runs: pd.DataFrame) -> Components:
@@ -123,12 +120,10 @@ def components(runs: pd.DataFrame) -> Components:
     )
 
 
-def _tukey_williams(
-    upper: float, lower: float, d1: int, d2: int, count: int, level: float = 0.95
-) -> tuple[float, float]:
+def _tukey_williams(upper: float, lower: float, d1: int, d2: int, count: int) -> tuple[float, float]:
     """The interval of Williams (1962) and Tukey (1951) for the deviation of an effect with mean square ``upper``."""
     ends = []
-    for q in (0.5 + level / 2, 0.5 - level / 2):
+    for q in (0.5 + LEVEL / 2, 0.5 - LEVEL / 2):
         excess = upper - lower * float(stats.f.ppf(q, d1, d2))
         ends.append(math.sqrt(max(0.0, d1 * excess / (count * float(stats.chi2.ppf(q, d1))))))
     return ends[0], ends[1]

@@ -49,16 +49,14 @@ def kappa(correct: np.ndarray) -> np.ndarray:
 def pairs(found: Predictions) -> pd.DataFrame:
     """A row for each pair of runs that differ in the method or the seed alone (``predictions.pairs`` gives the names).
 
-    Further columns: disagreement, expected (disagreement of unrelated mistakes), kappa, and gap (difference of
-    accuracies); in per cent, kappa excepted.
+    Further columns: disagreement, expected (disagreement of unrelated mistakes), in per cent, and kappa.
     """
     right, apart = found.correct, 100 - agreement(found.classes)
     accuracy, k = 100 * right.mean(axis=1), kappa(right)
     rows = []
     for i, j, names in predictions.pairs(found):
         unrelated = 100 - expected_agreement(accuracy[i], accuracy[j], found.logits.shape[2])
-        numbers = {"disagreement": apart[i, j], "expected": unrelated, "kappa": k[i, j]}
-        rows.append(names | numbers | {"gap": abs(accuracy[i] - accuracy[j])})
+        rows.append(names | {"disagreement": apart[i, j], "expected": unrelated, "kappa": k[i, j]})
     return pd.DataFrame(rows)
 
 

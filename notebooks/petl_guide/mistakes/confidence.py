@@ -7,13 +7,11 @@ each other, so a count of shared images says nothing without that number, and li
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from petl_core.study import predictions
 from petl_core.study.predictions import Predictions
@@ -39,6 +37,9 @@ def _extreme(score: np.ndarray, n: int) -> np.ndarray:
     return chosen
 
 
+SETS = {"confident_correct": confident_correct, "unconfident_wrong": unconfident_wrong}
+
+
 @dataclass(frozen=True)
 class Overlap:
     """Images that two sets share, beside what two unrelated sets of their sizes would share."""
@@ -46,8 +47,7 @@ class Overlap:
     shared: int
     chance: float
     deviation: float  # standard deviation of the number shared by unrelated sets
-    smaller: int
-    larger: int
+    smaller: int  # size of the smaller set
 
     @property
     def z(self) -> float:
@@ -60,43 +60,30 @@ class Overlap:
         return (self.shared - self.chance) / (self.smaller - self.chance) if self.smaller > self.chance else math.nan
 
 
-def overlap(one: np.ndarray, two: np.ndarray) -> Overlap:
-    """The overlap of two sets given as bool (n,). Unrelated sets share a hypergeometric number of images."""
-    a, b, n = int(one.sum()), int(two.sum()), len(one)
-    variance = a * b * (n - a) * (n - b) / (n**2 * (n - 1)) if n > 1 else 0.0
-    return Overlap(int((one & two).sum()), a * b / n, math.sqrt(variance), min(a, b), max(a, b))
-
-
 def overlap_of_counts(pool: int, sizes: tuple[int, int], shared: int) -> Overlap:
-    """The same from published counts."""
+    """The overlap of two sets of these sizes among ``pool`` images that have ``shared`` in common.
+
+    Unrelated sets share a hypergeometric number of images. ``UserError`` for numbers that cannot be.
+    """
     a, b = sizes
     if not 0 <= shared <= min(sizes) <= max(sizes) <= pool:
         raise UserError(f"{shared} shared by sets of {a} and {b} among {pool} images is impossible")
-    deviation = math.sqrt(a * b * (pool - a) * (pool - b) / (pool**2 * (pool - 1)))
-    return Overlap(shared, a * b / pool, deviation, min(a, b), max(a, b))
-
-
-def venn(sets: np.ndarray) -> dict[tuple[bool, ...], int]:
-    """Images in each region of a Venn diagram of S sets, bool (S, n), by (in set 0, in set 1, ...)."""
-    keys = list(itertools.product((True, False), repeat=len(sets)))
-    return {key: int((sets == np.array(key)[:, None]).all(axis=0).sum()) for key in keys}
+    variance = a * b * (pool - a) * (pool - b) / (pool**2 * max(pool - 1, 1))
+    return Overlap(shared, a * b / pool, math.sqrt(variance), min(a, b))
 
 
 def pairs(found: Predictions, n: int, which: str = "confident_correct") -> pd.DataFrame:
     """A row for each pair of runs that differ in the method or the seed alone (``predictions.pairs`` gives the names).
 
-    Further columns: shared (% of the smaller set), chance (%), beyond_chance (0 unrelated, 1 contained), and
-    rank_correlation (Spearman, of the confidences over all images).
+    Further columns: shared, and chance (what unrelated sets would share), both in per cent of the smaller set.
     """
-    choices = {"confident_correct": confident_correct, "unconfident_wrong": unconfident_wrong}
-    if which not in choices:
-        raise UserError(f"unknown set {which!r}; it is {' or '.join(choices)}")
-    sets = choices[which](found, n)
-    ranks = np.atleast_2d(np.corrcoef(stats.rankdata(found.confidence, axis=1)))
+    if which not in SETS:
+        raise UserError(f"unknown set {which!r}; it is {' or '.join(SETS)}")
+    sets = SETS[which](found, n)
     rows = []
     for i, j, names in predictions.pairs(found):
-        met = overlap(sets[i], sets[j])
+        sizes = int(sets[i].sum()), int(sets[j].sum())
+        met = overlap_of_counts(sets.shape[1], sizes, int((sets[i] & sets[j]).sum()))
         scale = 100 / met.smaller if met.smaller else math.nan
-        numbers = {"shared": scale * met.shared, "chance": scale * met.chance, "beyond_chance": met.beyond_chance}
-        rows.append(names | numbers | {"rank_correlation": ranks[i, j]})
+        rows.append(names | {"shared": scale * met.shared, "chance": scale * met.chance})
     return pd.DataFrame(rows)

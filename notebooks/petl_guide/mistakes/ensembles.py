@@ -1,4 +1,4 @@
-"""Ensembles of runs (mean logit, mean probability, vote, greedy) against single runs, other seeds, and the oracle.
+"""Ensembles of runs (mean logit, mean probability, vote) against single runs, other seeds, and the oracle.
 
 An ensemble of five methods is also an ensemble of five runs, and runs that differ in the seed alone gain from averaging
 too. So the comparison that says something about *methods* is the one with as many seeds of one method.
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -51,40 +49,9 @@ def oracle(correct: np.ndarray) -> float:
     return float(100 * correct.any(axis=0).mean())
 
 
-@dataclass(frozen=True)
-class Greedy:
-    """A greedily selected ensemble: how often each run was taken, and its accuracy on images it was not chosen by."""
-
-    counts: np.ndarray
-    val_accuracy: float
-    test_accuracy: float
-
-
-def greedy(val: Predictions, test: Predictions, rounds: int = 20) -> Greedy:
-    """Greedy selection with replacement (Caruana et al., 2004): in each round the run that helps ``val`` most is added.
-
-    The prefix with the highest validation accuracy is kept; ties go to the shorter one and to the earlier run. Runs of
-    ``val`` and ``test`` must be the same in the same order, on different images.
-    """
-    if not val.runs[["method", "seed"]].equals(test.runs[["method", "seed"]]):
-        raise UserError(f"the runs on {val.task}'s validation and test images differ; select both in the same order")
-    if set(val.ids) & set(test.ids):
-        raise UserError(f"validation and test predictions on {val.task} share images; the choice would see the test")
-    if rounds < 1:
-        raise UserError(f"a selection of {rounds} rounds is empty; choose 1 or more")
-    chances, total = val.probabilities, np.zeros(val.logits.shape[1:])
-    taken: list[int] = []
-    best, kept = -1.0, 0
-    for _ in range(rounds):
-        reached = [accuracy(total + one, val.labels) for one in chances]
-        pick = int(np.argmax(reached))
-        total = total + chances[pick]
-        taken.append(pick)
-        if reached[pick] > best:
-            best, kept = reached[pick], len(taken)
-    counts = np.bincount(taken[:kept], minlength=len(val))
-    mixed = np.tensordot(counts / counts.sum(), test.probabilities, axes=1)
-    return Greedy(counts, best, accuracy(mixed, test.labels))
+def of_methods(found: Predictions) -> pd.Series:
+    """Accuracy (%) of each method, mean over its seeds."""
+    return pd.Series(100 * found.correct.mean(axis=1)).groupby(found.runs["method"].to_numpy()).mean()
 
 
 def summary(found: Predictions, how: str = "logit") -> dict[str, float]:
@@ -93,13 +60,12 @@ def summary(found: Predictions, how: str = "logit") -> dict[str, float]:
     "best single" and "worst single" are methods, by their mean over seeds on the same test images; the best is
     therefore a little optimistic, and an ensemble that beats it beats a choice that nobody could have made.
     """
-    right = found.correct.mean(axis=1) * 100
-    means = pd.Series(right).groupby(found.runs["method"].to_numpy()).mean()
+    means = of_methods(found)
     seeds = found.runs["seed"].to_numpy()
     members = [np.flatnonzero(seeds == seed).tolist() for seed in sorted(set(seeds))]
     correct = found.correct
     return {
-        "mean single": float(right.mean()),
+        "mean single": float((correct.mean(axis=1) * 100).mean()),
         "worst single": float(means.min()),
         "best single": float(means.max()),
         "ensemble": float(np.mean([_together(found, index, how) for index in members])),
@@ -117,8 +83,7 @@ def _together(found: Predictions, index: list[int], how: str) -> float:
 def same_size(found: Predictions, size: int, how: str = "logit", draws: int = 200) -> pd.DataFrame:
     """Ensembles of ``size`` runs: of different methods, and of one method with other seeds.
 
-    Columns kind ("methods" or "seeds"), members, single and best (mean and best accuracy of the members), accuracy.
-    Every set of ``size`` seeds of each method is taken; of the sets of methods, each member with a random seed, at most
+    Columns kind ("methods" or "seeds"), single (mean accuracy of the members), accuracy (of the ensemble). Every set of ``size`` seeds of each method is taken; of the sets of methods, each member with a random seed, at most
     ``draws``. Mean over its rows, "single" is nearly the same for both kinds, so their accuracies can be compared.
     """
     names = list(dict.fromkeys(found.runs["method"]))
@@ -133,9 +98,7 @@ def same_size(found: Predictions, size: int, how: str = "logit", draws: int = 20
     if len(sets) > draws:
         sets = [sets[i] for i in sorted(random.choice(len(sets), draws, replace=False))]
     place = {key: i for i, key in enumerate(found.runs[["method", "seed"]].itertuples(index=False, name=None))}
-    chosen: list[tuple[str, Sequence[tuple[str, int]]]] = [
-        ("methods", [(m, int(random.choice(seeds))) for m in members]) for members in sets
-    ]
+    chosen = [("methods", [(m, int(random.choice(seeds))) for m in members]) for members in sets]
     chosen += [("seeds", [(m, s) for s in some]) for m in names for some in itertools.combinations(seeds, size)]
     right, rows = found.correct.mean(axis=1) * 100, []
     for kind, members in chosen:
@@ -143,7 +106,5 @@ def same_size(found: Predictions, size: int, how: str = "logit", draws: int = 20
         if absent:
             raise UserError(f"no predictions on {found.task} by {absent[0][0]} seed {absent[0][1]}; run it")
         index = [place[member] for member in members]
-        together = _together(found, index, how)
-        name = " + ".join(f"{m}/{s}" for m, s in members)
-        rows.append((kind, name, float(right[index].mean()), float(right[index].max()), together))
-    return pd.DataFrame(rows, columns=["kind", "members", "single", "best", "accuracy"])
+        rows.append((kind, float(right[index].mean()), _together(found, index, how)))
+    return pd.DataFrame(rows, columns=["kind", "single", "accuracy"])

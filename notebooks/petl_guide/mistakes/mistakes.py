@@ -1,12 +1,12 @@
 """The study's second finding, task by task: other methods, other mistakes; and what ensembles gain from it.
 
-Everything is set beside the same measure between runs that differ in the seed alone. ``judge`` applies rules that were
+Everything is set beside the same measure between runs that differ in the seed alone. ``verdicts`` applies a rule that was
 fixed before the numbers: an interval over tasks on one side of zero decides, anything else is undecided.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -17,10 +17,10 @@ from petl_core.study.records import Records
 from petl_core.study.statistics import Interval, interval
 from petl_core.utils import UserError
 from petl_guide.mistakes import agreement, confidence, ensembles
+from petl_guide.verdict import Evidence, judged
 
 NEAR = 3.0  # points below a task's best method that count as similar accuracy
 HOLD = 200 * 2**20  # bytes of logits beyond which tasks are not kept
-SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 
 
 class Tasks(Mapping[str, Predictions]):
@@ -61,14 +61,14 @@ def load(records: Records, runs: pd.DataFrame) -> Mapping[str, Predictions]:
 
 def everything(found: Mapping[str, Predictions], size: int = 3) -> dict[str, pd.DataFrame]:
     """``disagreement``, ``overlaps``, ``ensemble_gains`` and ``equal_sizes`` (of ``size``), task after task."""
-    tables: dict[str, list[pd.DataFrame]] = {}
-    for task, part in found.items():
-        one = {task: part}
-        tables.setdefault("disagreement", []).append(disagreement(one))
-        tables.setdefault("overlaps", []).append(overlaps(one))
-        tables.setdefault("ensemble_gains", []).append(ensemble_gains(one))
-        tables.setdefault("equal_sizes", []).append(equal_sizes(one, size))
-    return {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
+    measures: dict[str, Callable[[Mapping[str, Predictions]], pd.DataFrame]] = {
+        "disagreement": disagreement,
+        "overlaps": overlaps,
+        "ensemble_gains": ensemble_gains,
+        "equal_sizes": lambda one: equal_sizes(one, size),
+    }
+    rows = [{name: measure({task: part}) for name, measure in measures.items()} for task, part in found.items()]
+    return {name: pd.concat([row[name] for row in rows], ignore_index=True) for name in measures}
 
 
 def disagreement(found: Mapping[str, Predictions]) -> pd.DataFrame:
@@ -82,15 +82,15 @@ def disagreement(found: Mapping[str, Predictions]) -> pd.DataFrame:
         pairs, test = agreement.pairs(part), agreement.excess(part)
         methods, seeds = (pairs[pairs["kind"] == kind] for kind in (DIFFERENT, SAME))
         between, within = methods["disagreement"].mean(), seeds["disagreement"].mean()
-        row = {"task": task, "between": between, "within": within, "difference": between - within, "p": test.p}
-        row |= {"unrelated": methods["expected"].mean()}
-        rows.append(row | {"kappa_between": methods["kappa"].mean(), "kappa_within": seeds["kappa"].mean()})
-    return pd.DataFrame(rows)
+        kappas = methods["kappa"].mean(), seeds["kappa"].mean()
+        rows.append((task, between, within, between - within, test.p, methods["expected"].mean(), *kappas))
+    columns = ["task", "between", "within", "difference", "p", "unrelated", "kappa_between", "kappa_within"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def alike(part: Predictions, points: float) -> Predictions:
     """Only the methods whose accuracy (mean over seeds) is within ``points`` of the best one's."""
-    means = pd.Series(100 * part.correct.mean(axis=1)).groupby(part.runs["method"].to_numpy()).mean()
+    means = ensembles.of_methods(part)
     return part.of(list(means[means >= means.max() - points].index))
 
 
@@ -133,9 +133,8 @@ def overlaps(found: Mapping[str, Predictions], share: float = 0.5) -> pd.DataFra
             pairs = confidence.pairs(part, n, which)
             kinds = pairs.groupby("kind")[["shared", "chance"]].mean()
             methods, seeds = kinds.loc[DIFFERENT, "shared"], kinds.loc[SAME, "shared"]
-            row = {"task": task, "which": which, "methods": methods, "seeds": seeds}
-            rows.append(row | {"chance": kinds.loc[DIFFERENT, "chance"], "difference": methods - seeds})
-    return pd.DataFrame(rows)
+            rows.append((task, which, methods, seeds, kinds.loc[DIFFERENT, "chance"], methods - seeds))
+    return pd.DataFrame(rows, columns=["task", "which", "methods", "seeds", "chance", "difference"])
 
 
 def ensemble_gains(found: Mapping[str, Predictions], how: str = "logit") -> pd.DataFrame:
@@ -149,29 +148,25 @@ def equal_sizes(found: Mapping[str, Predictions], size: int = 3, how: str = "log
     for task, part in found.items():
         table = ensembles.same_size(part, size, how).groupby("kind")[["single", "accuracy"]].mean()
         gains = table["accuracy"] - table["single"]
-        row = {"task": task, "single": table.loc["seeds", "single"], "seeds": table.loc["seeds", "accuracy"]}
-        row |= {"methods": table.loc["methods", "accuracy"], "difference": gains["methods"] - gains["seeds"]}
-        rows.append(row)
-    return pd.DataFrame(rows)
+        single, seeds = table.loc["seeds"]
+        rows.append((task, single, seeds, table.loc["methods", "accuracy"], gains["methods"] - gains["seeds"]))
+    return pd.DataFrame(rows, columns=["task", "single", "seeds", "methods", "difference"])
 
 
-def judge(found: Mapping[str, Predictions], size: int = 3) -> pd.DataFrame:
+def verdicts(found: Mapping[str, Predictions], size: int = 3) -> pd.DataFrame:
     """Columns part, verdict, evidence: each part of the claim on these tasks."""
     apart, shared, gains, sizes = everything(found, size).values()
     sure, unsure = (shared[shared["which"] == which] for which in ("confident_correct", "unconfident_wrong"))
     better = gains["ensemble"] - gains["best single"]
-    parts: Sequence[tuple[str, pd.Series, str]] = (
-        ("methods disagree more than seeds of one method", apart["difference"], "points of disagreement"),
-        ("methods share fewer confident and correct images than seeds", -sure["difference"], "points of the set"),
-        ("methods share fewer unsure and wrong images than seeds", -unsure["difference"], "points of the set"),
-        ("an ensemble of all methods beats the best one", better, "points of accuracy"),
-        (f"{size} methods gain more than {size} seeds", sizes["difference"], "points of accuracy"),
-    )
-    rows = []
-    for part, effect, unit in parts:
-        met = over_tasks(effect)
-        verdict = SUPPORTED if met.low > 0 else CONTRADICTED if met.high < 0 else UNDECIDED
-        rows.append((part, verdict, f"{met.mean:+.2f} [{met.low:+.2f}, {met.high:+.2f}] {unit}, {met.n} tasks"))
+    parts = {
+        "methods disagree more than seeds of one method": (apart["difference"], "points of disagreement"),
+        "methods share fewer confident and correct images than seeds": (-sure["difference"], "points of the set"),
+        "methods share fewer unsure and wrong images than seeds": (-unsure["difference"], "points of the set"),
+        "an ensemble of all methods beats the best one": (better, "points of accuracy"),
+        f"{size} methods gain more than {size} seeds": (sizes["difference"], "points of accuracy"),
+    }
+    found_words = {part: judged(Evidence(over_tasks(effect), unit)) for part, (effect, unit) in parts.items()}
+    rows = [(part, verdict.verdict, verdict.size) for part, verdict in found_words.items()]
     return pd.DataFrame(rows, columns=["part", "verdict", "evidence"])
 
 

@@ -7,15 +7,17 @@ import itertools
 from typing import Any
 
 from petl_core import methods
-from petl_core.study.parts.plan import Cells, PartPlan, our_choices, our_trials, our_trials_of
-from petl_core.study.profiles import BITFIT_BASE, DEFAULT_LR, HIGH_LRS, LONGER, MORE_SEEDS, SCRATCH_LRS, Profile
+from petl_core.study.executor import Planned
+from petl_core.study.parts.plan import Cells, PartPlan, marked, our_choices, our_trials, our_trials_of
+from petl_core.study.profile import BITFIT_BASE, DEFAULT_LR, HIGH_LRS, LONGER, MORE_SEEDS, SCRATCH_LRS, Profile
 from petl_core.study.protocol import Trial, choose, final_specs, make_spec, published_trials, trial_specs, trials
 from petl_core.study.records import Records, RunSpec
-from petl_core.study.runner import Planned
 
 
 def _tuned(study: Profile, cells: Cells, records: Records) -> list[Planned]:
-    return [Planned(s, "tuned") for chosen in our_choices(study, cells, records) for s in final_specs(study, chosen)]
+    marks = [p for cell in cells for p in marked(study, our_trials_of(study, *cell, records), records, "tuned")]
+    chosen = our_choices(study, cells, records)
+    return marks + [Planned(spec, "tuned") for trial in chosen for spec in final_specs(study, trial)]
 
 
 def _default(study: Profile, cells: Cells, records: Records) -> list[Planned]:
@@ -39,7 +41,7 @@ def _drop_path(study: Profile, cells: Cells, records: Records) -> list[Planned]:
 def _fewer_trials(study: Profile, cells: Cells, records: Records) -> list[Planned]:
     plan = []
     for cell, k in itertools.product(cells, range(1, study.trials + 1)):
-        chosen = choose(our_trials_of(study, *cell)[:k], records)
+        chosen = choose(our_trials_of(study, *cell, records)[:k], records)
         if chosen is not None:
             plan += [Planned(spec, f"trials_{k}") for spec in final_specs(study, chosen)]
     return plan
@@ -50,15 +52,18 @@ def _high_lr(study: Profile, task: str, method: str) -> list[RunSpec]:
     return trial_specs(study, task, method, trials(method, count, study.drop_paths, HIGH_LRS))
 
 
-def _high_lr_trials(study: Profile, cells: Cells) -> list[Planned]:
+def _high_lr_trials(study: Profile, cells: Cells, records: Records | None) -> list[Planned]:
     high = [Planned(spec, "full_high_lr_trial") for cell in cells for spec in _high_lr(study, *cell)]
-    return high + our_trials(study, cells)
+    return high + our_trials(study, cells, records)
 
 
 def _high_lr_finals(study: Profile, cells: Cells, records: Records) -> list[Planned]:
     plan = []
     for cell in cells:
-        for name, specs in (("full_high_lr", _high_lr(study, *cell)), ("full_low_lr", our_trials_of(study, *cell))):
+        for name, specs in (
+            ("full_high_lr", _high_lr(study, *cell)),
+            ("full_low_lr", our_trials_of(study, *cell, records)),
+        ):
             chosen = choose(specs, records)
             if chosen is not None:
                 plan += [Planned(spec, name) for spec in final_specs(study, chosen)]
@@ -106,7 +111,7 @@ def _published(study: Profile, task: str, method: str) -> list[RunSpec]:
     return trial_specs(once, task, method, published_trials(method), decay="all")
 
 
-def _published_trials(study: Profile, cells: Cells) -> list[Planned]:
+def _published_trials(study: Profile, cells: Cells, records: Records | None) -> list[Planned]:
     return [Planned(spec, "published_trial") for cell in cells for spec in _published(study, *cell)]
 
 
@@ -125,7 +130,7 @@ def _scratch(study: Profile, task: str, method: str) -> list[RunSpec]:
     return trial_specs(dataclasses.replace(study, pretrained=False), task, method, points)
 
 
-def _scratch_trials(study: Profile, cells: Cells) -> list[Planned]:
+def _scratch_trials(study: Profile, cells: Cells, records: Records | None) -> list[Planned]:
     return [Planned(spec, "scratch_trial") for cell in cells for spec in _scratch(study, *cell)]
 
 
@@ -137,7 +142,9 @@ def _scratch_finals(study: Profile, cells: Cells, records: Records) -> list[Plan
 PARTS = {
     "tuned": PartPlan("our protocol: equal trials, chosen on val200, every seed on test", _tuned),
     "default": PartPlan(
-        f"no tuning: default size, learning rate {DEFAULT_LR:g}, no drop path", _default, lambda study, cells: []
+        f"no tuning: default size, learning rate {DEFAULT_LR:g}, no drop path",
+        _default,
+        lambda study, cells, records: [],
     ),
     "drop_path": PartPlan("the tuned configuration with each drop path rate (drop_path_0, drop_path_0.1)", _drop_path),
     "trials": PartPlan("the choice after the first 1, 2, ... trials (trials_1, trials_2, ...)", _fewer_trials),

@@ -2,7 +2,7 @@
 
 The tasks of this part are named with their number of images ("orientation@10000"; without one, the suite's thousand).
 Each cell is tuned as everywhere, with as many trials as the others with as many images, but over learning rates alone,
-because the size is what is swept. Larger sets are trained for fewer epochs and more steps (``profiles.Amount``).
+because the size is what is swept. Larger sets are trained for fewer epochs and more steps (``profile.Amount``).
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 
 from petl_core import methods
 from petl_core.data.embedded import parts_of_name
+from petl_core.study.executor import Planned
 from petl_core.study.parts.plan import Cells, PartPlan
-from petl_core.study.profiles import Amount, Profile
+from petl_core.study.profile import Amount, Profile
 from petl_core.study.protocol import choose, final_specs, trial_specs, trials
 from petl_core.study.records import Records, RunSpec
-from petl_core.study.runner import Planned
 
 
 def amount(study: Profile, task: str) -> Amount:
@@ -50,7 +50,7 @@ def sweep_trials(study: Profile, task: str, method: str, fixed: dict[str, Any]) 
     return trial_specs(budget(study, task), task, method, points)
 
 
-def _trials(study: Profile, cells: Cells) -> list[Planned]:
+def _trials(study: Profile, cells: Cells, records: Records | None) -> list[Planned]:
     return [
         Planned(spec, "many_shot_trial")
         for task, method in cells

@@ -9,12 +9,12 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from petl_core.study.executor import Planned
 from petl_core.study.parts.many_shot import budget
 from petl_core.study.parts.plan import Cells, PartPlan, our_trials_of
-from petl_core.study.profiles import HELD_BACK, Profile
+from petl_core.study.profile import HELD_BACK, Profile
 from petl_core.study.protocol import choose, final_specs, trial_specs, trials
 from petl_core.study.records import Records, RunSpec
-from petl_core.study.runner import Planned
 
 
 def held_trials(study: Profile, task: str, method: str, how: str) -> list[RunSpec]:
@@ -36,7 +36,7 @@ def _ways(method: str) -> list[str]:
     return ["", *HELD_BACK] if method == "full" else [""]
 
 
-def _trials(study: Profile, cells: Cells) -> list[Planned]:
+def _trials(study: Profile, cells: Cells, records: Records | None) -> list[Planned]:
     return [
         Planned(spec, "mechanism_trial")
         for task, method in cells

@@ -11,11 +11,11 @@ from __future__ import annotations
 import dataclasses
 
 from petl_core import methods
+from petl_core.study.executor import Planned
 from petl_core.study.parts.plan import Cells, PartPlan
-from petl_core.study.profiles import Profile
+from petl_core.study.profile import Profile
 from petl_core.study.protocol import Trial, choose, final_specs, trial_specs
 from petl_core.study.records import Records, RunSpec
-from petl_core.study.runner import Planned
 
 
 def rate_trials(study: Profile, task: str, method: str) -> list[RunSpec]:
@@ -27,7 +27,7 @@ def rate_trials(study: Profile, task: str, method: str) -> list[RunSpec]:
     return [dataclasses.replace(spec, head=how.head) for spec in trial_specs(study, task, method, points)]
 
 
-def _trials(study: Profile, cells: Cells) -> list[Planned]:
+def _trials(study: Profile, cells: Cells, records: Records | None) -> list[Planned]:
     return [Planned(spec, "robustness_trial") for cell in cells for spec in rate_trials(study, *cell)]
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from petl_core.study.executor import Planned
 from petl_core.study.parts.plan import Cells, PartPlan, our_choices, our_trials_of
-from petl_core.study.profiles import Profile
+from petl_core.study.profile import Profile
 from petl_core.study.protocol import final_specs
 from petl_core.study.records import Records
-from petl_core.study.runner import Planned
 
 
-def _trials(study: Profile, cells: Cells) -> list[Planned]:
-    return [Planned(spec, "second_backbone_trial") for cell in cells for spec in our_trials_of(study, *cell)]
+def _trials(study: Profile, cells: Cells, records: Records | None) -> list[Planned]:
+    return [Planned(spec, "second_backbone_trial") for cell in cells for spec in our_trials_of(study, *cell, records)]
 
 
 def _finals(study: Profile, cells: Cells, records: Records) -> list[Planned]:

@@ -22,6 +22,7 @@ from petl_core.study import budget
 from petl_core.study import plan as study
 from petl_core.study import runner as workers
 from petl_core.study.budget import LADDER, Speed, make_plan, seconds_of
+from petl_core.study.execute import Reply, task_of
 from petl_core.study.predictions import Predictions
 from petl_core.study.records import Records
 from petl_core.training.train import predict
@@ -235,7 +236,7 @@ def test_the_saved_model_is_the_one_that_was_measured(report, tmp_path: Path):
     assert model.notes["classes"] == ["class_0", "class_1", "class_2"]
     assert model.notes["same_predictions_as_record"] is True
     spec = report.finals[report.recommended][0]
-    task = workers.task_of(spec)
+    task = task_of(spec)
     pictures, labels, _ = task.split("test")
     accuracy = 100 * float((predict(model, pictures).argmax(1) == labels).float().mean())
     assert accuracy == pytest.approx(report.records.get(spec)["metrics"]["accuracy"])
@@ -309,7 +310,7 @@ def test_a_method_that_fails_is_left_out_and_named(images: Path, short: dict, mo
 
     def broken(spec, *rest):
         if spec.method == "lora":
-            return {"ok": False, "storage": False, "error": "Traceback ...\nMemoryError: too large"}
+            return Reply(error="Traceback ...\nMemoryError: too large")
         return real(spec, *rest)
 
     monkeypatch.setattr(workers, "attempt", broken)

@@ -128,7 +128,7 @@ def test_missing_folder_names_its_neighbours(classes: Path) -> None:
         load_task(f"folder:{classes.parent}/insect")
     with says("zzz does not exist", "holds insects"):
         load_task(f"folder:{classes.parent}/zzz")
-    with says("no folder"):
+    with says("names no folder"):
         load_task("folder:")
 
 
@@ -232,3 +232,10 @@ def test_truncated_images_must_not_be_allowed_globally(vtab: Path, monkeypatch: 
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     with says("LOAD_TRUNCATED_IMAGES"):
         load_task(f"vtab:{vtab}", size=8)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"tasks": [{"name": "digits"}]}'])
+def test_a_damaged_list_of_the_embedded_tasks(text: str, tmp_path: Path) -> None:
+    (tmp_path / "tasks.json").write_text(text)
+    with says("tasks.json", "git checkout"):
+        embedded.embedded_tasks(tmp_path)

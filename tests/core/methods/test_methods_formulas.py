@@ -342,7 +342,7 @@ def test_vqt_leaves_the_backbone_as_it_is_to_the_bit():
 def test_vqt_keeps_nothing_between_forwards_even_after_an_error():
     vit, module, _ = attach("vqt", queries=3)
     expected = vit(images())
-    assert not module.found
+    assert not module.outputs
 
     def fail(y, x):
         raise RuntimeError("stopped on the way")
@@ -352,7 +352,7 @@ def test_vqt_keeps_nothing_between_forwards_even_after_an_error():
         vit(images(3))
     vit.sites["norm"].clear()
     assert torch.equal(vit(images()), expected)
-    assert not module.found
+    assert not module.outputs
 
 
 @pytest.mark.parametrize("name", methods.names())

@@ -79,6 +79,9 @@ def test_equal_classes_are_equal_answers_whatever_the_outputs(folders):
     shipped.save(spec(seed=5), run(80.0, logits))
     fresh.save(spec(seed=5), run(80.0, 3 * logits))
     assert kinds(agreement_of(fresh, shipped)) == {5: ANSWERS}
+    shipped.save(spec(seed=6), run(80.0, logits))
+    fresh.save(spec(seed=6), run(77.0, 3 * logits))  # an accuracy that its outputs do not give
+    assert kinds(agreement_of(fresh, shipped)) == {5: ANSWERS, 6: WITHIN}
 
 
 def test_where_outputs_are_not_kept_as_many_right_are_equal_answers(folders):

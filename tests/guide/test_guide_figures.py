@@ -1,4 +1,4 @@
-"""Figures, tables and the opening of records: they work on any table, look the same each time, say what is wrong."""
+"""Figures and tables: they work on any table, are as wide as a page, look the same each time, and say what is wrong."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ import itertools
 import math
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from book import build as book
-from book import stage as book_stage
 from petl_core import methods as registry
 from petl_core.data import load_task
 from petl_core.study.records import COLUMNS
@@ -26,7 +23,6 @@ from petl_guide.figures import low_shot as figures
 from petl_guide.figures import protocol as protocol_figures
 from petl_guide.figures import style, tables
 from petl_guide.low_shot import tuning, variance
-from petl_guide.results import open_results
 
 GROUP = {"p": "natural", "q": "natural", "r": "specialised", "s": "structured"}
 
@@ -80,18 +76,6 @@ def test_figures_are_as_wide_as_the_page(runs: pd.DataFrame) -> None:
         assert picture(figure).width == 720
 
 
-def test_the_book_gets_the_descriptions_of_pictures(tmp_path: Path) -> None:
-    shown = style.show(Figure(figsize=(1, 1)), "a dot above a line")
-    data, metadata = shown._repr_mimebundle_()
-    output = nbformat.v4.new_output("execute_result", data=data, metadata=metadata)
-    cells = [nbformat.v4.new_code_cell("x", outputs=[output]), nbformat.v4.new_code_cell("y")]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "09_small.ipynb")
-    staged = nbformat.read(book_stage.stage(tmp_path, tmp_path / "book", book.SOURCE)[0], as_version=4)
-    assert staged.cells[0].metadata["mystnb"]["image"]["alt"] == "a dot above a line"
-    assert staged.cells[0].outputs == [output]
-    assert "mystnb" not in staged.cells[1].metadata
-
-
 def test_a_figure_shows_the_numbers_it_is_given(runs: pd.DataFrame) -> None:
     table = accuracy.by_group(runs)
     figure = figures.accuracy_by_group(table, "t")
@@ -130,31 +114,3 @@ def test_the_log_of_pretraining(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text("{")
     with pytest.raises(UserError, match=r"log\.jsonl"):
         protocol_figures.read_log(tmp_path / "log.jsonl")
-
-
-def test_open_results_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="unknown profile 'huge'"):
-        open_results("huge")
-    with pytest.raises(UserError, match="'shipped'"):
-        open_results("quick", "old")
-    with pytest.raises(UserError, match="set RESULTS = 'fresh'"):
-        open_results("smoke", "shipped")
-    with pytest.raises(UserError, match="unknown part 'tund' of a study; the parts are: tuned, default"):
-        open_results("quick", "fresh", tmp_path, ["tund"])
-    monkeypatch.setattr("petl_guide.notebooks.RESULTS", tmp_path / "nothing")
-    with pytest.raises(UserError, match="holds no records of the profile 'quick'"):
-        open_results("quick", "shipped")
-
-
-@pytest.mark.slow
-def test_open_results_runs_what_is_missing_and_no_more(tmp_path: Path) -> None:
-    some = open_results("smoke", "fresh", tmp_path, ["default", "published"], workers=1, progress=False)
-    assert set(some.table["variant"]) == {"default"}  # what the profile does not have is left out
-    found = open_results("smoke", "fresh", tmp_path, workers=1, progress=False)
-    assert found.has("tuned")
-    assert not found.has("published")
-    assert found.note().data.startswith("**This is the smoke profile")
-    times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/predictions.npz")}
-    again = open_results("smoke", "fresh", tmp_path, workers=1, progress=False)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/predictions.npz")} == times
-    assert len(again.table) == len(found.table)

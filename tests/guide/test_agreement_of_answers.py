@@ -1,11 +1,10 @@
-"""Agreement, overlap and ensembles on cases with a known answer; and the refusals of predictions that do not match."""
+"""Agreement, overlap and ensembles on predictions with a known answer."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,12 +12,8 @@ import pytest
 from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
-from petl_core.study import predictions
 from petl_core.study.predictions import DIFFERENT, SAME, Predictions
-from petl_core.study.records import Records, RunSpec
-from petl_core.training.train import Recipe, Run
 from petl_core.utils import UserError
-from petl_guide import runs as select
 from petl_guide.mistakes import agreement, confidence, ensembles
 
 
@@ -117,13 +112,14 @@ def test_overlap_is_hypergeometric() -> None:
     for _ in range(4000):
         two = np.zeros(n, dtype=bool)
         two[random.choice(n, b, replace=False)] = True
-        drawn.append(confidence.overlap(one, two).shared)
-    met = confidence.overlap(one, two)
+        drawn.append(int((one & two).sum()))
+    met = confidence.overlap_of_counts(n, (a, b), drawn[-1])
     assert (met.chance, met.deviation) == (pytest.approx(law.mean()), pytest.approx(law.std()))
     assert np.mean(drawn) == pytest.approx(law.mean(), abs=0.15)
     assert np.std(drawn) == pytest.approx(law.std(), rel=0.05)
-    assert confidence.overlap(one, one).beyond_chance == 1
-    assert math.isnan(confidence.overlap(np.ones(5, bool), np.ones(5, bool)).beyond_chance)
+    assert confidence.overlap_of_counts(n, (a, a), a).beyond_chance == 1
+    assert math.isnan(confidence.overlap_of_counts(5, (5, 5), 5).beyond_chance)
+    assert confidence.overlap_of_counts(1, (1, 0), 0).z == 0
 
 
 def test_the_published_overlap_is_at_chance_level() -> None:
@@ -135,24 +131,15 @@ def test_the_published_overlap_is_at_chance_level() -> None:
         confidence.overlap_of_counts(10_000, (4925, 4902), 5000)
 
 
-def test_venn_regions_are_the_images() -> None:
-    sets = np.array([[1, 1, 1, 0, 0], [1, 1, 0, 1, 0], [1, 0, 0, 1, 0]], dtype=bool)
-    regions = confidence.venn(sets)
-    assert sum(regions.values()) == 5
-    assert regions[True, True, True] == 1 and regions[True, True, False] == 1 and regions[False, False, False] == 1
-    assert regions[False, True, True] == 1 and regions[True, False, False] == 1 and regions[False, False, True] == 0
-
-
 def test_pairs_of_sets() -> None:
     found = noisy(0.7, GRID)
     random = np.random.default_rng(1)
     logits = found.logits * random.uniform(1, 3, (9, found.logits.shape[1], 1)).astype(np.float32)
     table = confidence.pairs(dataclasses.replace(found, logits=logits), 1000)
-    assert len(table) == 18 and table["beyond_chance"].abs().max() < 0.1  # sets of unrelated confidences
-    assert table["rank_correlation"].abs().max() < 0.1
+    assert len(table) == 18 and (table["shared"] - table["chance"]).abs().max() < 5  # of unrelated confidences
     alike = dataclasses.replace(found, logits=np.repeat(logits[:1], 9, axis=0))
     same = confidence.pairs(alike, 1000, "unconfident_wrong")
-    assert (same["shared"] == 100).all() and same["rank_correlation"].min() == pytest.approx(1)
+    assert (same["shared"] == 100).all() and same["chance"].max() < 50
     with pytest.raises(UserError, match="unknown set 'confident'"):
         confidence.pairs(found, 10, "confident")
 
@@ -179,23 +166,6 @@ def test_the_ways_to_combine_differ_where_they_should() -> None:
         ensembles.combine(logits, "mean")
 
 
-def test_greedy_takes_the_good_runs_and_keeps_the_test_out_of_the_choice() -> None:
-    runs = [("lora", 0), ("ssf", 0), ("bitfit", 0)]
-    random = np.random.default_rng(0)
-    parts = []
-    for start, n in ((0, 300), (300, 3000)):
-        labels = random.integers(0, 4, n)
-        classes = np.stack([labels, random.integers(0, 4, n), random.integers(0, 4, n)])
-        part = from_classes(classes, labels, runs)
-        parts.append(dataclasses.replace(part, ids=tuple(str(start + i) for i in range(n))))
-    chosen = ensembles.greedy(*parts)
-    assert chosen.counts.tolist() == [1, 0, 0] and chosen.test_accuracy == chosen.val_accuracy == 100
-    with pytest.raises(UserError, match="share images"):
-        ensembles.greedy(parts[0], parts[0])
-    with pytest.raises(UserError, match="the runs on made up's validation and test images differ"):
-        ensembles.greedy(parts[0], parts[1].of(["ssf", "lora", "bitfit"]))
-
-
 def test_summary_and_equal_sizes() -> None:
     found = noisy(0.7, GRID, n=20_000)
     numbers = ensembles.summary(found)
@@ -212,72 +182,3 @@ def test_summary_and_equal_sizes() -> None:
     assert by_kind.loc["methods", "accuracy"] > by_kind.loc["methods", "single"] + 5
     with pytest.raises(UserError, match="ensembles of 4 need 4 methods and 4 seeds"):
         ensembles.same_size(found, 4)
-
-
-# alignment
-
-
-def saved(records: Records, method: str, seed: int = 0, **changes) -> str:
-    spec = RunSpec("mini", "w", method, {}, changes.pop("task", "digits"), "d", Recipe(lr=1e-3, epochs=2), seed)
-    random = np.random.default_rng(seed)
-    n = 40
-    values = {"logits": random.normal(size=(n, 4)).astype(np.float16), "labels": np.arange(n) % 4}
-    values |= {"ids": tuple(f"id{i}" for i in range(n))} | changes
-    diverged = changes.pop("diverged", False)
-    values.pop("diverged", None)
-    run = Run(50.0, "test", values["logits"], values["labels"], values["ids"], 55.0, 1.5, diverged, [], 8, 99,
-              "natural", 700.0)  # fmt: skip
-    records.save(spec, dataclasses.replace(run, accuracy=math.nan) if diverged else run, "tuned")
-    return spec.digest
-
-
-@pytest.fixture
-def records(tmp_path: Path) -> Records:
-    return Records(tmp_path)
-
-
-def test_load_reads_what_was_saved(records: Records) -> None:
-    digests = [saved(records, "lora"), saved(records, "ssf")]
-    found = predictions.load(records, select.runs(records.table()))
-    assert list(found.runs["digest"]) == digests and found.logits.shape == (2, 40, 4)
-    assert found.logits[1] == pytest.approx(records.predictions(digests[1])[0].astype(np.float32))
-    assert found.of(["ssf"]).logits.shape == (1, 40, 4)
-    with pytest.raises(UserError, match="no predictions on digits by bitfit seed 0"):
-        found.of(["bitfit"])
-
-
-ORDER = tuple(f"id{i}" for i in reversed(range(40)))
-OTHER = tuple(f"other{i}" for i in range(40))
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"ids": ORDER}, "other images, or the same in another order"),
-        ({"ids": OTHER}, "other images"),
-        ({"labels": np.arange(40)[::-1] % 4}, "other labels of the same images"),
-        ({"logits": np.zeros((40, 5), np.float16)}, r"logits of different shapes, \(40, 4\) and \(40, 5\)"),
-    ],
-)
-def test_runs_that_do_not_match_are_refused_by_name(records: Records, changes: dict, message: str) -> None:
-    one, two = saved(records, "lora"), saved(records, "ssf", **changes)
-    with pytest.raises(UserError, match=f"records {one} and {two} of digits have {message}"):
-        predictions.load(records, select.runs(records.table()).sort_values("method"))
-
-
-def test_other_runs_that_cannot_be_compared(records: Records) -> None:
-    saved(records, "lora")
-    bad = saved(records, "ssf", diverged=True)
-    table = select.runs(records.table())
-    with pytest.raises(UserError, match=f"records {bad} of digits diverged and predict nothing"):
-        predictions.load(records, table)
-    good = table[table["method"] == "lora"]
-    with pytest.raises(UserError, match="of digits appear twice"):
-        predictions.load(records, pd.concat([good, good]))
-    with pytest.raises(UserError, match="these runs are of digits, glyphs"):
-        predictions.load(records, pd.concat([good, good.assign(task="glyphs")]))
-    infinite = np.full((40, 4), np.inf, np.float16)
-    digest = saved(records, "bitfit", logits=infinite)
-    chosen = select.runs(records.table(), methods=["bitfit"])
-    with pytest.raises(UserError, match=f"record {digest} of digits has logits that are not finite"):
-        predictions.load(records, chosen)

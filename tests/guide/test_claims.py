@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from petl_core import cli
 from petl_core.study.profiles import profile
 from petl_core.study.records import Records
 from petl_core.study.statistics import Interval
-from petl_core.utils import UserError
-from petl_guide import published
+from petl_core.utils import RESULTS, UserError
+from petl_guide import __main__ as command
+from petl_guide import ledger, published
 from petl_guide.claims import ours as claims_ours
 from petl_guide.claims import published as claims_published
 from petl_guide.claims import table as claims
-from petl_guide.claims.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, UNDECIDED, Verdict, judged
-from petl_guide.results import Results, open_results
+from petl_guide.results import Results, of_folder, open_results
+from petl_guide.verdict import (
+    CONTRADICTED,
+    NOT_RUN,
+    NOT_TESTABLE,
+    SUPPORTED,
+    UNDECIDED,
+    Control,
+    Evidence,
+    Verdict,
+    judged,
+)
 
 WORDS = {SUPPORTED, CONTRADICTED, UNDECIDED, NOT_RUN, NOT_TESTABLE}
 
@@ -30,7 +41,6 @@ def shipped() -> Results:
 
 
 def test_verdicts_that_changed_are_named(shipped: Results, tmp_path, capsys) -> None:
-    assert claims.changed(shipped, shipped.records) == {}
     better = Records(shipped.records.root)  # the same runs, but BitFit five points better
     for record in better.pack.records.values():
         if record["spec"]["method"] == "bitfit":
@@ -39,14 +49,14 @@ def test_verdicts_that_changed_are_named(shipped: Results, tmp_path, capsys) -> 
     assert differ["C2"] == (UNDECIDED, SUPPORTED)
     assert "C6" not in differ
     root = str(shipped.records.root)
-    assert cli.main(["claims", "--profile", "quick", "--compare", root]) == 0
+    assert command.main(["claims", "--profile", "quick", "--compare", root]) == 0
     assert capsys.readouterr().out == "verdicts that changed: 0 of 15\n"
-    assert cli.main(["claims", "--profile", "quick", "--compare", str(tmp_path)]) == 2
+    assert command.main(["claims", "--profile", "quick", "--compare", str(tmp_path)]) == 2
     assert "has none of the runs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "behaves", "margin", "word"),
+    ("low", "high", "passes", "margin", "word"),
     [
         (0.1, 2.0, True, 0.0, SUPPORTED),
         (-2.0, -0.1, True, 0.0, CONTRADICTED),
@@ -57,12 +67,16 @@ def test_verdicts_that_changed_are_named(shipped: Results, tmp_path, capsys) -> 
         (math.nan, math.nan, True, 0.0, UNDECIDED),
     ],
 )
-def test_the_rule(low: float, high: float, behaves: bool, margin: float, word: str) -> None:
-    assert judged(Interval(0.0, low, high, 5), "points", "a control", behaves, margin=margin).verdict == word
+def test_the_rule(low: float, high: float, passes: bool, margin: float, word: str) -> None:
+    controls = (Control("good", 1, 0, True), Control("seeds", 1, 2, passes))
+    verdict = judged(Evidence(Interval(0.0, low, high, 5), controls=controls, margin=margin))
+    assert (verdict.verdict, verdict.behaves, verdict.threshold) == (word, passes, margin)
+    turned = judged(Evidence(Interval(0.0, -high, -low, 5), controls=controls, margin=-margin, below=True))
+    assert turned.verdict == word
 
 
 def test_a_verdict_reads_well() -> None:
-    verdict = judged(Interval(1.234, 0.5, 2.0, 11), "points", "seeds differ by 0.3", note="small")
+    verdict = judged(Evidence(Interval(1.234, 0.5, 2.0, 11), "points", "seeds differ by 0.3", note="small"))
     assert str(verdict) == "supported: +1.23 [+0.50, +2.00] points, 11 tasks; seeds differ by 0.3; small"
     assert str(Verdict(NOT_RUN, note="no runs")) == "not run: no runs"
 
@@ -70,10 +84,10 @@ def test_a_verdict_reads_well() -> None:
 def test_there_are_fifteen_claims_each_with_all_its_parts() -> None:
     assert [claim.number for claim in claims.CLAIMS] == [f"C{i}" for i in range(1, 16)]
     for claim in claims.CLAIMS:
-        assert all((claim.text, claim.published, claim.check, claim.falsifier, claim.chapter, claim.source))
+        assert all((claim.text, claim.published, claim.check, claim.falsifier, claim.chapter, claim.section))
         assert claim.on_published or claim.why_published
         assert claim.on_ours or claim.why_ours
-    with pytest.raises(UserError, match="unknown claim 'C16'; the claims are C1, C2"):
+    with pytest.raises(UserError, match=r"'C16'.*C1, C2"):
         claims.get("C16")
 
 
@@ -143,14 +157,59 @@ def test_missing_runs_make_not_run_and_name_the_command(tmp_path) -> None:
         assert "python -m petl_core study --profile quick" in verdict.note
 
 
+def test_the_checks_on_published_numbers_name_what_they_lack() -> None:
+    failed = {
+        claim.number: [control.name for control in claim.on_published().controls if not control.passes]
+        for claim in claims.CLAIMS
+        if claim.on_published
+    }
+    assert {number for number, names in failed.items() if names} == {"C1", "C3", "C4", "C5", "C7", "C9", "C11", "C13"}
+
+
 def test_the_command(shipped: Results, capsys: pytest.CaptureFixture) -> None:
-    assert cli.main(["claims", "--json"]) == 0
+    assert command.main(["claims", "--json"]) == 0
     read = json.loads(capsys.readouterr().out)
     assert [claim["number"] for claim in read["claims"]] == [claim.number for claim in claims.CLAIMS]
-    effect = read["claims"][0]["on_ours"]["effect"]
-    assert np.isfinite(effect) and read["profile"] == "laptop"
-    assert cli.main(["claims"]) == 0
-    text = capsys.readouterr().out
-    assert "C12" in text and "supported" in text
-    assert cli.main(["claims", "--profile", "huge"]) == 2
-    assert "unknown profile 'huge'" in capsys.readouterr().err
+    verdict = read["claims"][0]["on_ours"]
+    assert np.isfinite(verdict["effect"]) and read["profile"] == verdict["profile"] == "laptop"
+    assert read["claims"][5]["on_published"]["effect"] is None  # NaN is no JSON
+    assert command.main(["claims", "--profile", "huge"]) == 2
+    assert "'huge'" in capsys.readouterr().err
+
+
+def test_the_ledger_as_text(shipped: Results) -> None:
+    lines = ledger.as_text(shipped).splitlines()
+    assert [line[:3].strip() for line in lines[2::3]] == [claim.number for claim in claims.CLAIMS]
+    assert all(line.startswith("    ours:      ") for line in lines[4::3])
+
+
+@pytest.mark.parametrize(
+    ("profile_name", "folder", "said"),
+    [
+        ("quick", "empty", "no records"),
+        ("quick", "absent", "no records"),
+        ("gpu", "", "other tasks or methods"),  # the shipped records of laptop, said to be others
+        ("smoke", "", "epochs"),
+        ("laptop", "real", "other tasks or methods"),
+    ],
+)
+def test_records_of_another_profile_or_none_are_refused(
+    profile_name: str, folder: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "empty").mkdir()
+    place = tmp_path / folder if said == "no records" else RESULTS / folder
+    assert command.main(["claims", "--profile", profile_name, "--results", str(place)]) == 2
+    output = capsys.readouterr()
+    assert said in output.err and str(place) in output.err and not output.out
+
+
+def test_records_that_cover_a_part_of_a_profile_are_not_its_records(shipped: Results, monkeypatch) -> None:
+    table = shipped.table[shipped.table["task"] != "digits"]
+    monkeypatch.setattr(Records, "table", lambda self: table)
+    with pytest.raises(UserError, match=r"'laptop'.*no tuned runs on digits"):
+        of_folder("laptop", shipped.records.root)
+    monkeypatch.setattr(Records, "table", lambda self: table.assign(backbone="other"))
+    with pytest.raises(UserError, match="they tune other, not mini"):
+        of_folder("laptop", shipped.records.root)
+    monkeypatch.setattr(Records, "table", lambda self: table[table["variant"] == "many_shot"])
+    assert not of_folder("laptop", shipped.records.root).has("tuned")  # a study of one part is one all the same

@@ -16,7 +16,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from chapters import Number, constants, literal_texts, numbers, output_text, pieces
+from chapters import CHAPTERS, Number, cells, constants, executed, literal_texts, numbers, output_text, pieces
 
 from petl_core import methods
 from petl_core.data import load_task
@@ -68,13 +68,13 @@ def shown(number: Number, outputs: list[Number]) -> bool:
     return any(number.unit == o.unit or (not o.unit and number.grain < 1) for o in seen)
 
 
-def unfounded(cells: list[Any], output: str) -> list[str]:
+def unfounded(found: list[Any], output: str) -> list[str]:
     """The numbers of a chapter's prose that come from nowhere, each with the beginning of its paragraph."""
-    return [f"{n.shown} in: {' '.join(text.split())[:150]}" for n, text in _examined(cells, output, founded_ones=False)]
+    return [f"{n.shown} in: {' '.join(text.split())[:150]}" for n, text in _examined(found, output, founded_ones=False)]
 
 
-def _examined(cells: list[Any], output: str, founded_ones: bool) -> list[tuple[Number, str]]:
-    parts, outputs = list(pieces(cells)), numbers(output)
+def _examined(source: list[Any], output: str, *, founded_ones: bool) -> list[tuple[Number, str]]:
+    parts, outputs = list(pieces(source)), numbers(output)
     code: dict[str, str] = {}
     for piece in parts:
         if piece.code:
@@ -89,11 +89,10 @@ def _examined(cells: list[Any], output: str, founded_ones: bool) -> list[tuple[N
 
 
 def of(path: Path) -> tuple[list[Any], str]:
-    executed = nbformat.read(path.with_suffix(".ipynb"), as_version=4).cells
-    return notebooks.read(path).cells, "\n".join(output_text(c) for c in executed if c.cell_type == "code")
+    return cells(path), "\n".join(output_text(cell) for cell in executed(path) if cell.cell_type == "code")
 
 
-@pytest.mark.parametrize("path", notebooks.sources(), ids=lambda path: path.stem)
+@CHAPTERS
 def test_every_number_in_the_prose_comes_from_somewhere(path: Path) -> None:
     assert unfounded(*of(path)) == []
 
@@ -156,10 +155,10 @@ def test_most_wrong_numbers_in_the_real_chapters_would_be_found() -> None:
     """Change the last digit of every number that passes without a source beside it: how many pass still?"""
     tried = caught = 0
     for path in notebooks.sources():
-        cells, output = of(path)
+        found, output = of(path)
         outputs = numbers(output)
-        code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-        for number, text in _examined(cells, output, founded_ones=True):
+        code = "\n".join(cell.source for cell in found if cell.cell_type == "code")
+        for number, text in _examined(found, output, founded_ones=True):
             if not SOURCE.search(text):
                 wrong = replace(number, value=number.value + number.grain)
                 tried += 1

@@ -1,14 +1,43 @@
-"""A verdict on a claim: a word, the effect with its interval, and the control it stands on."""
+"""From numbers to a word: a check gives ``Evidence``, and only ``judged`` says what it comes to."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from petl_core.study.statistics import Interval
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 NOT_RUN, NOT_TESTABLE = "not run", "not testable"
+NOTHING = Interval(math.nan, math.nan, math.nan, 0)
+
+
+@dataclass(frozen=True)
+class Control:
+    """What has to hold for an effect to mean what it seems to: a number, its limit, and whether it keeps to it."""
+
+    name: str
+    value: float
+    limit: float
+    passes: bool
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a check computes: ``effect`` in ``unit``, with its 95 % interval over ``effect.n`` of ``sample``.
+
+    The claim is that the effect lies above ``margin``, or below it where ``below``. ``control`` says in words what the
+    effect was compared with; ``controls`` are the numbers on which that comparison stands.
+    """
+
+    effect: Interval = NOTHING
+    unit: str = ""
+    control: str = ""
+    controls: tuple[Control, ...] = ()
+    margin: float = 0.0
+    below: bool = False
+    sample: str = "tasks"
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -32,10 +61,6 @@ class Verdict:
     profile: str = ""
     threshold: float = 0.0  # of the effect: the claim is that it lies above it, or below it where ``below``
     below: bool = False
-
-    def of(self, profile: str) -> Verdict:
-        """The same, of a profile."""
-        return replace(self, profile=profile)
 
     @property
     def size(self) -> str:
@@ -64,24 +89,33 @@ class Verdict:
         return f"{self.verdict}: {self.size}" if self.size else self.verdict
 
     def __str__(self) -> str:
-        parts = [part for part in (self.size, self.control, self.note) if part]
-        return f"{self.verdict}" + (f": {'; '.join(parts)}" if parts else "")
+        said = "; ".join(part for part in (self.size, self.control, self.note) if part)
+        return f"{self.verdict}: {said}" if said else self.verdict
 
 
-def judged(
-    effect: Interval,
-    unit: str,
-    control: str,
-    behaves: bool = True,
-    *,
-    margin: float = 0.0,
-    note: str = "",
-    sample: str = "tasks",
-) -> Verdict:
-    """The verdict on a claim that the effect is above ``margin``: by its interval, if the control behaves."""
-    if not behaves or not math.isfinite(effect.low):
-        word = UNDECIDED
-    else:
-        word = SUPPORTED if effect.low > margin else CONTRADICTED if effect.high < margin else UNDECIDED
-    ends = (effect.mean, effect.low, effect.high)
-    return Verdict(word, *ends, unit, effect.n, sample, control, behaves, note, threshold=margin)
+def side(low: float, high: float, margin: float = 0.0, *, below: bool = False) -> str:
+    """The word for an interval: all of it on the claimed side of the margin, all on the other side, or neither."""
+    if low > margin:
+        return CONTRADICTED if below else SUPPORTED
+    if high < margin:
+        return SUPPORTED if below else CONTRADICTED
+    return UNDECIDED  # also where there is no interval (NaN)
+
+
+def judged(found: Evidence) -> Verdict:
+    """The verdict on what a check computed: by the side of its interval if every control passes, else undecided."""
+    effect, behaves = found.effect, all(control.passes for control in found.controls)
+    return Verdict(
+        side(effect.low, effect.high, found.margin, below=found.below) if behaves else UNDECIDED,
+        effect.mean,
+        effect.low,
+        effect.high,
+        found.unit,
+        effect.n,
+        found.sample,
+        found.control,
+        behaves,
+        found.note,
+        threshold=found.margin,
+        below=found.below,
+    )

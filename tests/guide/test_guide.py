@@ -15,10 +15,11 @@ from petl_core.study.budget import make_plan
 from petl_core.study.profiles import profile
 from petl_core.study.records import Records
 from petl_core.utils import UserError
-from petl_guide import guide
-from petl_guide.claims.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, UNDECIDED, Verdict
+from petl_guide import guide, picks
+from petl_guide.chooser import agreement_figure, method_chooser
 from petl_guide.figures import own_images
 from petl_guide.results import Results, open_results
+from petl_guide.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, UNDECIDED, Verdict
 
 PARAMS = {"linear": 0, "bitfit": 100, "ssf": 200, "lora": 3000, "adaptformer": 5000, "full": 90_000}
 
@@ -63,44 +64,41 @@ def runs() -> pd.DataFrame:
     )
 
 
-class FakeResults(Results):
+def made_results(table: pd.DataFrame, folder: Path) -> Results:
     """Results with a table of one's own."""
-
-    def __init__(self, table: pd.DataFrame, tmp_path: Path) -> None:
-        super().__init__(profile("quick"), Records(tmp_path), fresh=True)
-        self.__dict__["table"] = table
+    return Results(profile("quick"), Records(folder), fresh=True, chosen=table)
 
 
 def test_near_and_far_are_measured(runs: pd.DataFrame):
-    kinds = guide.kind_of_task(runs)
+    kinds = picks.kind_of_task(runs)
     assert kinds["near"] == ["t0", "t1"] or sorted(kinds["near"]) == ["t0", "t1"]
     assert sorted(kinds["far"]) == ["t2", "t3"]
     assert kinds["natural"] == ["t0", "t1"] and kinds["all"] == ["t0", "t1", "t2", "t3"]
     without = runs[runs["method"] != "full"]
-    assert sorted(guide.kind_of_task(without)["far"]) == ["t2", "t3"]
+    assert sorted(picks.kind_of_task(without)["far"]) == ["t2", "t3"]
     with pytest.raises(UserError, match="linear probing"):
-        guide.distances(runs[runs["method"] != "linear"])
+        picks.distances(runs[runs["method"] != "linear"])
 
 
 def test_picks(runs: pd.DataFrame):
-    assert guide.pick(runs).method == "full"
-    assert guide.pick(runs, most=10_000).method == "adaptformer"
-    assert guide.pick(runs, mergeable=True, most=10_000).method == "lora"  # an adapter with ReLU does not merge
+    assert picks.pick(runs).method == "full"
+    assert picks.pick(runs, most=10_000).method == "adaptformer"
+    assert picks.pick(runs, mergeable=True, most=10_000).method == "lora"  # an adapter with ReLU does not merge
     near = runs[runs["task"].isin(["t0", "t1"])]
-    assert guide.pick(near, "parameters").method == "bitfit"
-    assert guide.pick(near, "parameters", loss=0.8).method == "ssf"
-    far = guide.pick(runs[runs["task"].isin(["t2", "t3"])], "parameters", loss=4)
+    assert picks.pick(near, "parameters").method == "bitfit"
+    assert picks.pick(near, "parameters", loss=0.8).method == "ssf"
+    far = picks.pick(runs[runs["task"].isin(["t2", "t3"])], "parameters", loss=4)
     assert far.method == "adaptformer" and far.best == "full"
     assert far.difference.mean == pytest.approx(-3, abs=0.6)
     assert far.digests == {f"{m}{t}{s}" for m in ("adaptformer", "full") for t in (2, 3) for s in (0, 1)}
     with pytest.raises(UserError, match="allow more parameters"):
-        guide.pick(runs, most=-1)
+        picks.pick(runs, most=-1)
     with pytest.raises(UserError, match="accuracy or parameters"):
-        guide.pick(runs, "speed")
+        picks.pick(runs, "speed")
 
 
 def test_rows_of_near_and_far(runs: pd.DataFrame, tmp_path: Path):
-    found = guide.findings(FakeResults(runs, tmp_path))
+    found = guide.findings(made_results(runs, tmp_path))
     near, far = (found[f"few labels, {kind} the pre-training"] for kind in ("near", "far from"))
     assert far.verdict.verdict == SUPPORTED and far.agreement == "agrees" and "Full" in far.recommendation
     assert near.verdict.verdict == SUPPORTED and "BitFit" in near.recommendation
@@ -109,12 +107,12 @@ def test_rows_of_near_and_far(runs: pd.DataFrame, tmp_path: Path):
     small = turned["method"].isin(["bitfit", "ssf"])
     turned.loc[small, "accuracy"] += 30
     assert (
-        guide.findings(FakeResults(turned, tmp_path))["few labels, far from the pre-training"].agreement == "disagrees"
+        guide.findings(made_results(turned, tmp_path))["few labels, far from the pre-training"].agreement == "disagrees"
     )
 
 
 def test_merging_costs_what_the_records_say(runs: pd.DataFrame, tmp_path: Path):
-    finding = guide.findings(FakeResults(runs, tmp_path))["must merge into a plain ViT"]
+    finding = guide.findings(made_results(runs, tmp_path))["must merge into a plain ViT"]
     assert "LoRA" in finding.recommendation and "AdaptFormer" in finding.recommendation
     assert finding.agreement == "no advice" and finding.verdict.effect == pytest.approx(-1.25, abs=0.5)
 
@@ -131,7 +129,7 @@ def test_without_runs_every_row_says_so(tmp_path: Path):
 def test_rows_of_claims_fill_in_when_their_runs_come(
     monkeypatch: pytest.MonkeyPatch, runs: pd.DataFrame, tmp_path: Path
 ):
-    fake = FakeResults(runs.assign(variant="many_shot_1"), tmp_path)
+    fake = made_results(runs.assign(variant="many_shot_1"), tmp_path)
     for word, agreement in (
         (SUPPORTED, "agrees"),
         (CONTRADICTED, "disagrees"),
@@ -148,16 +146,16 @@ def test_rows_of_claims_fill_in_when_their_runs_come(
 
 def test_memory_fills_in_when_costs_come(tmp_path: Path, runs: pd.DataFrame):
     with pytest.raises(UserError, match="no file of costs"):
-        guide._memory(FakeResults(runs, tmp_path), tmp_path)
+        guide.memory(made_results(runs, tmp_path), tmp_path)
     rows = [{"method": m, "memory": v} for m, v in (("full", 1000), ("linear", 90), ("lora", 700), ("bitfit", 600))]
-    (tmp_path / "vit-cpu.json").write_text(json.dumps({"methods": rows}), encoding="utf-8")
-    finding = guide._memory(FakeResults(runs, tmp_path), tmp_path)
+    (tmp_path / "vit-cpu.json").write_text(json.dumps({"format": 1, "methods": rows}), encoding="utf-8")
+    finding = guide.memory(made_results(runs, tmp_path), tmp_path)
     assert finding.recommendation == "BitFit: 60 % of full fine-tuning's memory (vit-cpu)"
     assert "60 to 70 %" in finding.verdict.note and finding.verdict.verdict == NOT_TESTABLE
 
 
 def test_the_chooser_names_its_records(runs: pd.DataFrame, tmp_path: Path):
-    chooser = guide.chooser(FakeResults(runs, tmp_path))
+    chooser = method_chooser(made_results(runs, tmp_path))
     answer = chooser.answer(task="near", matters="size", give_up=2.0)
     assert answer.values["method"] == "BitFit" and answer.values["runs"] == 8
     assert "8 records" in answer.text and "adaptformer00" in answer.text
@@ -166,11 +164,11 @@ def test_the_chooser_names_its_records(runs: pd.DataFrame, tmp_path: Path):
     assert answer.figure is not None and answer.figure().axes
     frame = chooser.static({"task": "far"}, {"matters": "merging"})
     assert len(frame) == 3 and {"method", "runs", "from", "to"} <= set(frame)
-    few = FakeResults(runs[runs["method"] == "full"].copy(), tmp_path)
+    few = made_results(runs[runs["method"] == "full"].copy(), tmp_path)
     with pytest.raises(UserError, match="linear probing"):
-        guide.chooser(few)
-    only = FakeResults(runs[runs["method"].isin(["linear", "full"])].copy(), tmp_path)
-    assert guide.chooser(only).answer(parameters="3,000", matters="accuracy").values["method"] == "Linear"
+        method_chooser(few)
+    only = made_results(runs[runs["method"].isin(["linear", "full"])].copy(), tmp_path)
+    assert method_chooser(only).answer(parameters="3,000", matters="accuracy").values["method"] == "Linear"
 
 
 def test_the_guide_on_the_shipped_records():
@@ -188,13 +186,13 @@ def test_the_guide_on_the_shipped_records():
         "not run",
         "no advice",
     }
-    assert guide.agreement_figure(found, "a title").axes
+    assert agreement_figure(found, "a title").axes
     assert set(guide.parts_of(profile("laptop"))) >= {"tuned", "default", "drop_path", "longer"}
 
 
 def test_speeds_of_records_plan_like_measured_ones():
     shipped = open_results("laptop")
-    tuned = guide.tuned_runs(shipped)
+    tuned = picks.tuned_runs(shipped)
     pace = guide.speeds(tuned, shipped.profile.final.epochs)
     seconds = pace["lora"].run(1000, shipped.profile.final.epochs, 1000)
     assert seconds == pytest.approx(tuned.query("method == 'lora'")["seconds"].mean())

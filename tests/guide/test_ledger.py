@@ -13,10 +13,21 @@ from petl_core.study.records import Records
 from petl_core.study.statistics import Interval
 from petl_core.utils import UserError
 from petl_guide import ledger, published
+from petl_guide.chapters import chapters
+from petl_guide.claims import false
 from petl_guide.claims import table as claims
-from petl_guide.claims.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, UNDECIDED, Verdict, judged
 from petl_guide.figures import ledger as ledger_figures
 from petl_guide.results import Results, open_results
+from petl_guide.verdict import (
+    CONTRADICTED,
+    NOT_RUN,
+    NOT_TESTABLE,
+    SUPPORTED,
+    UNDECIDED,
+    Evidence,
+    Verdict,
+    judged,
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +60,7 @@ def test_beyond_one_means_that_the_interval_excludes_the_threshold():
     for _ in range(200):
         low, effect, high = np.sort(random.normal(size=3))
         margin = random.normal()
-        verdict = judged(Interval(effect, low, high, 5), "points", "", margin=margin)
+        verdict = judged(Evidence(Interval(effect, low, high, 5), margin=margin))
         place = verdict.standardised[0]
         word = SUPPORTED if place > 1 else CONTRADICTED if place < -1 else UNDECIDED
         assert verdict.verdict == word
@@ -77,13 +88,15 @@ def test_no_check_supports_a_claim_that_cannot_be_true(shipped: Results, found: 
 
 
 def test_names_drawn_by_lot_rarely_make_a_supported_claim(shipped: Results):
-    words = [ledger.falsified(number, shipped, seed).verdict for number in ("C3", "C4") for seed in range(30)]
+    words = [
+        claims.on_false(claims.get(number), shipped, seed).verdict for number in ("C3", "C4") for seed in range(30)
+    ]
     assert NOT_RUN not in words and words.count(SUPPORTED) <= 5  # 1.5 are expected of 60
 
 
 def test_changes_touch_what_they_say_and_nothing_else(shipped: Results):
     table, random = shipped.table, np.random.default_rng(0)
-    other = ledger.exchanged(table, random)
+    other = false.exchanged(table, random)
     assert (other["method"] != table["method"]).sum() > 300
     assert other.drop(columns="method").equals(table.drop(columns="method"))
     cell = ["task", "seed", "method"]
@@ -92,15 +105,15 @@ def test_changes_touch_what_they_say_and_nothing_else(shipped: Results):
         map(tuple, table.loc[tuned, cell].to_numpy())
     )
     assert other[~tuned].equals(table[~tuned])
-    switched = ledger.switched(table, random)
+    switched = false.switched(table, random)
     moved = switched["variant"] != table["variant"]
     assert 0 < moved.sum() < 54 and set(table.loc[moved, "variant"]) == {"drop_path_0", "drop_path_0.1"}
     assert len(shipped.table) == len(table) and shipped.table is table  # the records' own table stays as it was
 
 
 def test_a_claim_without_a_false_case_is_named(shipped: Results):
-    with pytest.raises(UserError, match="no false case of claim C15; there are: C1, C2"):
-        ledger.falsified("C15", shipped)
+    with pytest.raises(UserError, match=r"C15.*C1, C2"):
+        claims.on_false(claims.get("C15"), shipped)
 
 
 def test_the_published_record_s_weak_points():
@@ -138,8 +151,8 @@ def test_what_stands_is_read_from_both_sides():
 def test_the_table_links_to_the_chapters_that_are_there(found: pd.DataFrame):
     text = ledger.markdown(found)
     assert len(text.splitlines()) == 2 + len(claims.CLAIMS)
-    for number, file in ledger.chapters().items():
-        assert (number in set(found["chapter"])) == (f"]({file})" in text)
+    for number, chapter in chapters().items():
+        assert (number in set(found["chapter"])) == (f"]({chapter.stem}.ipynb)" in text)
     assert "C15" in ledger.details(found.iloc[-1]) and "Refuted if" in ledger.details(found.iloc[0])
 
 

@@ -12,7 +12,8 @@ from sklearn.preprocessing import StandardScaler
 import petl_core as pc
 from petl_core.models.weights import save_backbone, weights_of
 from petl_core.study import plan as study
-from petl_core.study.profiles import Part, Robustness, profile
+from petl_core.study.profile import Part, Robustness
+from petl_core.study.profiles import profile
 from petl_core.study.records import Records
 from petl_core.training import probe
 from petl_core.training.train import Recipe, forward, predict

@@ -22,14 +22,14 @@ def mean(which: str, group: str, method: str) -> float:
 
 
 def test_every_run_is_there() -> None:
-    everything = published.final(tasks19=False, reported=False)
+    everything = published.read("final", everything=True)
     assert len(everything) == 607
-    assert len(published.final(tasks19=False)) == 320
-    chosen = published.final()
+    assert everything["reported"].sum() == 320
+    chosen = published.read("final")
     assert len(chosen) == 304 == 16 * chosen["task"].nunique()
     assert dict(chosen.groupby("group")["task"].nunique()) == {"natural": 7, "specialised": 4, "structured": 8}
     assert set(chosen["method"]) <= set(methods.names())
-    trials = published.tuning()
+    trials = published.read("tuning")
     assert len(trials) == 9804
     assert set(trials.groupby("task").size()) == {516}
     assert (
@@ -39,14 +39,14 @@ def test_every_run_is_there() -> None:
 
 
 def test_values_are_in_range() -> None:
-    everything = published.final(tasks19=False, reported=False)
+    everything = published.read("final", everything=True)
     assert everything["accuracy"].between(0, 100).all()
-    chosen = published.final()
+    chosen = published.read("final")
     assert not chosen[["accuracy", "best_accuracy", "val_accuracy", "lr", "trials", "params"]].isna().to_numpy().any()
     assert (chosen["best_accuracy"] >= chosen["accuracy"] - 1e-9).all()
-    assert set(published.tuning()["lr"]) == {1e-3, 1e-2}
+    assert set(published.read("tuning")["lr"]) == {1e-3, 1e-2}
     # 200 validation images: accuracies in steps of half a point
-    assert np.allclose(published.tuning()["val_accuracy"] * 2 % 1, 0)
+    assert np.allclose(published.read("tuning")["val_accuracy"] * 2 % 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -121,26 +121,28 @@ def test_reruns() -> None:
 
 
 def test_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"'vtab'.*final, tuning"):
+        published.read("vtab")
     with pytest.raises(UserError, match="best epoch on test"):
         published.scores("best")
     with pytest.raises(UserError, match=r"vtab1k_final\.csv"):
-        published.final(folder=tmp_path)
+        published.read("final", folder=tmp_path)
 
 
 def test_a_caller_cannot_change_what_the_next_one_reads() -> None:
-    frame = published.tuning()
+    frame = published.read("tuning")
     frame["val_accuracy"] = 0.0
-    mine = published.final()
+    mine = published.read("final")
     mine["accuracy"] = 0.0
-    assert published.tuning()["val_accuracy"].max() == pd.Series([100.0]).max()
-    assert published.final()["accuracy"].mean() > 60
+    assert published.read("tuning")["val_accuracy"].max() == pd.Series([100.0]).max()
+    assert published.read("final")["accuracy"].mean() > 60
 
 
 # many-shot and CLIP
 
 
 def test_the_sweep_over_sizes_is_whole() -> None:
-    everything, chosen = published.manyshot(reported=False), published.manyshot()
+    everything, chosen = published.read("manyshot", everything=True), published.read("manyshot")
     assert (len(everything), len(chosen)) == (186, 155)
     cells = chosen.groupby(["task", "train_images"]).size()
     assert cells.to_dict() == {
@@ -159,7 +161,7 @@ def test_the_sweep_over_sizes_is_whole() -> None:
     for method, size in (("lora", 8), ("fact_tk", 64)):
         counted = chosen[(chosen["method"] == method) & (chosen["size"] == size)]["params"].unique().tolist()
         assert counted == [methods.get(method, rank=size).count(ViTConfig())]
-    trials = published.manyshot_tuning()
+    trials = published.read("manyshot_tuning")
     assert len(trials) == 2414
     assert trials["selected"].sum() == 155 and trials["val_accuracy"].between(0, 100).all()
 
@@ -176,26 +178,26 @@ def test_the_sweep_over_sizes_is_whole() -> None:
     ],
 )
 def test_many_shot_headlines(task: str, images: int, method: str, size: int | None, accuracy: float) -> None:
-    frame = published.manyshot()
+    frame = published.read("manyshot")
     chosen = frame[(frame["task"] == task) & (frame["train_images"] == images) & (frame["method"] == method)]
     chosen = chosen[chosen["size"].isna() if size is None else chosen["size"] == size]
     assert chosen["accuracy"].tolist() == [accuracy]
 
 
 def test_clip_and_its_shifts() -> None:
-    table = published.clip().set_index("method")
+    table = published.read("clip").set_index("method")
     assert len(table) == 13 and set(table.index) - {"zero_shot"} <= set(methods.names())
     assert table.loc["zero_shot", ["imagenet", "shift"]].tolist() == pytest.approx([67.69, 58.67], abs=0.005)
     assert table.loc["full", ["imagenet", "shift"]].tolist() == pytest.approx([74.95, 42.50], abs=0.005)
     assert table["shift"].drop("zero_shot").idxmax() == "houlsby_adapter"
-    tried = published.clip_tuning()
+    tried = published.read("clip_tuning")
     assert len(tried) == 24
     assert all(sorted(rates) == [0, 0.1] for _, rates in tried.groupby("method")["drop_path"])
     assert (tried.loc[tried["selected"], "drop_path"] == 0).all()
 
 
 def test_interpolations_end_at_both_models() -> None:
-    table, ends = published.interpolation(), published.clip().set_index("method")
+    table, ends = published.read("interpolation"), published.read("clip").set_index("method")
     assert len(table) == 132
     assert table.groupby(["method", "interpolated"])["alpha"].nunique().eq(11).all()
     both = table[table["interpolated"] == "backbone and head"]

@@ -13,9 +13,11 @@ from typing import Any
 
 import nbformat
 import pytest
-from chapters import literal_texts, output_text, pieces
+from chapters import CHAPTERS, cells, chapter, executed, output_text, texts
 
 import petl_core
+import petl_guide
+import petl_make
 from petl_core import methods
 from petl_core.cli import main
 from petl_core.models.weights import EMBEDDED_NAMES
@@ -23,8 +25,7 @@ from petl_guide import notebooks
 from petl_guide.anatomy import STATIONS
 
 ROOT = notebooks.ROOT
-CHAPTERS = pytest.mark.parametrize("path", notebooks.sources(), ids=lambda path: path.stem)
-FOLDERS = (".", "petl_core", "petl_core/methods", "notebooks", "data")
+FOLDERS = (".", "petl_core", "petl_core/methods", "notebooks", "notebooks/petl_guide", "data", "data/petl_make")
 FROM_SOURCE = re.compile(r"getsource\(|measure\.extract\(|getdoc\(|\bpart\(\"|\bsource\[")
 GIVEN = set("DNLHCPTGrplkijhs") | set("fgcq")  # sizes, indices and the scale; functions
 GREEK = r"\\(?:gamma|beta|mu|sigma|ell|Delta|theta|epsilon)(?![a-z])"
@@ -40,18 +41,14 @@ SPECIAL = {  # inline code that names nothing of ours, and why
 }
 
 
-def cells(path: Path) -> list[Any]:
-    return notebooks.read(path).cells
-
-
 def names_of_package() -> set[str]:
-    """Every module, and every public name and attribute in one, of petl_core."""
-    found = {"petl_core", "pc"}
-    for info in pkgutil.walk_packages(petl_core.__path__, "petl_core."):
-        if info.name.endswith("__main__"):
-            continue
-        module = importlib.import_module(info.name)
-        found |= {info.name.rpartition(".")[2], *vars(module)}
+    """Every module, and every public name and attribute in one, of petl_core and petl_guide; petl_make's modules."""
+    found = {"petl_core", "petl_guide", "petl_make", "pc"}
+    found |= {info.name for info in pkgutil.iter_modules(petl_make.__path__)}
+    walked = [pkgutil.walk_packages(package.__path__, f"{package.__name__}.") for package in (petl_core, petl_guide)]
+    for name in [info.name for infos in walked for info in infos if not info.name.endswith("__main__")]:
+        module = importlib.import_module(name)
+        found |= {name.rpartition(".")[2], *vars(module)}
         for value in vars(module).values():
             if isinstance(value, type):
                 found |= {*dir(value), *getattr(value, "__annotations__", {})}
@@ -60,10 +57,8 @@ def names_of_package() -> set[str]:
     return found
 
 
-PACKAGE = names_of_package()
-KNOWN = (
-    PACKAGE | set(methods.names()) | {station.name for station in STATIONS} | set(dir(builtins)) | set(EMBEDDED_NAMES)
-)
+KNOWN = {*names_of_package(), *methods.names(), *dir(builtins), *EMBEDDED_NAMES}
+KNOWN |= {station.name for station in STATIONS}
 
 
 def names_of_code(found: Iterable[Any]) -> set[str]:
@@ -86,8 +81,8 @@ def is_path(text: str) -> bool:
 def unknown(found: list[Any]) -> list[str]:
     """The inline code of a chapter's text that names nothing: no file, no command, no name of ours or of its code."""
     own, wrong = names_of_code(found), []
-    texts = [text for piece in pieces(found) for text in (literal_texts(piece.text) if piece.code else [piece.text])]
-    for span in re.findall(r"(?<!`)`([^`\n]+)`(?!`)", re.sub("```.*?```", "", "\n".join(texts), flags=re.DOTALL)):
+    prose = re.sub("```.*?```", "", "\n".join(texts(found)), flags=re.DOTALL)
+    for span in re.findall(r"(?<!`)`([^`\n]+)`(?!`)", prose):
         if span in SPECIAL or span.startswith(("runs/", "python -m ", "make ")) or "⟨⟩" in span:
             continue
         if is_path(span):
@@ -161,10 +156,10 @@ def letters(math: str) -> set[str]:
     return greek | set(re.findall("[A-Za-z]", re.sub(r"\\[A-Za-z]+", " ", math)))
 
 
-def undeclared(texts: Iterable[str]) -> list[str]:
+def undeclared(prose: Iterable[str]) -> list[str]:
     """The displayed formulas with a letter whose shape neither the same cell nor an earlier one says."""
     shaped, wrong = set(GIVEN), []
-    for text in texts:
+    for text in prose:
         displayed = re.findall(r"\$\$(.+?)\$\$", text, re.DOTALL)
         for math in displayed + re.findall(r"(?<!\$)\$([^$]+)\$(?!\$)", text):
             for part in math.split(r"\in \mathbb{R}")[:-1]:
@@ -175,13 +170,12 @@ def undeclared(texts: Iterable[str]) -> list[str]:
     return wrong
 
 
-@pytest.mark.parametrize("chapter", ["01", "02"])
-def test_every_displayed_formula_says_the_shapes_of_its_letters(chapter: str) -> None:
-    (path,) = notebooks.sources([chapter])
-    texts = [cell.source for cell in cells(path) if cell.cell_type == "markdown"]
-    assert sum("$$" in text for text in texts) >= 5
-    assert undeclared(texts) == []
-    assert all(text.count("$$") % 2 == 0 for text in texts)
+@pytest.mark.parametrize("number", ["01", "02"])
+def test_every_displayed_formula_says_the_shapes_of_its_letters(number: str) -> None:
+    prose = [cell.source for cell in cells(chapter(number)) if cell.cell_type == "markdown"]
+    assert sum("$$" in text for text in prose) >= 5
+    assert undeclared(prose) == []
+    assert all(text.count("$$") % 2 == 0 for text in prose)
 
 
 def test_a_letter_without_a_shape_is_found() -> None:
@@ -194,9 +188,7 @@ def test_a_letter_without_a_shape_is_found() -> None:
 
 @pytest.mark.parametrize("name", methods.names())
 def test_each_method_is_derived_under_its_name(name: str) -> None:
-    (path,) = notebooks.sources(["02"])
-    title = methods.registry[name].title
-    found = cells(path)
+    title, found = methods.registry[name].title, cells(chapter("02"))
     (place,) = [i for i, cell in enumerate(found) if cell.cell_type == "markdown" and f"**{title}**" in cell.source]
     own = re.split(r"\*\*(?=[A-Z])", found[place].source.partition(f"**{title}**")[2])[0]
     assert "$$" in own and r"\mathbb{R}" in own and re.search("[Cc]ount|numbers|parameters|each block", own), title
@@ -204,13 +196,8 @@ def test_each_method_is_derived_under_its_name(name: str) -> None:
 
 
 def test_the_readers_method_keeps_the_contract_and_stands_in_the_tables() -> None:
-    (path,) = notebooks.sources(["11"])
-    executed = nbformat.read(path.with_suffix(".ipynb"), as_version=4).cells
-    shown = {cell.source: output_text(cell) for cell in executed if cell.cell_type == "code"}
-    tables = [
-        text for source, text in shown.items() if re.search(r"\btable\($", source, re.MULTILINE) or "table(" in source
-    ]
+    shown = {cell.source: output_text(cell) for cell in executed(chapter("11")) if cell.cell_type == "code"}
+    tables = [text for source, text in shown.items() if "table(" in source]
     assert sum("(IA)³" in text or re.search(r"\bia3\b", text) is not None for text in tables) >= 4
     (contract,) = [text for source, text in shown.items() if 'contract.check(methods.get("ia3")' in source]
     assert contract.count("kept") > 10 and "BROKEN" not in contract
-    assert all(not piece.code for piece in pieces(executed[:1]))

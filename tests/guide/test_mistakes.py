@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ import pytest
 from PIL import Image
 
 from petl_core.study.predictions import Predictions
-from petl_core.study.records import Records
+from petl_core.study.records import Records, RunSpec
+from petl_core.training.train import Recipe, Run
 from petl_core.utils import UserError
+from petl_guide import runs as select
 from petl_guide.figures import mistakes as mistake_figures
 from petl_guide.figures import style
 from petl_guide.figures.mistakes import Mark
@@ -51,7 +54,7 @@ def luck() -> dict[str, Predictions]:
 
 
 def test_what_is_there_is_found_and_what_is_not_is_not(matters: dict, luck: dict) -> None:
-    verdicts = [mistakes.judge(found).set_index("part")["verdict"] for found in (matters, luck)]
+    verdicts = [mistakes.verdicts(found).set_index("part")["verdict"] for found in (matters, luck)]
     assert verdicts[0]["methods disagree more than seeds of one method"] == "supported"
     assert verdicts[0]["3 methods gain more than 3 seeds"] == "supported"
     assert verdicts[1]["methods disagree more than seeds of one method"] == "undecided"
@@ -98,14 +101,14 @@ def test_one_method_under_two_names(luck: dict) -> None:
 
 
 def test_load_leaves_out_a_method_that_diverged_on_a_task(tmp_path: Path) -> None:
-    from test_predictions import saved
-
-    from petl_guide import runs as select
-
     records = Records(tmp_path)
-    for method in ("lora", "ssf"):
-        saved(records, method)
-        saved(records, method, task="glyphs", diverged=method == "ssf")
+    for method, task in itertools.product(("lora", "ssf"), ("digits", "glyphs")):
+        spec = RunSpec("mini", "w", method, {}, task, "d", Recipe(lr=1e-3, epochs=2))
+        failed = (method, task) == ("ssf", "glyphs")
+        logits, labels, ids = np.zeros((40, 4), np.float16), np.arange(40) % 4, tuple(f"id{i}" for i in range(40))
+        accuracy = math.nan if failed else 50.0
+        run = Run(accuracy, "test", logits, labels, ids, 55.0, 1.5, failed, [], 8, 99, "natural", 700.0)
+        records.save(spec, run, "tuned")
     found = mistakes.load(records, select.runs(records.table()))
     assert {task: list(part.runs["method"]) for task, part in found.items()} == {
         "digits": ["lora", "ssf"],

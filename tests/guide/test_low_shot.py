@@ -1,4 +1,4 @@
-"""Every estimator on a case with a known answer, and every refusal, on synthetic tables made here."""
+"""Rank tests, components of variance, tuning and the first finding, on synthetic tables with a known answer."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from made_runs import synthetic
 from scipy import stats
 
 from petl_core import methods as registry
@@ -18,158 +19,7 @@ from petl_core.study.profiles import profile
 from petl_core.study.records import COLUMNS
 from petl_core.utils import UserError
 from petl_guide import accuracy
-from petl_guide import runs as select
 from petl_guide.low_shot import ranks, similar, tuning, variance
-
-GROUP = {"a": "natural", "b": "natural", "c": "specialised", "d": "structured", "e": "specialised", "f": "structured"}
-
-
-def synthetic(
-    value=lambda task, method, seed: 50.0,
-    tasks=("a", "b", "c", "d"),
-    methods=("linear", "full", "lora", "bitfit"),
-    seeds=(0, 1, 2),
-    **columns,
-) -> pd.DataFrame:
-    """A table as ``Records.table()`` gives it; ``value(task, method, seed)`` is the accuracy."""
-    rows = []
-    for number, (task, method, seed) in enumerate(itertools.product(tasks, methods, seeds)):
-        row = dict.fromkeys(COLUMNS, math.nan)
-        row |= {"digest": f"{number:016x}", "backbone": "mini", "method": method, "hyper": "{}", "task": task}
-        row |= {
-            "group": GROUP[task],
-            "seed": seed,
-            "stage": "final",
-            "diverged": False,
-            "variant": "tuned",
-            "classes": 4,
-        }
-        rows.append(row | {"accuracy": value(task, method, seed)} | columns)
-    return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def noisy(scale: float = 1.0, of_method=lambda m: 0.0, seed: int = 0, **more) -> pd.DataFrame:
-    random = np.random.default_rng(seed)
-    return synthetic(lambda t, m, s: 60 + of_method(m) + scale * random.standard_normal(), **more)
-
-
-# select
-
-
-def test_runs_chooses_the_variant_and_checks_the_grid() -> None:
-    table = pd.concat([synthetic(), synthetic(variant="default"), synthetic(variant="trial", stage="trial")])
-    chosen = select.runs(table, methods=["lora", "full"], tasks=["a", "c"])
-    assert len(chosen) == 2 * 2 * 3
-    assert set(chosen["variant"]) == {"tuned"}
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda t: t.drop(columns="classes"), "lacks the columns classes"),
-        (lambda t: t[t.variant != "tuned"], "no final runs of variant 'tuned'"),
-        (lambda t: t.drop(index=t.index[5]), "lacks 1 of 48 runs: a, full, seed 2"),
-        (lambda t: pd.concat([t, t.iloc[[7]]]), "several runs of the same cell, for example lora on a, seed 1"),
-        (lambda t: t.assign(backbone=["mini", "other"] * 24), "mixes the backbones mini, other"),
-        (lambda t: t.assign(accuracy=[math.nan, *t.accuracy[1:]]), "without accuracy that is not marked as diverged"),
-    ],
-)
-def test_runs_refuses_and_says_why(spoil, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        select.runs(spoil(synthetic()))
-    with pytest.raises(UserError, match="no runs with method ssf"):
-        select.runs(synthetic(), methods=["ssf"])
-
-
-def test_a_mixture_of_stages_is_refused() -> None:
-    with pytest.raises(UserError, match="mixes final and trial"):
-        select.grid(pd.concat([synthetic(seeds=[0]), synthetic(seeds=[1], stage="trial")]))
-
-
-def test_a_diverged_run_counts_at_chance() -> None:
-    table = synthetic()
-    table.loc[0, ["accuracy", "diverged"]] = [math.nan, True]
-    chosen = select.runs(table)
-    assert chosen.attrs["diverged"] == 1
-    assert chosen.loc[chosen["accuracy"] != 50, "accuracy"].tolist() == [25.0]  # four classes
-
-
-def test_peft_are_all_but_the_baselines() -> None:
-    assert select.peft(["linear", "lora", "full", "bitfit"]) == ["lora", "bitfit"]
-    assert len(select.peft(registry.names())) == len(registry.names()) - 2
-
-
-# accuracy
-
-
-def test_t_interval_by_hand() -> None:
-    found = accuracy.interval([1.0, 2.0, 3.0])
-    half = 4.302652729911275 / math.sqrt(3)  # t(0.975, 2) s / sqrt(n), s = 1
-    assert (found.mean, found.n) == (2.0, 3)
-    assert (found.low, found.high) == pytest.approx((2 - half, 2 + half))
-    assert math.isnan(accuracy.interval([5.0]).low)
-
-
-def test_bootstrap_interval_of_many_values_is_that_of_t() -> None:
-    values = np.random.default_rng(1).normal(70, 3, 200)
-    t, b = accuracy.interval(values), accuracy.interval(values, kind="bootstrap")
-    assert (b.low, b.high) == pytest.approx((t.low, t.high), abs=0.1)
-
-
-@pytest.mark.parametrize("bad", [[], [math.nan, 1.0]])
-def test_interval_refuses(bad: list[float]) -> None:
-    with pytest.raises(UserError, match="finite numbers"):
-        accuracy.interval(bad)
-    with pytest.raises(UserError, match="'t' or 'bootstrap'"):
-        accuracy.interval([1.0, 2.0], kind="z")
-    with pytest.raises(UserError, match="between 0 and 1"):
-        accuracy.interval([1.0, 2.0], level=95)
-
-
-def test_by_task() -> None:
-    table = accuracy.by_task(synthetic(lambda t, m, s: 60.0 + s)).set_index(["task", "method"])
-    row = table.loc[("a", "lora")]
-    assert (row["mean"], row["sd"], row["n"]) == (61.0, 1.0, 3)
-    assert row["high"] - row["mean"] == pytest.approx(4.302652729911275 / math.sqrt(3))
-
-
-def test_by_group_counts_each_group_once() -> None:
-    level = {"a": 10.0, "b": 20.0, "c": 40.0, "d": 70.0}
-    table = accuracy.by_group(synthetic(lambda t, m, s: level[t])).set_index(["group", "method"])["mean"]
-    assert table["natural", "lora"] == 15
-    assert table[accuracy.MEAN, "lora"] == pytest.approx((15 + 40 + 70) / 3)
-
-
-def test_by_group_of_one_task_is_the_t_interval_of_its_seeds() -> None:
-    runs = noisy(tasks=("c",))
-    mine = accuracy.by_group(runs).query("group == 'specialised'").set_index("method")
-    for method, cell in runs.groupby("method"):
-        found = accuracy.interval(cell["accuracy"].to_numpy())
-        assert (mine.loc[method, "low"], mine.loc[method, "high"]) == pytest.approx((found.low, found.high))
-
-
-def test_by_group_with_equal_variances_has_all_degrees_of_freedom() -> None:
-    runs = synthetic(lambda t, m, s: 60.0 + (s - 1) * 2, tasks=("a", "b"))  # s² = 4 on both tasks
-    row = accuracy.by_group(runs).query("group == 'natural' and method == 'lora'").iloc[0]
-    assert row["high"] - row["mean"] == pytest.approx(stats.t.ppf(0.975, 4) * math.sqrt(4 / 3 / 2))
-
-
-def test_by_group_covers_the_truth_as_often_as_it_says() -> None:
-    random, hits, total = np.random.default_rng(3), 0, 0
-    for _ in range(4):
-        runs = synthetic(lambda t, m, s: 60 + random.standard_normal(), methods=[f"m{i}" for i in range(25)])
-        for row in accuracy.by_group(runs).query("group == @accuracy.MEAN").itertuples():
-            hits, total = hits + (row.low <= 60 <= row.high), total + 1
-    assert 0.9 <= hits / total <= 0.99  # 100 intervals of 95 %; Welch's are a little too wide for few seeds
-
-
-def test_spread_by_hand() -> None:
-    level = {"linear": 48.0, "full": 50.0, "lora": 52.0, "bitfit": 50.0}
-    table = accuracy.spread(synthetic(lambda t, m, s: level[m])).set_index("group")
-    sd = math.sqrt(8 / 3)
-    assert table.loc["structured", ["mean", "sd", "range", "relative"]].tolist() == pytest.approx([50, sd, 4, 2 * sd])
-    assert accuracy.order(synthetic(lambda t, m, s: level[m])) == ["lora", "bitfit", "full", "linear"]
-
 
 # ranks
 
@@ -199,14 +49,11 @@ def test_critical_difference_of_the_textbook() -> None:
             ranks.critical_difference(*wrong)
 
 
-def test_nemenyi_agrees_with_the_critical_difference() -> None:
+def test_pairs_are_told_apart_by_the_critical_difference() -> None:
     random = np.random.default_rng(5)
     table = pd.DataFrame(random.normal(np.arange(6) * 0.6, 1, (15, 6)), columns=list("abcdef"))
-    p, means = ranks.nemenyi(table), ranks.average_ranks(table)
-    cd = ranks.critical_difference(6, 15)
-    pairs = list(itertools.combinations(table.columns, 2))
-    far = [abs(means[a] - means[b]) >= cd for a, b in pairs]
-    assert [p.loc[a, b] <= 0.05 for a, b in pairs] == far
+    means, cd = ranks.average_ranks(table), ranks.critical_difference(6, 15)
+    far = [abs(one - two) >= cd for one, two in itertools.combinations(means, 2)]
     assert 0 < sum(far) < len(far)
     assert ranks.separated(table) == (sum(far), len(far))
 
@@ -225,11 +72,7 @@ def test_replication() -> None:
     assert ranks.replication(turned) == pytest.approx(-1)
 
 
-def test_frequencies_and_holes() -> None:
-    level = {"linear": 1.0, "full": 2.0, "lora": 4.0, "bitfit": 4.0}
-    table = ranks.frequencies(synthetic(lambda t, m, s: level[m]))
-    assert table.loc["lora"].tolist() == [4, 0, 0, 0]
-    assert table.loc["linear"].tolist() == [0, 0, 0, 4]
+def test_ranks_need_every_method_on_every_task() -> None:
     holed = pd.DataFrame([[1.0, math.nan], [1.0, 2.0]], columns=["p", "q"], index=["t", "u"])
     with pytest.raises(UserError, match="accuracy of q on t is missing"):
         ranks.ranks(holed)
@@ -382,7 +225,6 @@ def test_paired_differences() -> None:
     found = tuning.paired(pd.concat([after, before]), "tuned", "default")
     assert (found["difference"] == found["task"].map(shift)).all()  # the seed's own part cancels in a pair
     assert len(found) == 4 * 2 * 2
-    assert {method for _, method in found.attrs["left_out"]} == {"linear"}
     assert tuning.sample(found) == "tasks"
     expected = accuracy.interval(list(shift.values()))
     assert tuning.mean_difference(found) == expected
@@ -448,7 +290,7 @@ def study_table(of_method, noise: float = 1.0, seed: int = 0, **columns) -> pd.D
 
 
 def verdicts(table: pd.DataFrame) -> dict[str, str]:
-    return similar.judge(table).set_index("part")["verdict"].to_dict()
+    return similar.verdicts(table).set_index("part")["verdict"].to_dict()
 
 
 def test_equal_methods_above_both_baselines_are_judged_so() -> None:
@@ -486,14 +328,6 @@ def test_a_spread_over_few_tasks_is_undecided() -> None:
     assert change.mean == 0
 
 
-def test_common_cells() -> None:
-    one, two = select.common(synthetic(tasks=("a", "b")), synthetic(tasks=("b", "c"), methods=("lora", "full")))
-    assert set(one["task"]) == {"b"}
-    assert set(one["method"]) == {"lora", "full"} == set(two["method"])
-    with pytest.raises(UserError, match="no task in common"):
-        select.common(synthetic(tasks=("a",)), synthetic(tasks=("b",)))
-
-
 def test_common_means_are_of_what_all_variants_have() -> None:
     value = {"lora": 60.0, "full": 50.0, "linear": 40.0, "bitfit": 30.0}
     short = synthetic(lambda t, m, s: value[m] + (100 if t == "d" else 0))
@@ -502,21 +336,5 @@ def test_common_means_are_of_what_all_variants_have() -> None:
     assert found.to_dict() == {"short": {"lora": 60, "full": 50}, "long": {"lora": 62, "full": 52}}
     assert list(found.index) == ["lora", "full"]
     other = synthetic(tasks=("e",), variant="longer")
-    with pytest.raises(UserError, match="variants tuned, longer have no task in common"):
+    with pytest.raises(UserError, match="no task in common"):
         tuning.common_means(pd.concat([short, other]), {"tuned": "short", "longer": "long"})
-
-
-def test_the_stratified_bootstrap_knows_nothing_of_differences_between_tasks():
-    constant = accuracy.stratified_bootstrap([[10.0] * 3, [90.0] * 3])
-    assert (constant.mean, constant.low, constant.high, constant.n) == (50, 50, 50, 2)
-    random = np.random.default_rng(1)
-    values = [random.normal(level, 2.0, 30) for level in (10, 50, 90)]
-    found = accuracy.stratified_bootstrap(values)
-    error = np.sqrt(sum(v.var() / 30 for v in values)) / 3  # of the mean of three independent means
-    assert found.mean == pytest.approx(np.mean([v.mean() for v in values]))
-    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.05)
-    assert found.high - found.low < 0.1 * (np.ptp(np.concatenate(values)))
-    assert str(accuracy.stratified_bootstrap(values)) == str(found)  # the same draws each time
-    for bad in ([], [[1.0], []], [[1.0, np.nan]]):
-        with pytest.raises(UserError, match="finite numbers for each stratum"):
-            accuracy.stratified_bootstrap(bad)

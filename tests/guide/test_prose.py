@@ -7,17 +7,14 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import numpy as np
 import pytest
-from chapters import LINK, literal_texts, output_text, pieces
+from chapters import CHAPTERS, LINK, cells, chapter, executed, literal_texts, output_text, pieces, texts
 from matplotlib.colors import to_rgb
 
 from petl_core import methods
-from petl_guide import notebooks
 from petl_guide.figures import style
 
-CHAPTERS = pytest.mark.parametrize("path", notebooks.sources(), ids=lambda path: path.stem)
 NEEDS = re.compile(r"^You need: (.+?)\. Time: (\d+) minutes with the exercises\.$", re.MULTILINE)
 CLAIMLESS = {"10", "12"}  # a guide and a ledger: they judge the claims of the others
 EXERCISE = re.compile(r"\*\*Exercise (\d)\*\* \((●○○ easy|●●○ medium|●●● hard), (\d+) minutes\)\. \S")
@@ -48,14 +45,6 @@ THREADS = {  # those that were read for the sections on mistakes; another one ha
 UNITS = re.compile(r"%|points|parameters|seconds|MB|half intervals|models|rule")
 MESSAGE = re.compile(r"\d|\b(than|from|ahead|apart|equal|most|more|less|raises|lowers|found)\b")
 HARMLESS = {"k", "w", "white", "black", "none"}
-
-
-def cells(path: Path) -> list[Any]:
-    return notebooks.read(path).cells
-
-
-def executed(path: Path) -> list[Any]:
-    return nbformat.read(path.with_suffix(".ipynb"), as_version=4).cells
 
 
 def exercises(found: list[Any]) -> list[tuple[re.Match, list[Any]]]:
@@ -170,9 +159,7 @@ def test_common_mistakes_come_from_threads_and_say_how_to_notice_and_what_to_do(
 
 @CHAPTERS
 def test_links_say_where_they_lead(path: Path) -> None:
-    texts = [piece.text for piece in pieces(cells(path)) if not piece.code]
-    texts += [text for piece in pieces(cells(path)) if piece.code for text in literal_texts(piece.text)]
-    for text in texts:
+    for text in texts(cells(path)):
         for label, target in LINK.findall(text):
             if thread := THREAD.match(target):
                 assert label.endswith(f"#{thread[2]}") and label.split("#")[0] in thread[1], target
@@ -183,12 +170,8 @@ def test_links_say_where_they_lead(path: Path) -> None:
 
 @CHAPTERS
 def test_papers_are_cited_by_links(path: Path) -> None:
-    for piece in pieces(cells(path)):
-        for text in literal_texts(piece.text) if piece.code else [piece.text]:
-            bare = LINK.sub("", text)
-            assert not re.search(
-                r"et al\.,? \(?\d{4}|\barXiv[ :]\d{4}\.|\b[A-Z][a-z]+ (?:&|and) [A-Z][a-z]+,? \(?\d{4}", bare
-            ), text
+    bare = r"et al\.,? \(?\d{4}|\barXiv[ :]\d{4}\.|\b[A-Z][a-z]+ (?:&|and) [A-Z][a-z]+,? \(?\d{4}"
+    assert [text for text in texts(cells(path)) if re.search(bare, LINK.sub("", text))] == []
 
 
 @CHAPTERS
@@ -203,8 +186,14 @@ def test_a_chapter_ends_with_five_lines(path: Path) -> None:
 
 
 def test_every_method_is_cited_where_it_is_derived() -> None:
-    (path,) = notebooks.sources(["02"])
-    text = "\n".join(cell.source for cell in cells(path) if cell.cell_type == "markdown")
+    text = "\n".join(cell.source for cell in cells(chapter("02")) if cell.cell_type == "markdown")
     for name in methods.names():
         (identifier,) = re.findall(r"arXiv (\S+)$", methods.registry[name].paper)
         assert f"https://arxiv.org/abs/{identifier})" in text, name
+
+
+@CHAPTERS
+def test_a_chapter_is_short_enough_to_read(path: Path) -> None:
+    code = [cell.source for cell in cells(path) if cell.cell_type == "code"]
+    lines = [line for source in code for line in source.splitlines() if line.strip()]
+    assert len(lines) <= 360 and len(cells(path)) <= 70, "move some of the code to the package and show its source"

@@ -128,7 +128,7 @@ def test_points_for_a_tenfold_size():
         (lambda t: t[t["method"] != "full"], "full fine-tuning, with which all is compared"),
         (
             lambda t: t[~((t["method"] == "bitfit") & (t["seed"] == 2) & (t["task"] == "textures"))],
-            "bitfit of size 0 on",
+            r"task textures, images 1000, method bitfit, size 0: seeds \[0, 1\]",
         ),
         (lambda t: t[~((t["method"] == "bitfit") & (t["stage"] == "trial"))], "some trials of the sweep are missing"),
     ],
@@ -148,14 +148,9 @@ def test_a_diverged_run_counts_at_chance():
     }
 
 
-class Table(Results):
+def made_results(table: pd.DataFrame, records=None) -> Results:
     """Results with a table and records made here."""
-
-    def __init__(self, table, records=None):
-        object.__setattr__(self, "profile", profile("laptop"))
-        object.__setattr__(self, "records", records)
-        object.__setattr__(self, "fresh", True)
-        self.__dict__["table"] = table
+    return Results(profile("laptop"), records, fresh=True, chosen=table)
 
 
 @pytest.mark.parametrize(
@@ -168,12 +163,12 @@ def test_the_verdict_on_many_images(small, linear, word):
     def accuracy(task, images, method, size):
         return {"full": 60.0, "linear": linear}.get(method, small)
 
-    verdict = claims.on_ours(claims.get("C9"), Table(sweep_table(accuracy)))
+    verdict = claims.on_ours(claims.get("C9"), made_results(sweep_table(accuracy)))
     assert (verdict.verdict, verdict.sample) == (word, "seeds")
 
 
 def test_few_images_do_not_decide_the_claim_about_many():
-    verdict = claims.on_ours(claims.get("C9"), Table(sweep_table(plain, counts=(100, 1000))))
+    verdict = claims.on_ours(claims.get("C9"), made_results(sweep_table(plain, counts=(100, 1000))))
     assert verdict.verdict == "not run" and "more than 1,000 images" in verdict.note
 
 
@@ -237,7 +232,7 @@ def test_the_runs_of_the_mechanism():
     [(50.0, 60.0, "supported"), (50.0, 51.0, "contradicted"), (60.0, 60.0, "undecided"), (70.0, 75.0, "undecided")],
 )
 def test_the_verdict_on_the_regulariser(full, held, word):
-    verdict = claims.on_ours(claims.get("C10"), Table(*mechanism_results(with_held(full, held))))
+    verdict = claims.on_ours(claims.get("C10"), made_results(*mechanism_results(with_held(full, held))))
     assert verdict.verdict == word
     assert ("no advantage to explain" in verdict.control) == (full >= 60)
 
@@ -248,7 +243,7 @@ def test_a_mechanism_without_displacement_or_a_seed_is_named():
     with pytest.raises(UserError, match="has no displacement"):
         mechanism.runs(table, held)
     table, held = mechanism_results(with_held(50.0, 55.0))
-    with pytest.raises(UserError, match="does not have one run for each seed"):
+    with pytest.raises(UserError, match=r"task .*, images .*, kind .*: seeds"):
         mechanism.runs(table.drop(index=table.index[5]), held)
     with pytest.raises(UserError, match="no runs of the part 'mechanism'"):
         mechanism.runs(table[table["variant"] == "x"], held)

@@ -1,0 +1,146 @@
+"""The adaptive search: four learning rates, then a few trials more, each decided by one rule from what has been run.
+
+``next_point`` is that rule: a pure function of the trials so far, the same for all methods. The other kind of search,
+a fixed grid, is ``petl_core.study.protocol.trials``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from petl_core import methods
+from petl_core.utils import UserError
+
+WIDEST = 2  # half-decade steps that the search may go beyond the rates it starts with
+FACTOR = 4  # between the sizes that are tried
+LARGEST = {"prompts": 64, "queries": 64}  # of a size; of the others
+LARGEST_OTHER = 128
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point of a method's grid."""
+
+    hyper: dict[str, Any]
+    lr: float
+    drop_path: float = 0.0
+    weight_decay: float | None = None  # None: the recipe's
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A point that has been run: its validation accuracy (None: diverged) and its trainable parameters."""
+
+    point: Trial
+    accuracy: float | None
+    params: int
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """The learning rates that the search starts with, from low to high, half a decade apart (1 or 3 times a power of
+    ten): of full fine-tuning and of ``selective``, of the linear probe, and of all other methods."""
+
+    full: tuple[float, ...]
+    linear: tuple[float, ...]
+    others: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for field in ("full", "linear", "others"):
+            rates = getattr(self, field)
+            if not rates or list(rates) != [step(rates[0], number) for number in range(len(rates))]:
+                raise UserError(
+                    f"Adaptive.{field} is {rates}; its rates must be 1 or 3 times a power of ten, each half a decade "
+                    "above the one before, for example (1e-3, 3e-3, 1e-2, 3e-2)"
+                )
+
+    def rates(self, method: str) -> tuple[float, ...]:
+        """The learning rates of a method to start with."""
+        if method in ("full", "selective"):
+            return self.full
+        return self.linear if method == "linear" else self.others
+
+
+def is_step(rate: float) -> bool:
+    """Is the rate 1 or 3 times a power of ten?"""
+    return Decimal(repr(rate)).normalize().as_tuple().digits in ((1,), (3,))
+
+
+def step(rate: float, count: int) -> float:
+    """The rate ``count`` half-decade steps above (below, if negative): ..., 3e-4, 1e-3, 3e-3, ...; for one between two
+    steps, the first step in that direction counts as one."""
+    if not is_step(rate):
+        power = math.floor(math.log10(rate))
+        below = float(f"3e{power}") if rate > float(f"3e{power}") else float(f"1e{power}")
+        rate, count = below, count + (1 if count < 0 else 0)
+    threes = Decimal(repr(rate)).normalize().as_tuple().digits == (3,)
+    place = 2 * Decimal(repr(rate)).adjusted() + threes + count
+    return float(f"{3 if place % 2 else 1}e{place // 2}")
+
+
+def times(rate: float, factor: float) -> float:
+    """The rate times a factor, rounded to one digit."""
+    return float(f"{Decimal(repr(rate)) * Decimal(repr(factor)):.0e}")
+
+
+def better(tried: Sequence[Tried]) -> Tried | None:
+    """The best: highest validation accuracy, ties to the lower rate, then the smaller model, then the earlier trial. A
+    diverged trial never wins; None if all have."""
+    ranked = [
+        (-one.accuracy, one.point.lr, one.params, index)
+        for index, one in enumerate(tried)
+        if one.accuracy is not None and math.isfinite(one.accuracy)
+    ]
+    return tried[min(ranked)[-1]] if ranked else None
+
+
+def at_edge(chosen: float, rates: Sequence[float]) -> bool:
+    """Is the chosen rate the lowest or the highest of those tried?"""
+    return chosen in (min(rates), max(rates))
+
+
+def first_points(method: str, rates: Sequence[float], **fixed: Any) -> list[Trial]:
+    """Stage 1: every rate, all else at the method's default but for the ``fixed`` hyper-parameters."""
+    hyper = methods.get(method, **fixed).hyper()
+    return [Trial(hyper, rate) for rate in rates]
+
+
+def next_point(method: str, rates: Sequence[float], tried: Sequence[Tried], most: int) -> Trial | None:
+    """What to try after these trials, which begin with ``first_points``; None after ``most`` of them.
+
+    1. If the best so far has the lowest or highest rate tried, the next rate outward, at most ``WIDEST`` steps beyond
+    the first rates; if all have diverged, the next rate below. 2. Else, for a method with a size: at the best rate,
+    four times the default size, then a quarter of it, within the limits. 3. Else twice the best rate, then half of it.
+    A point that has been tried is passed over for the next of this list. Rule 1 is not asked after rule 2 or 3.
+    """
+    if len(tried) >= most:
+        return None
+    if len(tried) < len(rates):
+        return first_points(method, rates)[len(tried)]
+    there = [one.point for one in tried]
+    return next((point for point in _wanted(method, rates, tried) if point not in there), None)
+
+
+def _wanted(method: str, rates: Sequence[float], tried: Sequence[Tried]) -> Iterator[Trial]:
+    default = first_points(method, rates)[0].hyper
+    steps = [one for one in tried if one.point.hyper == default and is_step(one.point.lr)]
+    best = better(steps)
+    low, high = (end(one.point.lr for one in steps) for end in (min, max))
+    if len(steps) == len(tried):
+        if (best is None or best.point.lr == low) and low > step(rates[0], -WIDEST):
+            yield Trial(default, step(low, -1))
+        if best is not None and best.point.lr == high and high < step(rates[-1], WIDEST):
+            yield Trial(default, step(high, 1))
+    if best is None:
+        return
+    rate, name = best.point.lr, type(methods.get(method)).size_field
+    if name is not None:
+        largest = LARGEST.get(name, LARGEST_OTHER)
+        for size in (default[name] * FACTOR, default[name] // FACTOR):
+            yield Trial({**default, name: min(max(size, 1), largest)}, rate)
+    for factor in (2.0, 0.5):
+        yield Trial(default, times(rate, factor))
