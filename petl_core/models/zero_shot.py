@@ -81,6 +81,7 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def tower_of(backbone: str) -> tuple[str, str]:
+    """open_clip's names of the CLIP model that a backbone belongs to, and of its weights. ``UserError`` if none."""
     if backbone not in TOWERS:
         raise UserError(
             f"backbone {backbone!r} has no text tower, so no zero-shot head; those that have one: mini_clip, "

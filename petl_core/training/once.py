@@ -2,8 +2,8 @@
 
 Where nothing random happens to the images, a block that does not train, that no method edits and below which the same
 holds, gives an image the same output in each epoch. So each training image passes these blocks once, and the steps
-begin with what came out. For linear probing that is all but the head. Training gives the same numbers: an image's row
-in a product of matrices does not depend on the other rows.
+begin with what came out. For linear probing that is all but the head. Training gives the same numbers, on a CPU to the
+bit: what a block makes of an image does not depend on the others in the batch.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ from torch import Tensor, nn
 
 from petl_core.training.augment import Normaliser
 from petl_core.training.evaluation import evaluate
-from petl_core.training.feeds import RESIDENT, Feed, Resident, memory
+from petl_core.training.feeds import Feed, Resident, memory
 from petl_core.training.recipe import Recipe, layer_of
 from petl_core.training.steps import Network, evaluation_batch
 
 if TYPE_CHECKING:
     from petl_core.vit import ViT
+
+
+KEPT = 0.1  # of the memory: more than that is not taken for tokens; several runs may share it
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,8 @@ class Part:
 def parts_of(model: ViT, recipe: Recipe, images: Feed, held: Feed) -> tuple[Part, Part]:
     """What trains on ``images``, and what answers ``held``, the images that are evaluated.
 
-    Training images pass the still blocks now, unless their tokens (n, N, D) would take more than ``RESIDENT`` of the
-    memory. The others pass them here only where the head alone moves, so that every epoch may be evaluated quickly.
+    Training images pass the still blocks now, unless their tokens (n, N, D) take more than ``KEPT`` of the memory. The
+    others pass them only where the head alone moves, so that every epoch may be evaluated quickly.
     """
     model.eval()
     normalise = Normaliser(model, recipe)
@@ -50,7 +53,7 @@ def parts_of(model: ViT, recipe: Recipe, images: Feed, held: Feed) -> tuple[Part
         training, answering = (
             _behind(part, model.forward_features, model.head, recipe, batch) for part in (training, answering)
         )
-    elif still > 0 and tokens <= RESIDENT * memory(images.device):
+    elif still > 0 and tokens <= KEPT * memory(images.device):
         below = functools.partial(model.tokens, blocks=still)
         training = _behind(training, below, functools.partial(_above, model, still), recipe, batch)
     return training, answering

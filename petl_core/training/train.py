@@ -98,19 +98,17 @@ def train(
     (images, labels, _), (held_images, held_labels, ids) = feeds(task, splits, device)
     answers = held_labels.cpu().numpy().astype(np.int64)
     part, held = parts_of(model, recipe, images, held_images)
-    history: list[dict[str, float]] = []
     scores: list[float] = []
     with at_work(model, recipe, seed), progress_bar(unit="step", shown=progress) as bar:
         training = Training(model, part, labels, recipe, seed, task.image_size)
         bar.reset(training.total)
-        for epoch in range(1, recipe.epochs + 1):
-            history.append({"epoch": epoch, **training.epoch(bar)})
-            if not math.isfinite(history[-1]["loss"]):
+        for _ in range(recipe.epochs):
+            if not training.epoch(bar):
                 break
             if track:
                 scores.append(accuracy(_answer(model, held, task, evaluate_on, recipe), answers))
-    logits = _answer(model, held, task, evaluate_on, recipe)
-    score = accuracy(logits, answers) if math.isfinite(history[-1]["loss"]) else math.nan
+    logits, last = _answer(model, held, task, evaluate_on, recipe), training.history[-1]
+    score = accuracy(logits, answers) if math.isfinite(last["loss"]) else math.nan
     best, best_epoch = _best(scores)
     return Run(
         accuracy=score,
@@ -118,10 +116,10 @@ def train(
         logits=logits,
         labels=answers,
         ids=tuple(ids),
-        train_accuracy=math.nan if math.isnan(score) else history[-1]["train_accuracy"],
+        train_accuracy=math.nan if math.isnan(score) else last["train_accuracy"],
         seconds=time.perf_counter() - start,
         diverged=math.isnan(score),
-        history=history,
+        history=training.history,
         steps=training.step,
         params=count_trainable(model),
         group=task.group,
@@ -138,6 +136,7 @@ class Training:
 
     def __init__(self, model: ViT, part: Part, labels: Tensor, recipe: Recipe, seed: int, image_size: int) -> None:
         self.model, self.part, self.labels, self.recipe = model, part, labels, recipe
+        self.history: list[dict[str, float]] = []  # of the epochs
         self.step, self.total = 0, recipe.epochs * math.ceil(len(labels) / recipe.batch_size)
         self.random = torch.Generator().manual_seed(seed)  # of its own: the order is the same whatever a method draws
         self.augmentation = augmentation_of(model, recipe, image_size, seed)
@@ -154,9 +153,10 @@ class Training:
             (x,) = part.images.batches([first])
             self.gradients.settle(part.prepare(x), labels[first.to(device)])
 
-    def epoch(self, bar: tqdm[Any]) -> dict[str, float]:
-        """Train on every image once, in a new order; the last incomplete batch is kept. Ends early at a loss that is
-        not finite. Returns the mean loss, the accuracy of the batches in percent, and the rate of the last step."""
+    def epoch(self, bar: tqdm[Any]) -> bool:
+        """Train on every image once, in a new order; the last incomplete batch is kept. Keeps in ``history`` the mean
+        loss, the accuracy of the batches in percent and the last rate. Ends early, with False, where a loss is not
+        finite."""
         recipe, optimiser, anchors = self.recipe, self.optimiser, self.anchors
         device, count = self.labels.device, len(self.labels)
         look = 1 if device.type == "cpu" else 16  # reading a loss makes the host wait for an accelerator
@@ -181,7 +181,9 @@ class Training:
                 break
         mean = torch.stack(losses).sum().item() / count
         bar.set_postfix(loss=f"{mean:.3f}")
-        return {"loss": mean, "train_accuracy": 100.0 * right.item() / count, "lr": rate}
+        entry = {"epoch": len(self.history) + 1, "loss": mean, "train_accuracy": 100.0 * right.item() / count}
+        self.history.append({**entry, "lr": rate})
+        return math.isfinite(mean)
 
     def prepared(self, x: Tensor) -> Tensor:
         """A batch of the feed, bytes (B, 3, S, S) or what still blocks made of it, as the network reads it."""

@@ -114,7 +114,7 @@ def test_each_training_image_passes_a_still_block_once() -> None:
 
 def test_tokens_that_do_not_fit_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = 80 * 5 * 16 * 4  # images, tokens, width, bytes
-    for room, first in ((2 * tokens, 80 + 40), (2 * tokens - 1, 3 * 80 + 40)):
+    for room, first in ((11 * tokens, 80 + 40), (9 * tokens, 3 * 80 + 40)):
         monkeypatch.setattr(once, "memory", lambda device, room=room: room)
         model = tiny_model("selective", index=(1,))
         seen = blocks_seen(model)
