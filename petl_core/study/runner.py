@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from joblib.externals.loky import ProcessPoolExecutor
+from tqdm import tqdm
 
 from petl_core.study.execute import (
     WORKER_ENVIRONMENT,
@@ -126,6 +127,7 @@ def _begin_worker(parent: int, device: str) -> None:
     """First thing in a worker: one thread, nothing on the standard output, and an end with its parent."""
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends its workers
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a worker that is ended leaves behind
     if device == "cpu":
         torch.set_num_threads(1)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()

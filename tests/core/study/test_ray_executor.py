@@ -46,7 +46,6 @@ def ray_folder(monkeypatch):
     folder = Path(tempfile.mkdtemp(prefix="petl", dir="/tmp"))  # short: a socket's name is at most 107 bytes
     (folder / "ray").mkdir()  # Ray writes a cluster's address there without making it
     monkeypatch.setenv("RAY_TMPDIR", str(folder))
-    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "180")  # on a machine with much else to do
     yield folder / "ray"
     shutil.rmtree(folder, ignore_errors=True)
 
