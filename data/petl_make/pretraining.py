@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from petl_core.models.weights import save_backbone
@@ -170,9 +172,11 @@ class Pretraining:
 
     def save(self, epoch: int) -> None:
         """Write down everything that is needed to go on after ``epoch`` finished epochs."""
-        optimisers = [optimiser.state_dict() for optimiser in self.optimisers]
-        state = {"epoch": epoch, "model": self.model.state_dict(), "optimisers": optimisers}
-        write_atomic(self.state_file, lambda file: torch.save(state, file))
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for i, optimiser in enumerate(self.optimisers):
+            for j, state in optimiser.state_dict()["state"].items():
+                tensors |= {f"optimiser.{i}.{j}.{key}": value for key, value in state.items()}
+        write_atomic(self.state_file, safetensors.torch.save(tensors, {"epoch": str(epoch)}))
 
     def _start(self) -> int:
         """The number of finished epochs: those of a run that was stopped, else none and a new log."""
@@ -181,12 +185,20 @@ class Pretraining:
             about = {"recipe": asdict(self.recipe), "threads": torch.get_num_threads(), "torch": torch.__version__}
             self._log(about)
             return 0
-        state = torch.load(self.state_file, weights_only=True)
-        self.model.load_state_dict(state["model"])
-        for optimiser, held in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(held)
-        self._log({"resumed_after_epoch": state["epoch"], "epochs": self.recipe.epochs})
-        return state["epoch"]
+        with safe_open(self.state_file, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            epoch = int(file.metadata()["epoch"])
+        starts = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+        self.model.load_state_dict(starts)
+        for i, optimiser in enumerate(self.optimisers):
+            whole = optimiser.state_dict()
+            for name in tensors:
+                if name.startswith(f"optimiser.{i}."):
+                    _, _, j, key = name.split(".")
+                    whole["state"].setdefault(int(j), {})[key] = tensors[name]
+            optimiser.load_state_dict(whole)
+        self._log({"resumed_after_epoch": epoch, "epochs": self.recipe.epochs})
+        return epoch
 
     def _log(self, row: dict[str, Any]) -> None:
         with log_of(self.out).open("a") as log:
