@@ -10,9 +10,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import socket
 import warnings
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +64,8 @@ def timm_weights(name: str) -> dict[str, Tensor]:
     if not place:
         raise UserError(f"timm has no weights for '{name}'; give a file, pretrained='weights.safetensors', or False")
     try:
+        if cfg.get("hf_hub_id") and not timm_weights_cached(name):
+            find_hub()  # else the hub's own client tries for a minute
         return dict(timm.create_model(name, pretrained=True).state_dict())
     except Exception as error:  # the hub, the network and the disk each have exceptions of their own
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -70,6 +75,17 @@ def timm_weights(name: str) -> dict[str, Tensor]:
             "Connect to the network once, or download the weights file elsewhere and give it: "
             "pretrained='path/to/model.safetensors' (on the command line: --weights)"
         ) from error
+
+
+def find_hub(seconds: float = 5.0) -> None:
+    """OSError at once where the hub cannot be reached from here. Behind a proxy nothing is asked."""
+    from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
+
+    place = urlsplit(ENDPOINT)
+    if HF_HUB_OFFLINE or getproxies():
+        return
+    port = place.port or (80 if place.scheme == "http" else 443)
+    socket.create_connection((place.hostname or ENDPOINT, port), timeout=seconds).close()
 
 
 def timm_weights_cached(name: str) -> bool:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -132,3 +135,13 @@ def test_weights_come_from_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     images = torch.randn(1, 3, 224, 224)
     torch.testing.assert_close(model(images), held.eval()(images), rtol=0, atol=1e-5)
     assert model.spec.weights == digest("vit_tiny_patch16_224")
+
+
+def test_weights_that_cannot_be_fetched_are_named_at_once(tmp_path):
+    """Against a port of this machine that nobody listens on; the hub's own client would try for a minute."""
+    code = "import petl_core as pc; pc.create_model('vit_tiny_patch16_224', num_classes=2)"
+    environment = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE" and not k.lower().endswith("_proxy")}
+    environment |= {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "Retry" not in done.stderr
+    assert "UserError" in done.stderr and "vit_tiny_patch16_224" in done.stderr and "pretrained=" in done.stderr
