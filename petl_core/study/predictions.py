@@ -11,15 +11,12 @@ import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from petl_core.study.records import Records
 from petl_core.utils import UserError
-
-if TYPE_CHECKING:
-    from petl_core.study.records import Records
 
 LABEL = ["method", "seed"]
 SAME, DIFFERENT = "same method", "different methods"
