@@ -128,8 +128,6 @@ def move(site: Path, out: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m book.build", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--chapters", type=Path, default=FOLDER, metavar="DIR", help="executed notebooks (notebooks)")
-    parser.add_argument("--runs", metavar="DIR", help="records to compute the other pages from (as committed)")
-    parser.add_argument("--profile", help="with --runs: whose records those are, such as quick")
     parser.add_argument("--runs", metavar="DIR", help="records to compute the other pages from (the shipped ones)")
     parser.add_argument("--profile", help="with --runs: whose records those are, such as quick")
     parser.add_argument("--out", type=Path, metavar="DIR", help="for the site (runs/book, or runs/book-print)")

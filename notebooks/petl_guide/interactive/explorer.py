@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,30 +63,29 @@ class Explorer:
                 raise ValueError(f"{key}={value!r} is not on offer; choose one of {list(self.controls[key])}")
         return self.answer_to(**{**self.default, **choice})
 
+    def answers(self, choices: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+        """A row for each choice: the controls, the answer's values, and its sentence (column ``text``)."""
+        rows = []
+        for choice in choices:
+            answer = self.answer(**choice)
+            chosen = {key: choice.get(key, self.default[key]) for key in self.controls}
+            rows.append({**chosen, **answer.values, "text": answer.text})
+        return pd.DataFrame(rows)
+
     def static(self, *others: Mapping[str, Any]) -> pd.DataFrame:
         """One row of values for the default and for each other choice: what a reader without widgets sees."""
-        rows = []
-        for choice in ({}, *others):
-            answer = self.answer(**choice)
-            rows.append({**{k: {**self.default, **choice}[k] for k in self.controls}, **answer.values})
-        return pd.DataFrame(rows)
+        return self.answers([{}, *others]).drop(columns="text")
 
     def offline(self, name: str, shown: Table, alt: str, **only: Sequence[Any]) -> Offline:
         """The answers to all choices, for the book: ``shown`` is the table for readers without JavaScript, ``alt`` says
         what the picture shows, and ``only`` offers fewer values of a control (one value: no control)."""
-        for key, values in only.items():
-            for value in values:
-                self.answer(**{key: value})
         if self.chart is None:
             raise pc.UserError(
                 f"the explorer of {', '.join(self.controls)} has no chart; give it one: Explorer(chart=...)"
             )
         controls = {**self.controls, **only}
         choices = [dict(zip(controls, choice, strict=True)) for choice in itertools.product(*controls.values())]
-        said = [self.answer(**choice) for choice in choices]
-        rows = [{**choice, **its.values, "text": its.text} for choice, its in zip(choices, said, strict=True)]
-        start = {key: self.default[key] for key in controls}
-        return Offline(name, controls, start, pd.DataFrame(rows), self.chart, shown, alt)
+        return Offline(name, controls, self.default, self.answers(choices), self.chart, shown, alt)
 
     def _show(self, **choice: Any) -> None:
         answer = self.answer(**choice)
