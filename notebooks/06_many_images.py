@@ -321,11 +321,11 @@ table(
 
 # %%
 whole = theirs[theirs["images"] > sweep.MANY]
-their_trials = published.manyshot_tuning()
+their_trials = published.read("manyshot_tuning")
 their_rates = sorted(set(their_trials.loc[their_trials["method"] == "full", "lr"]))
 lost = whole.loc[whole["gap_best"].idxmax()]
 Markdown(
-    f"Of {published.manyshot().groupby(['task', 'train_images']).size().max()} settings of method and size, at full size the best small run is {points(whole['gap_best'].min())} to {points(whole['gap_best'].max())} from full fine-tuning, the one that validation chooses "
+    f"Of {published.read('manyshot').groupby(['task', 'train_images']).size().max()} settings of method and size, at full size the best small run is {points(whole['gap_best'].min())} to {points(whole['gap_best'].max())} from full fine-tuning, the one that validation chooses "
     f"{points(whole['gap_chosen'].min())} to {points(whole['gap_chosen'].max())}. The large gap, on {lost['task']}, is with a full fine-tuning that was tried at the rates "
     f"{' and '.join(f'{x:g}' for x in their_rates)} only, and the validation images of CLEVR lay within its training images. The verdict on the published numbers is therefore: "
     f"**{claims.on_published(claims.get('C9')).verdict}** ({claims.on_published(claims.get('C9')).control})."

@@ -44,8 +44,8 @@ from IPython.display import Code, Markdown, display
 from scipy import stats
 
 from petl_core.study.statistics import Interval
-from petl_guide import ledger, published
-from petl_guide.claims import false, verdict
+from petl_guide import ledger, published, verdict
+from petl_guide.claims import false
 from petl_guide.claims import ours as claims_ours
 from petl_guide.claims import table as claims
 from petl_guide.exercises import check, is_right
