@@ -37,6 +37,7 @@ from petl_core.study.predictions import load as load_predictions
 from petl_core.study.profile import DROP_PATHS, Profile
 from petl_core.study.records import Records, RunSpec
 from petl_core.study.runner import Runner
+from petl_core.study.search import Setting
 from petl_core.training.train import Recipe
 from petl_core.utils import UserError, as_given_or_below, write_atomic
 
@@ -267,7 +268,7 @@ class Search:
         accuracy = self.records.get(spec)["metrics"]["accuracy"]
         return "diverged" if accuracy is None else f"{accuracy:.1f}"
 
-    def _trial(self, profile: Profile, method: str, point: study.Trial) -> RunSpec:
+    def _trial(self, profile: Profile, method: str, point: Setting) -> RunSpec:
         recipe = dataclasses.replace(profile.tune, lr=point.lr, drop_path=point.drop_path)
         return RunSpec(
             backbone=self.backbone,

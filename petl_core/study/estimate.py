@@ -31,11 +31,11 @@ from petl_core.models import weights as backbones
 from petl_core.models.build import create_model
 from petl_core.study import plan as study
 from petl_core.study.budget import clock
+from petl_core.study.digests import ABSENT, why_no_task, why_no_weights
 from petl_core.study.environment import describe_environment
 from petl_core.study.execute import worker_environment
 from petl_core.study.measures import ALPHAS, FEATURE_IMAGES
 from petl_core.study.profile import Profile
-from petl_core.study.protocol import absent_allowed
 from petl_core.study.records import Records, RunSpec
 from petl_core.study.time import head_only, images
 from petl_core.training.steps import EVALUATION_BATCH
@@ -164,17 +164,29 @@ def forecast(profile: Profile, records: Records, parts: Iterable[str] | None = N
     drawn, names = _Drawn(records.root), list(parts or dict.fromkeys(part.name for part in profile.parts))
     seen: dict[str, RunSpec] = {}
     rows = []
-    with absent_allowed() as absent:
-        for name in names:
-            new = []
-            for plan in (study.plan_trials(profile, [name], drawn), study.plan_finals(profile, drawn, [name])):
-                before = len(seen)
-                for planned in plan:
-                    seen.setdefault(planned.spec.digest, planned.spec)
-                new.append(len(seen) - before)
-            rows.append((name, *new))
+    for name in names:
+        counts_of = []
+        for plan in (
+            study.plan_trials(profile, [name], drawn, absent="count"),
+            study.plan_finals(profile, drawn, [name], absent="count"),
+        ):
+            before = len(seen)
+            for planned in plan:
+                seen.setdefault(planned.spec.digest, planned.spec)
+            counts_of.append(len(seen) - before)
+        trials, finals = counts_of
+        rows.append((name, trials, finals))
     todo = [spec for digest, spec in seen.items() if not records.has(digest)]
-    return Forecast(rows, todo, len(seen) - len(todo), absent)  # type: ignore[arg-type]
+    return Forecast(rows, todo, len(seen) - len(todo), _absent(seen.values()))
+
+
+def _absent(specs: Iterable[RunSpec]) -> dict[str, str]:
+    """The data and weights that these runs need and that are not here, with the reason."""
+    specs = list(specs)
+    tasks = dict.fromkeys((spec.task, spec.image_size) for spec in specs if spec.task_digest == ABSENT)
+    weights = dict.fromkeys(spec.backbone for spec in specs if spec.weights == ABSENT)
+    found = {f"task {name}": why_no_task(name, size) for name, size in tasks}
+    return found | {f"weights of {name}": why_no_weights(name) for name in weights}
 
 
 # How long it takes
