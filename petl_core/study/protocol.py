@@ -226,7 +226,7 @@ class Tuning:
         return plan
 
     def _marks(self, chosen: RunSpec) -> list[Planned]:
-        if self.profile.search is None:  # records of fixed grids were shipped without such marks
+        if self.profile.search is None or not self.marks:  # records of fixed grids were shipped without marks
             return []
         at_end = at_edge(chosen.recipe.lr, [spec.recipe.lr for spec in self.specs])
         wanted = [mark for mark in self.marks if mark != "edge" or at_end]
