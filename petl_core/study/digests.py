@@ -49,19 +49,23 @@ def why_no_task(name: str, size: int | None = None) -> str:
     return ""
 
 
+@functools.cache
 def why_no_weights(backbone: str) -> str:
     """Why a backbone's weights have no digest here, without downloading any; "" where they have one."""
     try:
-        here = backbones.is_here(backbone)
+        path = backbones.file_of(backbone)
+        if path is not None:
+            return "" if path.is_file() else f"there is no file {path}"
+        return "" if backbones.is_here(backbone) else "not on this machine yet; the study fetches them when it starts"
     except UserError as error:
         return str(error)
-    return "" if here else "not on this machine yet; the study fetches them when it starts"
 
 
 def forget() -> None:
     """Look at data and weights anew: a process keeps the digests that it has found."""
     _task_digest.cache_clear()
     _weights_digest.cache_clear()
+    why_no_weights.cache_clear()
 
 
 def _unless_absent(absent: str, digest: Callable[[], str]) -> str:
