@@ -44,7 +44,7 @@ from IPython.display import Code, Markdown, display
 
 import petl_core as pc
 from petl_core.data.embedded import parts_of_name
-from petl_core.study.parts import many_shot
+from petl_core.study import parts as study_parts
 from petl_guide import published, sweep
 from petl_guide.claims import table as claims
 from petl_guide.exercises import check, is_right
@@ -104,7 +104,7 @@ table(ends.reset_index(), "{:.1f}", "Test accuracy (%), mean over seeds")
 tried = results.table[results.table["variant"] == "many_shot_trial"]
 tried = tried.assign(images=[parts_of_name(task)[1] for task in tried["task"]])
 steps = pd.DataFrame({"trial": tried.groupby("images")["steps"].max(), "final": found.groupby("images")["steps"].max()})
-budgets = [many_shot.budget(plan, f"{next(iter(tasks))}@{n}" if n != 1000 else next(iter(tasks))) for n in steps.index]
+budgets = [plan.at_amount(f"{next(iter(tasks))}@{n}" if n != 1000 else next(iter(tasks))) for n in steps.index]
 length = 100 * steps["trial"] / steps["final"]
 per_cell = tried.groupby(["images", "task", "method", "hyper"]).size().groupby("images").unique()
 table(
@@ -143,7 +143,7 @@ Markdown(
 # The plan of the sweep is short:
 
 # %%
-Code(inspect.getsource(many_shot.sweep_trials), language="python")
+Code(inspect.getsource(study_parts.sweep_trials), language="python")
 
 # %% [markdown]
 # ## 6.3 Accuracy against size

@@ -30,13 +30,15 @@ from petl_core.data.load import LOADERS
 from petl_core.data.task import Task
 from petl_core.models import weights as backbones
 from petl_core.study import plan as study
-from petl_core.study.budget import BATCH, Plan, Speed, clock, make_plan, measure, seconds_of
+from petl_core.study.budget import BATCH, Plan, clock, make_plan, measure, seconds_of
 from petl_core.study.execute import default_workers, device_called, fresh_task
 from petl_core.study.executor import Planned
 from petl_core.study.predictions import load as load_predictions
 from petl_core.study.profile import DROP_PATHS, Profile
 from petl_core.study.records import Records, RunSpec
 from petl_core.study.runner import Runner
+from petl_core.study.search import Setting
+from petl_core.study.time import Speed
 from petl_core.training.train import Recipe
 from petl_core.utils import UserError, as_given_or_below, write_atomic
 
@@ -267,7 +269,7 @@ class Search:
         accuracy = self.records.get(spec)["metrics"]["accuracy"]
         return "diverged" if accuracy is None else f"{accuracy:.1f}"
 
-    def _trial(self, profile: Profile, method: str, point: study.Trial) -> RunSpec:
+    def _trial(self, profile: Profile, method: str, point: Setting) -> RunSpec:
         recipe = dataclasses.replace(profile.tune, lr=point.lr, drop_path=point.drop_path)
         return RunSpec(
             backbone=self.backbone,
@@ -299,7 +301,7 @@ class _Pace:
         shape = (
             (n["train800"], plan.trial_epochs, n["val200"]) if trial else (n["train1000"], plan.final_epochs, n["test"])
         )
-        runs = [self.work.speeds[method].run(*shape) for method in methods]
+        runs = [self.work.speeds[method].seconds(*shape) for method in methods]
         return max([sum(runs) / plan.workers, *runs])
 
     def saw(self, methods: Sequence[str], variant: str, done: int, of: int) -> None:

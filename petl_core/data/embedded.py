@@ -75,6 +75,16 @@ def known_digest(name: str) -> str | None:
     return None if task is None else task.digests.get(name)
 
 
+@functools.cache
+def known_weights(backbone: str) -> str | None:
+    """The digest of the weights of an embedded backbone as ``tasks.json`` has it; None for other backbones."""
+    try:
+        found = json.loads((EMBEDDED / "tasks.json").read_text(encoding="utf-8"))["weights"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{EMBEDDED / 'tasks.json'} is absent or damaged ({error}); restore it with git") from error
+    return found.get(backbone)
+
+
 def embedded_names(group: str | None = None) -> list[str]:
     """The tasks of the embedded suite, of one group or of all."""
     if group is not None and group not in GROUPS:

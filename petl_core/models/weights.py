@@ -67,17 +67,20 @@ def weights_of(name: str, source: bool | str | Path = True) -> Weights:
     Its own are the embedded ones, or ``<name>.safetensors`` (or .npz, .pth, .bin) in the folder that the environment
     variable PETL_DATA names, or else what timm downloads or has in its cache.
     """
-    path = (_own_file(name) or _local_file(name)) if source is True else Path(str(source))
+    path = file_of(name) if source is True else Path(str(source))
     if path is not None:
         return _read(path)
     return Weights({key: tensor.float() for key, tensor in timm_weights(name).items()}, name)
 
 
+def file_of(name: str) -> Path | None:
+    """The file of a backbone's own weights; None where they are timm's to download or to find in its cache."""
+    return _own_file(name) or _local_file(name)
+
+
 def is_here(name: str) -> bool:
     """Are a backbone's own weights on this machine, so that they need not be downloaded?"""
-    if (_own_file(name) or _local_file(name)) is not None:
-        return True
-    return timm_weights_cached(name)
+    return file_of(name) is not None or timm_weights_cached(name)
 
 
 def digest(name: str, source: bool | str | Path = True) -> str:

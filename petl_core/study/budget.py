@@ -18,6 +18,7 @@ import torch
 from petl_core import methods
 from petl_core.data import Task
 from petl_core.models.build import count_trainable, create_model
+from petl_core.study.time import HEAD, Speed
 from petl_core.training.train import Recipe, predict, train
 from petl_core.utils import UserError
 
@@ -72,22 +73,6 @@ def clock(seconds: float) -> str:
 
 
 @dataclass(frozen=True)
-class Speed:
-    """Seconds of one method here: to build the model, to train on an image once, to evaluate one."""
-
-    build: float
-    train: float
-    evaluate: float
-    head_only: bool = False  # without drop path each image passes the backbone once, whatever the epochs
-
-    def run(self, images: int, epochs: int, held: int, drop_path: float = 0.0) -> float:
-        """Seconds of a run: ``images`` trained on for ``epochs``, then ``held`` evaluated."""
-        if self.head_only and drop_path == 0.0:
-            return self.build + self.evaluate * (images + held + 0.02 * images * epochs)
-        return self.build + self.train * images * epochs + self.evaluate * held
-
-
-@dataclass(frozen=True)
 class Plan:
     """What is run: ``trials`` for each method, each for ``trial_epochs``, then ``seeds`` runs of ``final_epochs``."""
 
@@ -136,7 +121,7 @@ def measure(backbone: str, method: str, task: Task, device: str) -> Speed:
         evaluate = (time.perf_counter() - start) / few
     finally:
         torch.set_num_threads(threads)
-    return Speed(build, evaluate if head_only else each, evaluate, head_only)
+    return Speed(build, HEAD * evaluate if head_only else each, evaluate, head_only)
 
 
 def epochs_of(steps: int, images: int) -> int:
@@ -180,8 +165,8 @@ def _costed(
     final = epochs_of(steps, sizes["train1000"])
     trial = max(1, round(final / 2))
     alone = sum(
-        trials * speed.run(sizes["train800"], trial, sizes["val200"])
-        + seeds * speed.run(sizes["train1000"], final, sizes["test"])
+        trials * speed.seconds(sizes["train800"], trial, sizes["val200"])
+        + seeds * speed.seconds(sizes["train1000"], final, sizes["test"])
         for speed in speeds.values()
     )
     shared = alone / workers * SHARING + WORKERS_START if workers > 1 else math.inf

@@ -9,9 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from petl_core.study import estimate
+from petl_core.study import estimate, profiles
 from petl_core.study import plan as plans
-from petl_core.study.agreement import agreement_of
 from petl_core.study.execute import default_workers, device_called
 from petl_core.study.packs import pack
 from petl_core.study.profile import Profile
@@ -23,7 +22,7 @@ LOGITS_OF = ("tuned", "more_seeds")  # variants whose predictions are packed; an
 
 def study(options: argparse.Namespace) -> int:
     """What ``python -m petl_core study`` does; returns the exit code."""
-    profile = plans.profile(options.profile)
+    profile = profiles.profile(options.profile)
     for name in options.part or ():
         profile.part(name)  # an error before anything is begun
     if unknown := set(options.no_logits or ()) - profile.all_tasks():
@@ -65,6 +64,8 @@ def study(options: argparse.Namespace) -> int:
         place = pack(records, options.pack, digests, functools.partial(_keep_logits, options.no_logits))
         print(f"packed {len(digests)} records into {place}")
     if others["compare"]:
+        from petl_core.study.agreement import agreement_of  # scipy, which a plan need not wait for
+
         found = agreement_of(records, others["compare"], wanted)
         print(found.report())
         faults = found.faults

@@ -31,13 +31,12 @@ from petl_core.models import weights as backbones
 from petl_core.models.build import create_model
 from petl_core.study import plan as study
 from petl_core.study.budget import clock
+from petl_core.study.digests import ABSENT, why_no_task, why_no_weights
 from petl_core.study.environment import describe_environment
 from petl_core.study.execute import worker_environment
-from petl_core.study.measures import ALPHAS, FEATURE_IMAGES
 from petl_core.study.profile import Profile
-from petl_core.study.protocol import absent_allowed
 from petl_core.study.records import Records, RunSpec
-from petl_core.study.time import head_only, images
+from petl_core.study.time import Speed, head_only, images, seconds
 from petl_core.training.steps import EVALUATION_BATCH
 from petl_core.training.train import Recipe, predict, train
 from petl_core.utils import RESULTS, UserError, write_atomic
@@ -67,15 +66,6 @@ class Cell:
     backbone: str = field(compare=False)
 
 
-@dataclass(frozen=True)
-class Rate:
-    """Seconds: to build the model, to train on an image once, to evaluate one."""
-
-    build: float
-    train: float
-    evaluate: float
-
-
 @functools.cache
 def _architecture(backbone: str) -> str:
     """The shape of a backbone as text, without what costs nothing: the statistics of its images."""
@@ -98,18 +88,6 @@ def cell_of(spec: RunSpec) -> Cell:
         held_back="l2_sp" * (recipe.l2_sp > 0) + "layer_decay" * (recipe.layer_decay < 1),
         backbone=spec.backbone,
     )
-
-
-def seconds(spec: RunSpec, rate: Rate) -> float:
-    """Seconds of a run, without reading its images from the disk."""
-    count, held = images(spec)
-    epochs = spec.recipe.epochs
-    passes = (count + held) if head_only(spec) else held * (1 + epochs * spec.track)
-    if "displacement" in spec.measure:
-        passes += 2 * min(FEATURE_IMAGES, held)
-    if "interpolation" in spec.measure:
-        passes += (len(ALPHAS) + 1) * (held + counts(spec.task).more)
-    return rate.build + rate.train * count * epochs + rate.evaluate * passes
 
 
 def record_bytes(spec: RunSpec) -> int:
@@ -146,7 +124,7 @@ class Forecast:
         return "\n".join([*lines, f"disk for {len(self.todo):,} records: about {_size(disk)}"])
 
 
-class _Drawn(Records):
+class Drawn(Records):
     """The records that are there and, for trials that have none, an accuracy drawn by lot."""
 
     def has(self, spec: RunSpec | str) -> bool:
@@ -161,20 +139,32 @@ class _Drawn(Records):
 
 def forecast(profile: Profile, records: Records, parts: Iterable[str] | None = None) -> Forecast:
     """What a study would run, whether or not its data and weights are on this machine."""
-    drawn, names = _Drawn(records.root), list(parts or dict.fromkeys(part.name for part in profile.parts))
+    drawn, names = Drawn(records.root), list(parts or dict.fromkeys(part.name for part in profile.parts))
     seen: dict[str, RunSpec] = {}
     rows = []
-    with absent_allowed() as absent:
-        for name in names:
-            new = []
-            for plan in (study.plan_trials(profile, [name], drawn), study.plan_finals(profile, drawn, [name])):
-                before = len(seen)
-                for planned in plan:
-                    seen.setdefault(planned.spec.digest, planned.spec)
-                new.append(len(seen) - before)
-            rows.append((name, *new))
+    for name in names:
+        counts_of = []
+        for plan in (
+            study.plan_trials(profile, [name], drawn, absent="count"),
+            study.plan_finals(profile, drawn, [name], absent="count"),
+        ):
+            before = len(seen)
+            for planned in plan:
+                seen.setdefault(planned.spec.digest, planned.spec)
+            counts_of.append(len(seen) - before)
+        trials, finals = counts_of
+        rows.append((name, trials, finals))
     todo = [spec for digest, spec in seen.items() if not records.has(digest)]
-    return Forecast(rows, todo, len(seen) - len(todo), absent)  # type: ignore[arg-type]
+    return Forecast(rows, todo, len(seen) - len(todo), _absent(seen.values()))
+
+
+def _absent(specs: Iterable[RunSpec]) -> dict[str, str]:
+    """The data and weights that these runs need and that are not here, with the reason."""
+    specs = list(specs)
+    tasks = dict.fromkeys((spec.task, spec.image_size) for spec in specs if spec.task_digest == ABSENT)
+    weights = dict.fromkeys(spec.backbone for spec in specs if spec.weights == ABSENT)
+    found = {f"task {name}": why_no_task(name, size) for name, size in tasks}
+    return found | {f"weights of {name}": why_no_weights(name) for name in weights}
 
 
 # How long it takes
@@ -193,13 +183,13 @@ class Estimate:
         return max(self.work / max(1, workers), self.longest)
 
 
-def estimate(todo: Iterable[RunSpec], rates: Mapping[Cell, Rate]) -> Estimate:
+def estimate(todo: Iterable[RunSpec], rates: Mapping[Cell, Speed]) -> Estimate:
     """How long these runs take at these rates."""
     known = [seconds(spec, rates[cell]) for spec in todo if (cell := cell_of(spec)) in rates]
     return Estimate(sum(known), max(known, default=0.0), len(list(todo)) - len(known))
 
 
-def time_cell(cell: Cell, device: str) -> Rate:
+def time_cell(cell: Cell, device: str) -> Speed:
     """Train and evaluate a little with random weights on random images, as the runs of a cell do.
 
     On a CPU the seconds are those that this process computed: a busy machine then changes little."""
@@ -238,14 +228,14 @@ def time_cell(cell: Cell, device: str) -> Rate:
         each = min(seconds_of(epochs) for _ in range(2)) / epochs  # the smaller: less disturbed by others
         whole = task.images[:count].repeat(-(-EVALUATION_BATCH // count), 1, 1, 1)[:EVALUATION_BATCH]
         evaluate = min(seconds_to_predict(whole) for _ in range(2)) / EVALUATION_BATCH
-    return Rate(build, each / count, evaluate)
+    return Speed(build, each / count, evaluate, cell.head_only)
 
 
 def _clock_of(device: str) -> Callable[[], float]:
     return time.process_time if device == "cpu" else time.perf_counter
 
 
-def measure(cells: Iterable[Cell], device: str, workers: int, progress: bool = True) -> dict[Cell, Rate]:
+def measure(cells: Iterable[Cell], device: str, workers: int, progress: bool = True) -> dict[Cell, Speed]:
     """Time each cell once, ``workers`` at a time in processes of their own, as they will run.
 
     Raises ``UserError`` if a process fails (its messages are shown).
@@ -255,13 +245,13 @@ def measure(cells: Iterable[Cell], device: str, workers: int, progress: bool = T
     if progress:
         print(f"timing {len(wanted)} kinds of runs on {device}, {len(shares)} at a time ...", file=sys.stderr)
 
-    def work(share: list[Cell]) -> list[Rate]:
+    def work(share: list[Cell]) -> list[Speed]:
         text = json.dumps([dataclasses.asdict(cell) for cell in share])
         command = [sys.executable, "-m", "petl_core.study.estimate", device]
         done = subprocess.run(command, input=text, stdout=subprocess.PIPE, text=True, env=worker_environment())
         if done.returncode:
             raise UserError(f"the timing on {device} failed; see the messages above")
-        return [Rate(**rate) for rate in json.loads(done.stdout)]
+        return [Speed(**rate) for rate in json.loads(done.stdout)]
 
     with ThreadPoolExecutor(max(1, len(shares))) as pool:
         timed = list(pool.map(work, shares))
@@ -271,7 +261,7 @@ def measure(cells: Iterable[Cell], device: str, workers: int, progress: bool = T
 # Rates on the disk
 
 
-def save_rates(folder: Path, device: str, workers: int, rates: Mapping[Cell, Rate]) -> Path:
+def save_rates(folder: Path, device: str, workers: int, rates: Mapping[Cell, Speed]) -> Path:
     """Write rates beside the records of a study; those of other cells of the same machine are kept."""
     path = folder / f"rates-{device}.json"
     machine = {"device_name": describe_environment(device)["device_name"], "workers": workers}
@@ -281,28 +271,28 @@ def save_rates(folder: Path, device: str, workers: int, rates: Mapping[Cell, Rat
     return write_atomic(path, json.dumps({**machine, "torch": torch.__version__, "rates": cells}, indent=1).encode())
 
 
-def find_rates(folder: Path, device: str) -> dict[Cell, Rate]:
+def find_rates(folder: Path, device: str) -> dict[Cell, Speed]:
     """The rates measured on this kind of device: shipped ones (data/results/benchmarks), and those of ``folder``."""
     try:
         machine = {"device_name": describe_environment(device)["device_name"]}
     except (RuntimeError, AssertionError):  # no such device here
         return {}
-    rates: dict[Cell, Rate] = {}
+    rates: dict[Cell, Speed] = {}
     for path in (*sorted((RESULTS / "benchmarks").glob("*.json")), folder / f"rates-{device}.json"):
         rates |= _read_rates(path, machine)
     return rates
 
 
-def _read_rates(path: Path, machine: Mapping[str, Any]) -> dict[Cell, Rate]:
+def _read_rates(path: Path, machine: Mapping[str, Any]) -> dict[Cell, Speed]:
     """The rates in a file, if it is one and of this machine."""
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(held, dict) or any(held.get(key) != value for key, value in machine.items()):
             return {}
-        names = [f.name for f in dataclasses.fields(Rate)]
+        cells, speeds = ([f.name for f in dataclasses.fields(kind)] for kind in (Cell, Speed))  # both have head_only
         return {
-            Cell(**{k: v for k, v in cell.items() if k not in names}): Rate(*(cell[name] for name in names))
-            for cell in held.get("rates", [])
+            Cell(**{name: row[name] for name in cells}): Speed(**{name: row[name] for name in speeds})
+            for row in held.get("rates", [])
         }
     except (OSError, ValueError, KeyError, TypeError):
         return {}  # a file of another kind; measuring makes a new one

@@ -23,7 +23,6 @@ from petl_core.study.environment import describe_environment
 from petl_core.study.packed import Predictions
 from petl_core.study.records import as_record
 from petl_core.study.spec import RunSpec
-from petl_core.study.time import head_only, images
 from petl_core.training.probe import set_probe_head
 from petl_core.training.train import Run, train
 from petl_core.utils import UserError
@@ -136,14 +135,6 @@ def execute(spec: RunSpec, device: str = "cpu", progress: bool = False) -> Run:
     if spec.measure and not run.diverged:
         run.measures = {name: measures.get(name)(model, task, spec.recipe, spec.max_evaluate) for name in spec.measure}
     return run
-
-
-def cost(spec: RunSpec) -> float:
-    """Work of a run in forward passes of one image, roughly: for the order of runs and the time left."""
-    count, held = images(spec)
-    if head_only(spec):
-        return count + held + 0.02 * count * spec.recipe.epochs
-    return 3.0 * count * spec.recipe.epochs + held * (spec.recipe.epochs if spec.track else 1)
 
 
 def attempt(spec: RunSpec, variant: str, device: str) -> Reply:

@@ -18,10 +18,11 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
-from petl_core.study.execute import Reply, cost
+from petl_core.study.execute import Reply
 from petl_core.study.leases import Leases
 from petl_core.study.records import Records
 from petl_core.study.spec import RunSpec
+from petl_core.study.time import cost
 from petl_core.utils import UserError
 
 TRIES = 3  # times that a run is begun before it counts as failed

@@ -2,70 +2,90 @@
 ``study.runner`` executes them.
 
 A plan is a list of specs, computed anew each time from the profile and the records that exist: so a study resumes, and
-so an adaptive search decides on its next trials.
+so an adaptive search decides on its next trials. It reads no images (``study.digests``).
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from petl_core.study import profiles
 from petl_core.study.executor import Executor, Outcome, Planned
 from petl_core.study.packs import unpack
 from petl_core.study.parts import PARTS
-from petl_core.study.parts.plan import Cells, PartPlan
 from petl_core.study.profile import Part, Profile
-from petl_core.study.profiles import profile
-from petl_core.study.protocol import Trial, choose, final_specs, published_trials, trial_specs, trials, trials_of
+from petl_core.study.protocol import OURS, Tuning, choose, final_specs, published_trials, trial_specs, trials, trials_of
 from petl_core.study.records import Records
 from petl_core.study.runner import Runner
 from petl_core.utils import UserError
 
-__all__ = ["PARTS", "Profile", "Trial", "choose", "final_specs", "plan_finals", "plan_trials", "profile"]
-__all__ += ["published_trials", "run_plan", "run_study", "trial_specs", "trials", "trials_of"]
+__all__ = ["PARTS", "Planned", "Profile", "choose", "final_specs", "plan_finals", "plan_trials", "published_trials"]
+__all__ += ["run_plan", "run_study", "trial_specs", "trials", "trials_of"]
 
 
-def _cells(study: Profile, part: Part) -> Cells:
-    plan = PARTS[part.key]
-    chosen = part.methods or plan.only or study.methods
-    if plan.only:
-        chosen = tuple(m for m in chosen if m in plan.only)
-    return [(task, method) for task in part.tasks or study.tasks for method in chosen]
+def _cells(profile: Profile, part: Part) -> list[tuple[str, str]]:
+    """The tasks and methods of a part."""
+    only = PARTS[part.key].only
+    chosen = part.methods or only or profile.methods
+    return [
+        (task, method) for task in part.tasks or profile.tasks for method in chosen if only is None or method in only
+    ]
 
 
-def _planned(study: Profile, part: Part, make: Callable[[PartPlan, Profile, Cells], list[Planned]]) -> list[Planned]:
-    """The runs of one part: ``make`` called with its plan, its version of the profile and its cells."""
-    names = ("backbone", "tune", "final", "image_size")
-    values = {name: getattr(part, name) for name in names}
+def _tunings(profile: Profile, part: Part, records: Records | None, absent: str) -> list[Tuning]:
+    """What is tuned in one part, for each task and method in turn."""
+    values = {name: getattr(part, name) for name in ("backbone", "tune", "final", "image_size")}
     changes: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
-    changes["seeds"] = study.first_seeds(part.seeds)
+    its = dataclasses.replace(profile, **changes, seeds=profile.first_seeds(part.seeds), absent=absent)
+    found = PARTS[part.key].tunings
+    return [tuning for task, method in _cells(profile, part) for tuning in found(its, task, method, records)]
+
+
+@contextlib.contextmanager
+def _named(profile: Profile, part: Part) -> Iterator[None]:
+    """Say of an error inside in which part it is."""
     try:
-        return make(PARTS[part.key], dataclasses.replace(study, **changes), _cells(study, part))
+        yield
     except UserError as error:
         raise UserError(
-            f"part '{part.name}' of profile '{study.name}' cannot be planned: {error} (--part names the parts to run)"
+            f"part '{part.name}' of profile '{profile.name}' cannot be planned: {error} (--part names the parts to run)"
         ) from error
 
 
-def plan_trials(study: Profile, parts: Iterable[str] | None = None, records: Records | None = None) -> list[Planned]:
+def _wanted(profile: Profile, parts: Iterable[str] | None) -> list[Part]:
+    return [profile.part(name) for name in parts] if parts else list(profile.parts)
+
+
+def plan_trials(
+    profile: Profile, parts: Iterable[str] | None = None, records: Records | None = None, absent: str = "refuse"
+) -> list[Planned]:
     """The tuning runs of the named parts (default: every part of the profile) that are known so far.
 
     By a fixed grid these are all; an adaptive search decides on its next trial by the ``records`` of the earlier ones.
+    ``absent="count"``: plan runs whose data or weights are not on this machine too, to be counted; else ``UserError``.
     """
-    wanted = [study.part(name) for name in parts] if parts else study.parts
-    return [
-        p for part in wanted for p in _planned(study, part, lambda plan, its, cells: plan.trials(its, cells, records))
-    ]
+    plan: list[Planned] = []
+    for part in _wanted(profile, parts):
+        with _named(profile, part):
+            tunings = _tunings(profile, part, records, absent)
+        found = dict.fromkeys(run for tuning in tunings for run in tuning.plan_trials())
+        plan += sorted(found, key=lambda run: run.variant == OURS)  # last, what the part shares with "tuned"
+    return plan
 
 
-def plan_finals(study: Profile, records: Records, parts: Iterable[str] | None = None) -> list[Planned]:
-    """All final runs of the named parts that the trials in ``records`` decide."""
-    wanted = [study.part(name) for name in parts] if parts else study.parts
-    return [
-        p for part in wanted for p in _planned(study, part, lambda plan, its, cells: plan.finals(its, cells, records))
-    ]
+def plan_finals(
+    profile: Profile, records: Records, parts: Iterable[str] | None = None, absent: str = "refuse"
+) -> list[Planned]:
+    """All final runs of the named parts that the trials in ``records`` decide; ``absent`` as in ``plan_trials``."""
+    plan: list[Planned] = []
+    for part in _wanted(profile, parts):
+        with _named(profile, part):
+            for tuning in _tunings(profile, part, records, absent):
+                plan += tuning.plan_finals(records)
+    return plan
 
 
 def run_plan(
@@ -77,7 +97,7 @@ def run_plan(
 
 
 def run_study(
-    study: Profile | str,
+    profile: Profile | str,
     records: Records,
     workers: int | None = None,
     parts: Iterable[str] | None = None,
@@ -94,7 +114,7 @@ def run_study(
     ``executor`` does the runs, and is closed at the end (default: a ``Runner`` of ``workers`` on ``device``).
     ``reuse``: packed records from which what is wanted is copied first, trials and (once these are chosen) final runs.
     """
-    study = profile(study) if isinstance(study, str) else study
+    profile = profiles.profile(profile) if isinstance(profile, str) else profile
     parts = list(parts) if parts else None
 
     def taken(plan: list[Planned]) -> list[Planned]:
@@ -106,9 +126,10 @@ def run_study(
     with contextlib.ExitStack() as stack:
         if executor is not None:
             stack.enter_context(executor)
-        portions = list(_portions(study, parts))
+        portions = list(_portions(profile, parts))
         first = taken(plan_trials(*portions[0], records)) if portions else []
-        runner = executor or stack.enter_context(Runner(records, workers, device or study.device, progress=progress))
+        device = device or profile.device
+        runner = executor or stack.enter_context(Runner(records, workers, device, progress=progress))
         outcome = runner.run(first)
         for its, names in portions:
             asked = {p.spec.digest for p in first}
@@ -119,11 +140,11 @@ def run_study(
         return outcome
 
 
-def _portions(study: Profile, parts: list[str] | None) -> Iterator[tuple[Profile, list[str] | None]]:
+def _portions(profile: Profile, parts: list[str] | None) -> Iterator[tuple[Profile, list[str] | None]]:
     """What is run to its end before the next is begun: with an adaptive search each task of each part."""
-    if study.search is None:
-        yield study, parts
+    if profile.search is None:
+        yield profile, parts
         return
-    for name in parts or [part.name for part in study.parts]:
-        for task in study.part(name).tasks or study.tasks:
-            yield study.of_tasks([task]), [name]
+    for name in parts or [part.name for part in profile.parts]:
+        for task in profile.part(name).tasks or profile.tasks:
+            yield profile.of_tasks([task]), [name]

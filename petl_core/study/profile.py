@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from petl_core import methods
+from petl_core.data.embedded import SHIPPED, parts_of_name
 from petl_core.study.search import Adaptive
 from petl_core.training.train import Recipe
 from petl_core.utils import UserError
@@ -39,6 +40,7 @@ SMOKE_METHODS = ("linear", "bitfit", "lora")
 SCRATCH_LRS = (1e-3, 3e-3)  # random weights want larger steps than pre-trained ones
 REPEAT_SEED = 100  # of the trials of repeat r of the protocol: this and r
 PUBLISHED_DECAYS, PUBLISHED_SEED, PUBLISHED_DROP_PATH = (1e-4, 1e-3), 42, 0.1
+FEWEST_EPOCHS, MOST_EPOCHS = 4, 80  # with few and with many images (``Profile.at_length``)
 BITFIT_BASE = {"lr": 1e-4, "drop_path": 0.0, "normalise": "none"}  # untuned: full fine-tuning's rate, [0, 1] images
 
 
@@ -140,6 +142,7 @@ class Profile:
     search: Adaptive | None = None  # None: the fixed grid of ``lrs`` and ``trials``
     repeats: int = 0  # of the whole protocol, in the part "repeats"
     repeat: int = 0  # which of them this is; 0: none, the protocol itself
+    absent: str = "refuse"  # or "count", while planning: data and weights that are not here (``study.digests``)
 
     def lrs_of(self, method: str) -> tuple[float, ...]:
         """The learning rates to tune a method over, in the order of trial."""
@@ -150,6 +153,36 @@ class Profile:
         """The first so many seeds, None: all; where there are fewer, the numbers after the last one too."""
         more = max(0, (count or 0) - len(self.seeds))
         return (*self.seeds[:count], *range(self.seeds[-1] + 1, self.seeds[-1] + 1 + more))
+
+    def amount(self, task: str) -> Amount:
+        """How the part "many_shot" trains with as many images as the task has."""
+        return next(amount for amount in self.amounts if parts_of_name(task)[1] <= amount.most)
+
+    def at_amount(self, task: str) -> Profile:
+        """The profile with the recipes of the part "many_shot" for that many images. A profile that takes few images of
+        everything (smoke) keeps its own recipes. With more than a thousand images a trial is as long as a final run: a
+        rate that is good for a few hundred steps can be too high for a few thousand. Trials augment as final runs do.
+        """
+        if self.max_train is not None:
+            return self
+        name, images = parts_of_name(task)
+        epochs, augment = self.amount(task).epochs, dict(self.augments).get(name, self.final.augment)
+        of_trials = self.tune.epochs if images == SHIPPED else epochs
+        tune = dataclasses.replace(self.tune, epochs=of_trials, augment=augment)
+        final = dataclasses.replace(self.final, epochs=epochs, augment=augment)
+        return dataclasses.replace(self, tune=tune, final=final)
+
+    def at_length(self, task: str) -> Profile:
+        """The profile with epochs by the task's number of training images, so that all see about as many images."""
+        count = parts_of_name(task)[1] if "@" in task else SHIPPED
+        if self.max_train is not None or count == SHIPPED:
+            return self
+
+        def at(recipe: Recipe) -> Recipe:
+            epochs = min(max(round(recipe.epochs * SHIPPED / count), FEWEST_EPOCHS), MOST_EPOCHS)
+            return dataclasses.replace(recipe, epochs=epochs)
+
+        return dataclasses.replace(self, tune=at(self.tune), final=at(self.final))
 
     def of_tasks(self, names: Iterable[str]) -> Profile:
         """The profile with these tasks alone, and with the parts that have one of them. ``UserError`` for a task that

@@ -1,6 +1,6 @@
 """The adaptive search: four learning rates, then a few trials more, each decided by one rule from what has been run.
 
-``next_point`` is that rule: a pure function of the trials so far, the same for all methods. The other kind of search,
+``next_setting`` is that rule: a pure function of the trials so far, the same for all methods. The other kind of search,
 a fixed grid, is ``petl_core.study.protocol.trials``.
 """
 
@@ -22,8 +22,8 @@ LARGEST_OTHER = 128
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One point of a method's grid."""
+class Setting:
+    """What a trial tries: one point of a method's grid."""
 
     hyper: dict[str, Any]
     lr: float
@@ -33,9 +33,9 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tried:
-    """A point that has been run: its validation accuracy (None: diverged) and its trainable parameters."""
+    """A setting that has been run: its validation accuracy (None: diverged) and its trainable parameters."""
 
-    point: Trial
+    setting: Setting
     accuracy: float | None
     params: int
 
@@ -91,7 +91,7 @@ def better(tried: Sequence[Tried]) -> Tried | None:
     """The best: highest validation accuracy, ties to the lower rate, then the smaller model, then the earlier trial. A
     diverged trial never wins; None if all have."""
     ranked = [
-        (-one.accuracy, one.point.lr, one.params, index)
+        (-one.accuracy, one.setting.lr, one.params, index)
         for index, one in enumerate(tried)
         if one.accuracy is not None and math.isfinite(one.accuracy)
     ]
@@ -103,44 +103,44 @@ def at_edge(chosen: float, rates: Sequence[float]) -> bool:
     return chosen in (min(rates), max(rates))
 
 
-def first_points(method: str, rates: Sequence[float], **fixed: Any) -> list[Trial]:
+def first_settings(method: str, rates: Sequence[float], **fixed: Any) -> list[Setting]:
     """Stage 1: every rate, all else at the method's default but for the ``fixed`` hyper-parameters."""
     hyper = methods.get(method, **fixed).hyper()
-    return [Trial(hyper, rate) for rate in rates]
+    return [Setting(hyper, rate) for rate in rates]
 
 
-def next_point(method: str, rates: Sequence[float], tried: Sequence[Tried], most: int) -> Trial | None:
-    """What to try after these trials, which begin with ``first_points``; None after ``most`` of them.
+def next_setting(method: str, rates: Sequence[float], tried: Sequence[Tried], most: int) -> Setting | None:
+    """What to try after these trials, which begin with ``first_settings``; None after ``most`` of them.
 
     1. If the best so far has the lowest or highest rate tried, the next rate outward, at most ``WIDEST`` steps beyond
     the first rates; if all have diverged, the next rate below. 2. Else, for a method with a size: at the best rate,
     four times the default size, then a quarter of it, within the limits. 3. Else twice the best rate, then half of it.
-    A point that has been tried is passed over for the next of this list. Rule 1 is not asked after rule 2 or 3.
+    A setting that has been tried is passed over for the next of this list. Rule 1 is not asked after rule 2 or 3.
     """
     if len(tried) >= most:
         return None
     if len(tried) < len(rates):
-        return first_points(method, rates)[len(tried)]
-    there = [one.point for one in tried]
-    return next((point for point in _wanted(method, rates, tried) if point not in there), None)
+        return first_settings(method, rates)[len(tried)]
+    there = [one.setting for one in tried]
+    return next((setting for setting in _wanted(method, rates, tried) if setting not in there), None)
 
 
-def _wanted(method: str, rates: Sequence[float], tried: Sequence[Tried]) -> Iterator[Trial]:
-    default = first_points(method, rates)[0].hyper
-    steps = [one for one in tried if one.point.hyper == default and is_step(one.point.lr)]
+def _wanted(method: str, rates: Sequence[float], tried: Sequence[Tried]) -> Iterator[Setting]:
+    default = first_settings(method, rates)[0].hyper
+    steps = [one for one in tried if one.setting.hyper == default and is_step(one.setting.lr)]
     best = better(steps)
-    low, high = (end(one.point.lr for one in steps) for end in (min, max))
+    low, high = (end(one.setting.lr for one in steps) for end in (min, max))
     if len(steps) == len(tried):
-        if (best is None or best.point.lr == low) and low > step(rates[0], -WIDEST):
-            yield Trial(default, step(low, -1))
-        if best is not None and best.point.lr == high and high < step(rates[-1], WIDEST):
-            yield Trial(default, step(high, 1))
+        if (best is None or best.setting.lr == low) and low > step(rates[0], -WIDEST):
+            yield Setting(default, step(low, -1))
+        if best is not None and best.setting.lr == high and high < step(rates[-1], WIDEST):
+            yield Setting(default, step(high, 1))
     if best is None:
         return
-    rate, name = best.point.lr, type(methods.get(method)).size_field
+    rate, name = best.setting.lr, type(methods.get(method)).size_field
     if name is not None:
         largest = LARGEST.get(name, LARGEST_OTHER)
         for size in (default[name] * FACTOR, default[name] // FACTOR):
-            yield Trial({**default, name: min(max(size, 1), largest)}, rate)
+            yield Setting({**default, name: min(max(size, 1), largest)}, rate)
     for factor in (2.0, 0.5):
-        yield Trial(default, times(rate, factor))
+        yield Setting(default, times(rate, factor))

@@ -11,7 +11,7 @@ import petl_core as pc
 from petl_core.data.embedded import SHIFTS
 from petl_core.study import measures
 from petl_core.study import plan as study
-from petl_core.study.parts import robustness as part
+from petl_core.study.parts import rate_trials
 from petl_core.study.profiles import profile
 from petl_core.study.records import Records
 from petl_core.training.train import predict, take
@@ -168,10 +168,10 @@ def test_the_alpha_slider_shows_what_was_measured():
 
 def test_the_plan_of_the_part(tmp_path):
     chosen = profile("laptop")
-    specs = part.rate_trials(chosen, "world", "full")
+    specs = rate_trials(chosen, "world", "full")
     assert [s.recipe.lr for s in specs] == list(profile("laptop").robust.full_lrs)
     assert {(s.backbone, s.head, s.evaluate_on) for s in specs} == {("mini_clip", "zero_shot", "val200")}
-    assert len(part.rate_trials(profile("quick"), "world", "full")) == 1
+    assert len(rate_trials(profile("quick"), "world", "full")) == 1
 
 
 def test_a_run_of_the_part_has_its_interpolation(tmp_path):

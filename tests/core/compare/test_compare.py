@@ -21,10 +21,11 @@ from petl_core.models.weights import save_backbone
 from petl_core.study import budget, execute
 from petl_core.study import plan as study
 from petl_core.study import runner as workers
-from petl_core.study.budget import LADDER, Speed, make_plan, seconds_of
+from petl_core.study.budget import LADDER, make_plan, seconds_of
 from petl_core.study.execute import Reply, task_of
 from petl_core.study.predictions import Predictions
 from petl_core.study.records import Records
+from petl_core.study.time import HEAD, Speed
 from petl_core.training.train import predict
 from petl_core.utils import UserError
 from petl_core.vit import ViT, ViTConfig
@@ -108,7 +109,7 @@ def test_durations_are_written_as_they_are_read():
 
 
 def speeds(each: float) -> dict[str, Speed]:
-    return {"linear": Speed(0.1, each / 3, each / 3, True), "lora": Speed(0.1, each, each / 3)}
+    return {"linear": Speed(0.1, HEAD * each / 3, each / 3, True), "lora": Speed(0.1, each, each / 3)}
 
 
 def test_a_larger_budget_buys_more_and_is_never_overdrawn():
@@ -117,7 +118,7 @@ def test_a_larger_budget_buys_more_and_is_never_overdrawn():
     assert all(plan.seconds <= 0.85 * seconds for plan, seconds in zip(plans, (30, 120, 600, 3600, 36000), strict=True))
     assert plans[-1].trials == 6 and plans[-1].seeds == 5  # never more trials than the smallest grid has
     by_hand = sum(
-        p.trials * s.run(800, p.trial_epochs, 200) + p.seeds * s.run(1000, p.final_epochs, 1000)
+        p.trials * s.seconds(800, p.trial_epochs, 200) + p.seeds * s.seconds(1000, p.final_epochs, 1000)
         for p in plans[:1]
         for s in speeds(0.002).values()
     )

@@ -3,8 +3,6 @@
 import dataclasses
 import math
 import shutil
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,29 +11,20 @@ import torch
 from petl_core.cli import main
 from petl_core.data import load_task
 from petl_core.data.task import split_anew, with_split
-from petl_core.models.weights import save_backbone
 from petl_core.study import plan as study
-from petl_core.study import runner as workers
+from petl_core.study import runner
 from petl_core.study.estimate import forecast
-from petl_core.study.parts import controls
+from petl_core.study.execute import Reply, execute
 from petl_core.study.profile import HELD_BACK, Part
 from petl_core.study.profiles import profile
 from petl_core.study.profiles_adaptive import MINI, PLAIN, RECIPE, TRIALS
-from petl_core.study.records import Records, RunSpec
+from petl_core.study.protocol import Tuning, our_trials
+from petl_core.study.records import Records, RunSpec, as_record
+from petl_core.study.search import step
 from petl_core.training.train import Recipe, Run
 from petl_core.utils import UserError
-from petl_core.vit import ViT, ViTConfig
 
-BACKBONE = Path(tempfile.mkdtemp()) / "tiny.safetensors"
 FAST = Recipe(epochs=1, batch_size=32, clip_norm=1.0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def backbone():
-    torch.manual_seed(0)
-    save_backbone(ViT(ViTConfig(32, 8, 16, 2, 2), 3), BACKBONE)
-    yield
-    shutil.rmtree(BACKBONE.parent)
 
 
 @pytest.fixture
@@ -43,11 +32,16 @@ def records(tmp_path) -> Records:
     return Records(tmp_path / "runs")
 
 
-def tiny(*parts: Part, **changes) -> study.Profile:
+@pytest.fixture
+def tiny(backbone):
     """Two methods, one task, a few images, the adaptive search."""
-    values = {"tasks": ("digits",), "methods": ("linear", "lora"), "parts": parts or (Part("tuned"),), "seeds": (0, 1)}
-    values |= {"max_train": 16, "max_evaluate": 20, "tune": FAST, "final": FAST, "backbone": str(BACKBONE)}
-    return dataclasses.replace(profile("laptop16"), **{**values, **changes})
+
+    def make(*parts: Part, **changes) -> study.Profile:
+        values = {"tasks": ("digits",), "methods": ("linear", "lora"), "parts": parts or (Part("tuned"),)}
+        values |= {"max_train": 16, "max_evaluate": 20, "tune": FAST, "final": FAST, "seeds": (0, 1)}
+        return dataclasses.replace(profile("laptop16"), **{**values, "backbone": backbone, **changes})
+
+    return make
 
 
 def invented(spec: RunSpec) -> float:
@@ -55,12 +49,13 @@ def invented(spec: RunSpec) -> float:
     return int(spec.digest[:4], 16) % 101
 
 
-def keep(spec: RunSpec, records: Records, accuracy: float, variant: str = "") -> None:
-    logits = np.zeros((4, 2), dtype=np.float16)
-    wrong = math.isnan(accuracy)
-    answers = np.zeros(4, dtype=np.int64)
-    run = Run(accuracy, spec.evaluate_on, logits, answers, tuple("abcd"), 50.0, 1.0, wrong, [], 1, 9, "other", 1.0)
-    records.save(spec, run, variant)
+def made_run(spec: RunSpec, accuracy: float) -> Run:
+    logits, answers, wrong = np.zeros((4, 2), dtype=np.float16), np.zeros(4, dtype=np.int64), math.isnan(accuracy)
+    return Run(accuracy, spec.evaluate_on, logits, answers, tuple("abcd"), 50.0, 1.0, wrong, [], 1, 9, "other", 1.0)
+
+
+def keep(spec: RunSpec, records: Records, accuracy: float) -> None:
+    records.save(spec, made_run(spec, accuracy), "")
 
 
 def finish_trials(chosen: study.Profile, records: Records) -> list[int]:
@@ -83,7 +78,7 @@ def by_variant(chosen: study.Profile, records: Records) -> dict[str, list[RunSpe
 # Stages
 
 
-def test_trials_become_known_stage_by_stage_and_final_runs_after_the_last(records):
+def test_trials_become_known_stage_by_stage_and_final_runs_after_the_last(tiny, records):
     chosen = tiny()
     assert len(study.plan_trials(chosen)) == 2 * 4
     specs = [p.spec for p in study.plan_trials(chosen, None, records)]
@@ -103,14 +98,14 @@ def test_trials_become_known_stage_by_stage_and_final_runs_after_the_last(record
 
 
 @pytest.mark.parametrize(("best", "edge"), [(1e-2, False), (3e-3, True)])
-def test_a_choice_at_an_end_is_marked(records, best, edge):
+def test_a_choice_at_an_end_is_marked(tiny, records, best, edge):
     chosen = tiny(methods=("linear",), trials=4)
     for planned in study.plan_trials(chosen):
         keep(planned.spec, records, 50.0 + (planned.spec.recipe.lr == best))
     assert ("tuned_edge" in by_variant(chosen, records)) == edge
 
 
-def test_a_cell_whose_trials_all_diverged_has_no_final_runs(records):
+def test_a_cell_whose_trials_all_diverged_has_no_final_runs(tiny, records):
     chosen = tiny(methods=("linear",))
     while new := [p.spec for p in study.plan_trials(chosen, None, records) if not records.has(p.spec)]:
         for spec in new:
@@ -119,7 +114,7 @@ def test_a_cell_whose_trials_all_diverged_has_no_final_runs(records):
     assert study.plan_finals(chosen, records) == []
 
 
-def test_a_study_is_done_stage_by_stage_and_resumes_at_any_moment(records):
+def test_a_study_is_done_stage_by_stage_and_resumes_at_any_moment(tiny, records):
     outcome = study.run_study(tiny(), records, workers=0, progress=False)
     assert (outcome.done, outcome.failures) == (2 * TRIALS + 2 * 2, [])
     table = records.table()
@@ -134,43 +129,27 @@ def test_a_study_is_done_stage_by_stage_and_resumes_at_any_moment(records):
     assert study.run_study(tiny(), records, workers=0, progress=False).done == 0
 
 
-def test_a_trial_that_fails_is_tried_once_and_its_cell_is_left(records, monkeypatch):
+def test_a_trial_that_fails_is_tried_once_and_its_cell_is_left(tiny, records, monkeypatch):
     calls = []
-
-    def fails(spec, *rest):
-        calls.append(spec.digest)
-        raise UserError("no")
-
-    monkeypatch.setattr(workers, "execute", fails)
+    monkeypatch.setattr(runner, "attempt", lambda spec, *_: calls.append(spec.digest) or Reply(error="no"))
     outcome = study.run_study(tiny(methods=("linear",)), records, workers=0, progress=False)
     assert len(calls) == len(set(calls)) == len(outcome.failures) == 4
 
 
-class Listed(workers.Executor):
-    """Invents the records, and remembers in which order."""
-
-    def __init__(self, records: Records) -> None:
-        super().__init__(records, progress=False)
-        self.order: list[RunSpec] = []
-
-    def close(self) -> None: ...
-
-    def _replies(self, jobs, variants, until):
-        for spec in jobs:
-            self.order.append(spec)
-            keep(spec, self.records, invented(spec), variants[spec.digest])
-            yield spec, {"ok": True, "accuracy": 1.0, "diverged": False, "seconds": 1.0}
-
-
-def test_a_task_is_finished_before_the_next_is_begun(records):
+def test_a_task_is_finished_before_the_next_is_begun(tiny, records, monkeypatch):
     tasks = ("textures", "digits", "count")
-    executor = Listed(records)
-    study.run_study(tiny(tasks=tasks), records, executor=executor)
-    order = [(spec.task, spec.stage) for spec in executor.order]
+    order = []
+
+    def attempt(spec: RunSpec, variant: str, device: str) -> Reply:
+        order.append((spec.task, spec.stage))
+        return Reply(*as_record(spec, made_run(spec, invented(spec)), variant, {}))
+
+    monkeypatch.setattr(runner, "attempt", attempt)
+    study.run_study(tiny(tasks=tasks), records, workers=0, progress=False)
     assert list(dict.fromkeys(order)) == [(task, stage) for task in tasks for stage in ("trial", "final")]
 
 
-def test_final_runs_show_no_accuracy_on_the_way(records, capsys):
+def test_final_runs_show_no_accuracy_on_the_way(tiny, records, capsys):
     study.run_study(tiny(methods=("linear",)), records, workers=0)
     lines = capsys.readouterr().err.splitlines()
     finals = [line for line in lines if ", final: " in line]
@@ -178,7 +157,7 @@ def test_final_runs_show_no_accuracy_on_the_way(records, capsys):
     assert any("%" in line for line in lines if ", trial: " in line)
 
 
-def test_equal_specs_give_equal_bits_and_are_run_once(records, tmp_path):
+def test_equal_specs_give_equal_bits_and_are_run_once(tiny, records, tmp_path):
     plan = study.plan_trials(tiny(methods=("lora",)))[:1]
     other = Records(tmp_path / "other")
     outcome = study.run_plan([*plan, *plan], records, workers=0, progress=False)
@@ -188,7 +167,7 @@ def test_equal_specs_give_equal_bits_and_are_run_once(records, tmp_path):
     assert records.get(digest)["logits_sha256"] == other.get(digest)["logits_sha256"]
 
 
-def test_a_plan_counts_what_the_search_will_decide(tmp_path):
+def test_a_plan_counts_what_the_search_will_decide(tiny, tmp_path):
     plan = forecast(tiny(Part("tuned"), Part("longer", of="tuned_longer")), Records(tmp_path / "none"))
     assert plan.parts == [("tuned", 2 * TRIALS, 4), ("longer", 2 * 2, 4)]
 
@@ -204,7 +183,7 @@ def test_the_command_line_takes_tasks_and_refuses_unknown_ones(tmp_path, capsys)
 # The further parts
 
 
-def test_repeats_have_other_seeds_and_other_halves_and_may_share_their_final_runs(records):
+def test_repeats_have_other_seeds_and_other_halves_and_may_share_their_final_runs(tiny, records):
     chosen = tiny(Part("tuned"), Part("repeats"), max_train=None)
     trials = [p.spec for p in study.plan_trials(chosen, ["repeats"])]
     assert {(s.seed, s.train_on, s.evaluate_on, s.stage) for s in trials} == {
@@ -221,12 +200,12 @@ def test_repeats_have_other_seeds_and_other_halves_and_may_share_their_final_run
     assert {"repeat_1_chosen", "repeat_2_chosen"} <= set(variants)
 
 
-def test_a_repeat_runs_on_the_new_parts(records):
+def test_a_repeat_runs_on_the_new_parts(tiny, records):
     outcome = study.run_study(tiny(Part("repeats"), methods=("linear",), repeats=1), records, workers=0, progress=False)
     assert (outcome.failures, outcome.done) == ([], TRIALS + 2)
 
 
-def test_longer_is_tuned_again_at_the_chosen_rate_and_the_step_below(records):
+def test_longer_is_tuned_again_at_the_chosen_rate_and_the_step_below(tiny, records):
     chosen = tiny(Part("longer", of="tuned_longer", seeds=1))
     rounds = finish_trials(chosen, records)
     assert rounds == [8, 2, 2, 4]
@@ -235,7 +214,7 @@ def test_longer_is_tuned_again_at_the_chosen_rate_and_the_step_below(records):
     assert {s.recipe.epochs for s in [*longer, *variants["longer"]]} == {2 * FAST.epochs}
     assert {s.seed for s in variants["longer"]} == {0}
     for method in chosen.methods:
-        tuned = controls.our_choice(chosen, controls.our_trials_of(chosen, "digits", method, records), records)
+        tuned = Tuning(chosen, our_trials(chosen, "digits", method, records), {}).chosen(records)
         rates = [s.recipe.lr for s in longer if s.method == method]
         assert rates[0] == tuned.recipe.lr > rates[1]
         assert {str(s.hyper) for s in longer if s.method == method} == {str(tuned.hyper)}
@@ -243,12 +222,12 @@ def test_longer_is_tuned_again_at_the_chosen_rate_and_the_step_below(records):
 
 @pytest.mark.parametrize(("images", "epochs"), [(10_000, 4), (4000, 4), (2000, 8), (500, 32), (200, 80), (100, 80)])
 def test_epochs_follow_from_the_number_of_images(images, epochs):
-    its = controls.at_length(profile("laptop16"), f"orientation@{images}")
+    its = profile("laptop16").at_length(f"orientation@{images}")
     assert its.tune.epochs == its.final.epochs == epochs
-    assert controls.at_length(profile("laptop16"), "orientation") == profile("laptop16")
+    assert profile("laptop16").at_length("orientation") == profile("laptop16")
 
 
-def test_fixed_sizes_are_tuned_over_the_first_rates(records):
+def test_fixed_sizes_are_tuned_over_the_first_rates(tiny, records):
     chosen = tiny(Part("few", ("linear", "lora", "fact_tk"), ("digits@100",), seeds=5, of="sized"), max_train=None)
     assert finish_trials(chosen, records) == [4 * (1 + 2 + 1)]
     variants = by_variant(chosen, records)
@@ -258,7 +237,7 @@ def test_fixed_sizes_are_tuned_over_the_first_rates(records):
     assert len(variants["many_shot_chosen"]) == 4
 
 
-def test_full_is_held_back_at_each_strength_at_the_rate_chosen_free_and_above(records):
+def test_full_is_held_back_at_each_strength_at_the_rate_chosen_free_and_above(tiny, records):
     chosen = tiny(Part("held_back", ("full", "lora"), ("digits@100", "digits")), max_train=None)
     finish_trials(chosen, records)
     variants = by_variant(chosen, records)
@@ -267,13 +246,13 @@ def test_full_is_held_back_at_each_strength_at_the_rate_chosen_free_and_above(re
     assert {s.measure for name in ("mechanism", *names) for s in variants[name]} == {("displacement",)}
     for task, epochs in (("digits@100", 10), ("digits", 1)):
         free = next(s for s in variants["mechanism_chosen"] if (s.task, s.method) == (task, "full"))
-        for trials in controls.held_trials(chosen, task, records).values():
-            assert len({s.recipe.lr for s in trials}) == 2
-            assert min(s.recipe.lr for s in trials) == free.recipe.lr
+        held = [p.spec for p in study.plan_trials(chosen, None, records) if p.variant == "held_back_trial"]
+        assert {s.recipe.lr for s in held if s.task == task} == {free.recipe.lr, step(free.recipe.lr, 1)}
+        assert len([s for s in held if s.task == task]) == 2 * len(names)
         assert {s.recipe.epochs for name in names for s in variants[name] if s.task == task} == {epochs}
 
 
-def test_resolution_and_scratch(records):
+def test_resolution_and_scratch(tiny, records):
     chosen = tiny(
         Part("resolution_64", ("linear",), image_size=64, of="resolution"), Part("scratch", of="scratch_fixed")
     )
@@ -341,4 +320,4 @@ def test_only_a_name_that_says_so_parts_anew():
     assert with_split(task, "train800") is task
     assert "val200#r3" in with_split(task, "train800#r3").splits
     with pytest.raises(UserError, match="no split 'train800#x'"):
-        workers.execute(RunSpec("mini", "random", "linear", {}, "digits", task.digest, FAST, train_on="train800#x"))
+        execute(RunSpec("mini", "random", "linear", {}, "digits", task.digest, FAST, train_on="train800#x"))

@@ -8,13 +8,13 @@ from petl_core import methods
 from petl_core.study.profiles_adaptive import MINI, TRIALS, VIT
 from petl_core.study.search import (
     Adaptive,
-    Trial,
+    Setting,
     Tried,
     at_edge,
     better,
-    first_points,
+    first_settings,
     is_step,
-    next_point,
+    next_setting,
     step,
     times,
 )
@@ -25,10 +25,10 @@ RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 
 def tried(method: str, results: list[tuple], rates: tuple[float, ...] = RATES) -> list[Tried]:
     """Trials from (rate, accuracy) or (rate, accuracy, size)."""
-    default = first_points(method, rates)[0].hyper
+    default = first_settings(method, rates)[0].hyper
     name = type(methods.get(method)).size_field
     return [
-        Tried(Trial(default if not more else {**default, name: more[0]}, rate), accuracy, more[0] if more else 8)
+        Tried(Setting(default if not more else {**default, name: more[0]}, rate), accuracy, more[0] if more else 8)
         for rate, accuracy, *more in results
     ]
 
@@ -39,7 +39,7 @@ def stage_1(*accuracies: float | None) -> list[tuple]:
 
 def asked(method: str, results: list[tuple]) -> tuple | None:
     """The next point as (rate,) or, with another size than the default, (rate, size)."""
-    point = next_point(method, RATES, tried(method, results), TRIALS)
+    point = next_setting(method, RATES, tried(method, results), TRIALS)
     name, default = type(methods.get(method)).size_field, methods.get(method).hyper()
     if point is None:
         return None
@@ -123,9 +123,9 @@ def test_sizes_are_clipped_and_what_was_tried_is_passed_over(monkeypatch, defaul
     method = "lora" if field == "rank" else "vpt_deep"
     cls = methods.registry[method]
     monkeypatch.setattr(cls, "hyper", lambda self: {field: default})
-    trials = [Tried(Trial({field: default}, rate), accuracy, default) for rate, accuracy in INSIDE]
+    trials = [Tried(Setting({field: default}, rate), accuracy, default) for rate, accuracy in INSIDE]
     found = []
-    while (point := next_point(method, RATES, trials, TRIALS)) is not None:
+    while (point := next_setting(method, RATES, trials, TRIALS)) is not None:
         found.append((point.lr, point.hyper[field]))
         trials.append(Tried(point, 1.0, 1))
     rest = [(6e-3, default), (2e-3, default)][: 2 - len(expected)]
@@ -138,17 +138,17 @@ def test_every_method_gets_six_different_valid_trials_whatever_they_give(method,
     rates = search.rates(method)
     for order in itertools.permutations((1.0, 2.0, 3.0, None)):
         trials: list[Tried] = []
-        while (point := next_point(method, rates, trials, TRIALS)) is not None:
+        while (point := next_setting(method, rates, trials, TRIALS)) is not None:
             methods.get(method, **point.hyper)
             trials.append(Tried(point, order[len(trials) % 4], 1))
-        assert len({repr(one.point) for one in trials}) == len(trials) == TRIALS
-        assert step(rates[0], -2) <= min(t.point.lr for t in trials)
-        assert max(t.point.lr for t in trials) <= step(rates[-1], 2)
+        assert len({repr(one.setting) for one in trials}) == len(trials) == TRIALS
+        assert step(rates[0], -2) <= min(t.setting.lr for t in trials)
+        assert max(t.setting.lr for t in trials) <= step(rates[-1], 2)
 
 
 def test_no_rate_lies_more_than_two_steps_outside_the_first_ones():
     trials = tried("full", [*HIGH, (1e-1, 50), (3e-1, 60)])
-    assert next_point("full", RATES, trials, 8) == Trial({}, times(3e-1, 2))
+    assert next_setting("full", RATES, trials, 8) == Setting({}, times(3e-1, 2))
 
 
 def test_rates_by_method():
@@ -177,13 +177,13 @@ def test_steps_of_half_a_decade():
 
 def test_the_choice_and_its_ties():
     def of(*results: tuple) -> Tried | None:
-        return better([Tried(Trial({"number": i}, rate), *rest) for i, (rate, *rest) in enumerate(results)])
+        return better([Tried(Setting({"number": i}, rate), *rest) for i, (rate, *rest) in enumerate(results)])
 
-    assert of((1e-3, 50.0, 1), (3e-3, 60.0, 1)).point.lr == 3e-3
-    assert of((3e-3, 60.0, 1), (1e-3, 60.0, 9)).point.lr == 1e-3  # the lower rate before the smaller model
+    assert of((1e-3, 50.0, 1), (3e-3, 60.0, 1)).setting.lr == 3e-3
+    assert of((3e-3, 60.0, 1), (1e-3, 60.0, 9)).setting.lr == 1e-3  # the lower rate before the smaller model
     assert of((1e-3, 60.0, 9), (1e-3, 60.0, 1)).params == 1
-    assert of((1e-3, 60.0, 1), (1e-3, 60.0, 1)).point.hyper == {"number": 0}
-    assert of((1e-4, None, 1), (1e-3, 0.0, 1), (1e-2, float("nan"), 1)).point.lr == 1e-3
+    assert of((1e-3, 60.0, 1), (1e-3, 60.0, 1)).setting.hyper == {"number": 0}
+    assert of((1e-4, None, 1), (1e-3, 0.0, 1), (1e-2, float("nan"), 1)).setting.lr == 1e-3
     assert of((1e-3, None, 1)) is None
 
 

@@ -10,15 +10,14 @@ from petl_core import cli, methods
 from petl_core.data import load_task
 from petl_core.data.load import counts
 from petl_core.data.vtab import VTAB_SIZES
-from petl_core.study import estimate
+from petl_core.study import digests, estimate
 from petl_core.study import plan as study
-from petl_core.study.estimate import Cell, Rate, cell_of, forecast, seconds
+from petl_core.study.estimate import Cell, cell_of, forecast
 from petl_core.study.profile import Part
 from petl_core.study.profiles import profile
 from petl_core.study.profiles_large import BACKBONE, CLIP, IMAGENET, MANY, NOT_PUBLISHED, SECOND, SEEDS_OF_THE_CODE
-from petl_core.study.protocol import absent_allowed
 from petl_core.study.records import Records, RunSpec
-from petl_core.study.time import images
+from petl_core.study.time import Speed, cost, images, seconds
 from petl_core.training.train import Recipe
 from petl_core.utils import UserError
 
@@ -26,6 +25,7 @@ from petl_core.utils import UserError
 @pytest.fixture
 def no_data(monkeypatch, tmp_path):
     """A machine without VTAB-1K and without downloaded weights."""
+    digests.forget()
     monkeypatch.delenv("PETL_DATA", raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "no cache"))
 
@@ -85,13 +85,11 @@ def test_without_the_data_a_part_is_refused_by_name(no_data, part, names):
 
 @pytest.mark.slow
 def test_gpu_is_inside_full_and_full_has_the_published_protocol(no_data, tmp_path):
-    with absent_allowed():
-        small, large = (study.plan_trials(profile(name)) for name in ("gpu", "full"))
-        drawn = estimate._Drawn(tmp_path)
-        finals = [
-            {(p.spec.digest, p.variant) for p in study.plan_finals(profile(name), drawn)} for name in ("gpu", "full")
-        ]
-        published = study.plan_finals(profile("full"), drawn, ["published"])
+    small, large = (study.plan_trials(profile(name), absent="count") for name in ("gpu", "full"))
+    drawn = estimate.Drawn(tmp_path)
+    gpu, full = (study.plan_finals(profile(name), drawn, absent="count") for name in ("gpu", "full"))
+    finals = [{(p.spec.digest, p.variant) for p in plan} for plan in (gpu, full)]
+    published = [p for p in full if p.variant == "published"]
     assert {p.spec.digest for p in small} < {p.spec.digest for p in large}
     chosen = {pair for pair in finals[0] if pair[1] == "robustness_chosen"}  # of fewer rates
     assert finals[0] - chosen < finals[1]
@@ -141,10 +139,13 @@ def test_runs_of_equal_cost_share_a_cell():
 
 
 def test_seconds_of_a_run():
-    rate = Rate(build=1.0, train=0.01, evaluate=0.001)
+    rate = Speed(build=1.0, train=0.01, evaluate=0.001)
     assert seconds(spec(epochs=2), rate) == pytest.approx(1 + 2 * 1000 * 0.01 + 1000 * 0.001)
     assert seconds(spec(epochs=2, track=True), rate) == pytest.approx(1 + 20 + 3)
-    assert seconds(spec("linear", epochs=2), rate) == pytest.approx(1 + 20 + 2)  # each image passes the backbone once
+    head = dataclasses.replace(rate, head_only=True)  # each image passes the backbone once, whatever the epochs
+    assert seconds(spec("linear", epochs=2), head) == seconds(spec("linear", epochs=2, track=True), head)
+    assert seconds(spec("linear", epochs=2), head) == pytest.approx(1 + 20 + 2)
+    assert (cost(spec("linear", epochs=5)), cost(spec(epochs=5))) == (2000 + 0.02 * 5000, 3 * 5000 + 1000)
     assert seconds(spec(epochs=2, measure=("displacement",)), rate) == pytest.approx(1 + 20 + 1 + 1)
     assert seconds(spec(task="world", epochs=2, measure=("interpolation",)), rate) == pytest.approx(22 + 6 * 5)
     found = estimate.estimate([spec(epochs=2), spec("ssf")], {cell_of(spec()): rate})
@@ -202,7 +203,7 @@ def test_the_plan_counts_and_after_measuring_says_how_long(small, capsys, tmp_pa
 
 def test_more_than_a_day_is_not_started_without_being_asked(small, capsys, tmp_path, monkeypatch):
     plan = forecast(dataclasses.replace(profile("smoke"), backbone=small[6]), Records(tmp_path / "runs"), ["default"])
-    slow = {cell_of(spec): Rate(estimate.DAY / 6, 0.0, 0.0) for spec in plan.todo}
+    slow = {cell_of(spec): Speed(estimate.DAY / 6, 0.0, 0.0) for spec in plan.todo}
     estimate.save_rates(tmp_path / "runs", "cpu", 1, slow)
     assert cli.main(small) == 2
     assert "12 runs are to be done; time: 48h" in (error := capsys.readouterr().err) and "Add --yes" in error

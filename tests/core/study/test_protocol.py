@@ -2,42 +2,26 @@
 
 import dataclasses
 import math
-import shutil
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from petl_core import methods
 from petl_core.data import embedded_names
-from petl_core.models.weights import save_backbone
+from petl_core.study import parts
 from petl_core.study import plan as study
-from petl_core.study.parts import low_shot, many_shot, mechanism
+from petl_core.study.executor import Planned
 from petl_core.study.profile import HELD_BACK, HIGH_LRS, LONGER, MORE_SEEDS, Part
 from petl_core.study.profiles import profile, profile_names
 from petl_core.study.records import Records, RunSpec
 from petl_core.training.train import Recipe, Run
 from petl_core.utils import UserError
-from petl_core.vit import ViT, ViTConfig
-
-BACKBONE = Path(tempfile.mkdtemp()) / "tiny.safetensors"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def backbone():
-    """A random ViT of two blocks as a backbone file, for this process and its workers."""
-    torch.manual_seed(0)
-    save_backbone(ViT(ViTConfig(32, 8, 16, 2, 2), 3), BACKBONE)
-    yield
-    shutil.rmtree(BACKBONE.parent)
-
-
-def tiny(name: str = "smoke", **changes) -> study.Profile:
+def tiny(**changes) -> study.Profile:
     """Two methods, one task, a few images."""
     values = {"tasks": ("digits",), "methods": ("linear", "lora"), "parts": (Part("tuned"),), "max_train": 16}
-    return dataclasses.replace(profile(name), **{**values, "backbone": str(BACKBONE), "max_evaluate": 20, **changes})
+    return dataclasses.replace(profile("smoke"), **{**values, "max_evaluate": 20, **changes})
 
 
 def fake_run(accuracy: float = 50.0, params: int = 100, diverged: bool = False, on: str = "val200") -> Run:
@@ -177,7 +161,6 @@ def plan_variants(chosen: study.Profile, records: Records) -> dict[str, list[Run
 def test_the_parts_of_chapter_04(records):
     names = ("tuned", "default", "drop_path", "trials", "full_low_lr", "bitfit", "best_on_test", "longer", "more_seeds")
     names += ("published", "scratch")
-    assert set(names) == set(low_shot.PARTS)
     chosen = tiny(trials=2, seeds=(0, 1), parts=tuple(Part(n, ("lora",) if n == "published" else None) for n in names))
     finish_trials(chosen, records)
     variants = plan_variants(chosen, records)
@@ -235,23 +218,22 @@ def test_all_methods_have_as_many_trials_with_an_amount_of_images():
 
 
 def test_the_photographs_of_the_large_profiles_are_augmented_as_in_the_study():
-    study = profile("gpu")
     for task, how in (
         ("cifar100@500", "crop_flip"),
         ("resisc45@9000", "crop_flip_vertical"),
         ("clevr_dist@10000", "none"),
     ):
-        recipes = many_shot.budget(study, f"real/{task}")
+        recipes = profile("gpu").at_amount(f"real/{task}")
         assert recipes.tune.augment == recipes.final.augment == how
-    assert many_shot.budget(profile("laptop"), "textures@10000").final.augment == "none"
+    assert profile("laptop").at_amount("textures@10000").final.augment == "none"
 
 
 def test_a_trial_with_many_images_is_as_long_as_the_final_run():
     chosen = tiny(trials=2, max_train=None)
     for task, epochs in (("orientation@100", 20), ("orientation", chosen.tune.epochs), ("orientation@10000", 2)):
-        for spec in many_shot.sweep_trials(chosen, task, "linear", {}):
+        for spec in parts.sweep_trials(chosen, task, "linear", {}):
             assert (spec.max_train, spec.train_on, spec.recipe.epochs) == (None, "train800", epochs)
-    final = many_shot.budget(chosen, "orientation@10000").final
+    final = chosen.at_amount("orientation@10000").final
     assert final.epochs == 2
 
 
@@ -259,7 +241,7 @@ def test_full_fine_tuning_is_held_back_in_each_way_with_equal_trials(records):
     part = Part("mechanism", ("full", "lora"), ("orientation",))
     chosen = tiny(trials=4, seeds=(0, 1), parts=(part,), max_train=None)
     for how, strengths in HELD_BACK.items():
-        specs = mechanism.held_trials(chosen, "orientation", "full", how)
+        specs = parts.held_trials(chosen, "orientation", "full", how)
         assert len({s.digest for s in specs}) == 4
         assert {getattr(s.recipe, how) for s in specs} == set(strengths)
         assert {s.recipe.drop_path for s in specs} == {0.0}
@@ -272,11 +254,11 @@ def test_full_fine_tuning_is_held_back_in_each_way_with_equal_trials(records):
         assert all(getattr(s.recipe, how) in HELD_BACK[how] for s in variants[f"mechanism_{how}"])
 
 
-def test_what_a_spec_asks_to_measure_is_in_the_record(records):
-    (plan,) = study.plan_trials(tiny(trials=1, methods=("lora",)))
+def test_what_a_spec_asks_to_measure_is_in_the_record(backbone, records):
+    (plan,) = study.plan_trials(tiny(trials=1, methods=("lora",), backbone=backbone))
     spec = dataclasses.replace(plan.spec, evaluate_on="test", train_on="train1000", measure=("displacement",))
     plain = dataclasses.replace(spec, measure=())
-    assert study.run_plan([study.Planned(s, "x") for s in (spec, plain)], records, 1, progress=False).done == 2
+    assert study.run_plan([Planned(s, "x") for s in (spec, plain)], records, 1, progress=False).done == 2
     got = records.get(spec)["measures"]["displacement"]
     assert len(got["features"]) == 3 and len(got["weights"]) == 2
     assert all(0 < value < 10 for value in [*got["features"], *got["weights"]])
@@ -293,12 +275,7 @@ def test_a_part_of_a_plan_can_be_asked_for(records):
 
 
 def test_quick_is_inside_laptop(records):
-    quick, laptop = (dataclasses.replace(profile(name), backbone=str(BACKBONE)) for name in ("quick", "laptop"))
-    few = [  # the largest tasks would have to be drawn first
-        dataclasses.replace(part, tasks=part.tasks and tuple(task for task in part.tasks if "@10000" not in task))
-        for part in laptop.parts
-    ]
-    laptop = dataclasses.replace(laptop, parts=tuple(few))
+    quick, laptop = profile("quick"), profile("laptop")
     assert {p.spec.digest for p in study.plan_trials(quick)} < {p.spec.digest for p in study.plan_trials(laptop)}
     finish_trials(dataclasses.replace(laptop, tasks=quick.tasks), records)
     ours = {(p.spec.digest, p.variant) for p in study.plan_finals(quick, records)}
