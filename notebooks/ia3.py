@@ -2,8 +2,8 @@
 
 Paper: Liu et al., "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning",
 NeurIPS 2022, arXiv 2205.05638, section 3.3.
-Formula: k <- l_k * k, v <- l_v * v, and in the MLP h <- l_h * act(fc1(x)), with l_k, l_v: D and l_h: hidden; all ones at
-the start, which changes nothing.
+Formula: k <- l_k * k, v <- l_v * v, and in the MLP h <- l_h * act(fc1(x)), with l_k, l_v: D and l_h: hidden; all ones
+at the start, which changes nothing.
 Sites: ``qkv`` (keys and values) and ``act`` of every block.
 Parameters: L (2 D + hidden), that is 6 D L with a hidden layer of 4 D.
 Merges: yes, l_k and l_v into the rows of the qkv weight and its bias, l_h into the columns of the fc2 weight.

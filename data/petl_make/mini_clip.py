@@ -76,7 +76,7 @@ class Towers(nn.Module):
     def __init__(self, recipe: ClipRecipe) -> None:
         super().__init__()
         self.image = ViT(recipe.config(), recipe.out)
-        self.image.head.bias.requires_grad_(False)
+        self.image.head.bias.requires_grad = False
         if recipe.start:
             load_weights(self.image, weights_of(recipe.start))
         nn.init.normal_(self.image.head.weight, std=recipe.width**-0.5)

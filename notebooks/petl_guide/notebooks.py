@@ -253,8 +253,9 @@ def unfinished(path: Path) -> list[str]:
 
 
 def attempt(work: Callable[..., Any], source: Path, *args: Any, timeout: int | None) -> tuple[str, float, str]:
-    """Do ``work(source, *args)``, once more if a cell took too long: on a busy machine a kernel's answer is lost now and
-    then, and then client and kernel wait for each other for ever. Returns name, seconds, and what went wrong or ""."""
+    """Do ``work(source, *args)``, once more if a cell took too long: on a busy machine a kernel's answer is lost now
+    and then, and then client and kernel wait for each other for ever. Returns name, seconds, and what went wrong, if
+    anything did."""
     start, error = time.perf_counter(), ""
     for number in (1, 2):
         try:

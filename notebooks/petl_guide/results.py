@@ -203,9 +203,10 @@ def _quantities(runs: pd.DataFrame) -> dict[str, str]:
     means, peft = _peft_means(runs), select.peft_rows(runs)
     part, matrix = variance.components(peft), scores(peft)
     test, (apart, pairs) = ranks.friedman(matrix), ranks.separated(matrix)
+    close = (means.max() - means <= CLOSE).sum()
     return {
         "tasks": str(runs["task"].nunique()),
-        f"PEFT methods within {CLOSE:g} points of their best": f"{(means.max() - means <= CLOSE).sum()} of {len(means)}",
+        f"PEFT methods within {CLOSE:g} points of their best": f"{close} of {len(means)}",
         "sd between PEFT methods": f"{part.method:.2f} [{part.method_low:.2f}, {part.method_high:.2f}]",
         "sd of method × task": f"{part.interaction:.2f}",
         "sd between seeds": f"{part.seed:.2f}",

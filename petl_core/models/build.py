@@ -55,7 +55,7 @@ class Model(ViT):
     notes: dict[str, Any]  # whatever ``save_adapter`` was given to keep with the model, such as its classes
 
 
-def create_model(
+def create_model(  # noqa: PLR0913 (an interface of names)
     backbone: str,
     method: str | Method | Sequence[str | Method] = "linear",
     *,
@@ -90,7 +90,7 @@ def create_model(
     if head != "new" and (keep_head or pretrained is False or (head == "zero_shot" and pretrained is not True)):
         raise UserError(f"head={head!r} needs the backbone's own weights: leave pretrained and keep_head out")
     config = backbones.config_of(backbone, image_size)
-    weights = None if pretrained is False else backbones.weights_of(backbone, pretrained)
+    weights = None if pretrained is False else backbones.weights_of(backbone, source=pretrained)
     digest = "random" if weights is None else backbones.digest_of(weights.tensors)
     written = None if head == "new" else starting_head(str(backbone), head, digest)
     classes = _classes(num_classes, weights, written, keep_head=keep_head)
@@ -240,7 +240,7 @@ def merge(model: Model) -> Model:
     merged.methods = nn.ModuleDict()
     if before is not None:
         _check_same(before, merged, [m.name for m in added])
-    merged.to(model.head.weight).train(model.training).requires_grad_(False)
+    merged.to(model.head.weight).train(model.training).requires_grad_(requires_grad=False)
     merged.spec = dataclasses.replace(model.spec, methods=(), source="merged", weights="merged")
     merged.initial, merged.alpha = {}, 1.0
     return merged

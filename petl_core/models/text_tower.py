@@ -114,7 +114,7 @@ def load_text_tower(path: Path) -> TextTower:
         tower.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path} is no text tower of this version of petl_core ({error}); fetch it again") from error
-    return tower.eval().requires_grad_(False)
+    return tower.eval().requires_grad_(requires_grad=False)
 
 
 def text_file(backbone: str) -> Path:

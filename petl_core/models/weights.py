@@ -61,7 +61,7 @@ def config_of(name: str, image_size: int | None = None) -> ViTConfig:
     return dataclasses.replace(config, image_size=image_size)
 
 
-def weights_of(name: str, source: bool | str | Path = True) -> Weights:
+def weights_of(name: str, *, source: bool | str | Path = True) -> Weights:
     """The weights of a backbone as float32 tensors: its own (``source=True``) or those of a file.
 
     Its own are the embedded ones, or ``<name>.safetensors`` (or .npz, .pth, .bin) in the folder that the environment
@@ -83,9 +83,9 @@ def is_here(name: str) -> bool:
     return file_of(name) is not None or timm_weights_cached(name)
 
 
-def digest(name: str, source: bool | str | Path = True) -> str:
+def digest(name: str, *, source: bool | str | Path = True) -> str:
     """Sixteen hexadecimal digits that name the weights of a backbone, its head excluded, whatever file they are in."""
-    return digest_of(weights_of(name, source).tensors)
+    return digest_of(weights_of(name, source=source).tensors)
 
 
 def digest_of(state: dict[str, Tensor]) -> str:

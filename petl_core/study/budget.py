@@ -129,7 +129,7 @@ def epochs_of(steps: int, images: int) -> int:
     return max(1, min(MOST_EPOCHS, round(steps / math.ceil(images / BATCH))))
 
 
-def make_plan(
+def make_plan(  # noqa: PLR0913 (an interface of names)
     speeds: Mapping[str, Speed],
     sizes: Mapping[str, int],
     budget: float,

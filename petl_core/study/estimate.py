@@ -235,7 +235,7 @@ def _clock_of(device: str) -> Callable[[], float]:
     return time.process_time if device == "cpu" else time.perf_counter
 
 
-def measure(cells: Iterable[Cell], device: str, workers: int, progress: bool = True) -> dict[Cell, Speed]:
+def measure(cells: Iterable[Cell], device: str, workers: int, *, progress: bool = True) -> dict[Cell, Speed]:
     """Time each cell once, ``workers`` at a time in processes of their own, as they will run.
 
     Raises ``UserError`` if a process fails (its messages are shown).

@@ -114,7 +114,7 @@ def build(spec: RunSpec, device: str = "cpu") -> Any:
     return model
 
 
-def execute(spec: RunSpec, device: str = "cpu", progress: bool = False) -> Run:
+def execute(spec: RunSpec, device: str = "cpu", *, progress: bool = False) -> Run:
     """Do one run: task, model, training. Equal specs give equal bits on one CPU with one thread."""
     task = task_of(spec)
     if task.digest != spec.task_digest:

@@ -89,19 +89,25 @@ def plan_finals(
 
 
 def run_plan(
-    plan: Iterable[Planned], records: Records, workers: int | None = None, device: str = "cpu", progress: bool = True
+    plan: Iterable[Planned],
+    records: Records,
+    workers: int | None = None,
+    device: str = "cpu",
+    *,
+    progress: bool = True,
 ) -> Outcome:
     """Run what has no record yet. ``workers``: processes of one thread; 0 or 1 in this process; None one per core."""
     with Runner(records, workers, device, progress=progress) as runner:
         return runner.run(plan)
 
 
-def run_study(
+def run_study(  # noqa: PLR0913 (an interface of names)
     profile: Profile | str,
     records: Records,
     workers: int | None = None,
     parts: Iterable[str] | None = None,
     device: str | None = None,
+    *,
     progress: bool = True,
     reuse: Records | None = None,
     executor: Executor | None = None,

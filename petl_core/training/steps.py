@@ -162,7 +162,7 @@ def deterministic(device: torch.device, *, wanted: bool = True) -> Iterator[None
     before = (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())
     settings: Any = torch.utils.deterministic  # filling all new memory is for finding faults in kernels, and slow
     fill, settings.fill_uninitialized_memory = settings.fill_uninitialized_memory, False
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(mode=True)
     try:
         yield
     finally:  # the switches are the whole process's, and the caller's

@@ -42,7 +42,7 @@ def similar() -> Evidence:
         bootstrap_deviation(counted),
         "points between methods",
         f"re-runs of a method's mean deviate by {again:.2f}, but with other settings, and no seed was repeated",
-        (Control("seeds of one method", 1, 2, False),),
+        (Control("seeds of one method", 1, 2, passes=False),),
         margin=again,
         below=True,
     )
@@ -93,7 +93,7 @@ def drop_path() -> Evidence:
     effect = interval((wide[0.1] - wide[0.0]).dropna().groupby("task").mean().to_numpy())
     control = "tuned without augmentation on one task, with two or three steps an epoch on the other"
     return Evidence(
-        effect, "points of validation", control, (Control("tasks tuned as they were trained", 0, 2, False),)
+        effect, "points of validation", control, (Control("tasks tuned as they were trained", 0, 2, passes=False),)
     )
 
 
@@ -127,7 +127,7 @@ def overlap() -> Evidence:
         f"unrelated sets share as much (z from {least:+.1f} to {most:+.1f})",
         (Control("least overlap in deviations above chance", least, BEYOND_CHANCE, least > BEYOND_CHANCE),),
         sample="pairs",
-        note="models of one backbone should share more than chance; perhaps rows of logits belonged to different images",
+        note="models of one backbone should share more than chance; perhaps rows of logits belonged to other images",
     )
 
 

@@ -1,4 +1,4 @@
-"""The claims of the study, one row each: text, check, what the study gives, what cannot be true, why results may differ.
+"""The claims of the study, one row each: text, check, what the study gives, what cannot be true, why results differ.
 
     python -m petl_guide claims [--profile laptop] [--json]
 
@@ -108,7 +108,8 @@ CLAIMS: tuple[Claim, ...] = (
         on_ours=ours.drop_path,
         rests_on=("drop_path",),
         false=false.DROP_PATH_BY_LOT,
-        differs="their twins differ in augmentation between trials and final runs; ours switch drop path and nothing else",
+        differs="their twins differ in augmentation between trials and final runs; ours switch drop path and nothing "
+        "else",
     ),
     Claim(
         "C5",
@@ -116,7 +117,8 @@ CLAIMS: tuple[Claim, ...] = (
         "10.2",
         "Near the pre-training small methods rank high, far from it large ones.",
         published="rank-frequency matrices of three groups; no measured distance",
-        check="over tasks: distance (what full gains on linear) against the rank correlation of parameters and accuracy",
+        check="over tasks: distance (what full gains on linear) against the rank correlation of parameters and "
+        "accuracy",
         falsifier="the correlation does not grow with distance",
         on_published=theirs.affinity,
         on_ours=ours.affinity,

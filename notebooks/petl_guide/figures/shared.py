@@ -100,8 +100,8 @@ def shaded(
     bold: np.ndarray,
     **bar: Any,
 ) -> None:
-    """A table of numbers shaded from white (0) to dark (``top``), with a colour bar. ``text`` gives what stands in row i
-    and column j ("" for nothing), ``bold`` what is emphasised."""
+    """A table of numbers shaded from white (0) to dark (``top``), with a colour bar. ``text`` gives what stands in row
+    i and column j ("" for nothing), ``bold`` what is emphasised."""
     image = ax.imshow(shades, cmap="Blues", vmin=0, vmax=top, aspect="auto")
     for (i, j), shade in np.ndenumerate(shades):
         colour, weight = "white" if shade > 0.6 * top else INK, "bold" if bold[i, j] else "normal"

@@ -33,7 +33,7 @@ def _extreme(score: np.ndarray, n: int) -> np.ndarray:
     if not 1 <= n <= score.shape[1]:
         raise UserError(f"a set of {n} images cannot be taken from {score.shape[1]}; choose 1 to {score.shape[1]}")
     chosen = np.zeros(score.shape, dtype=bool)
-    np.put_along_axis(chosen, np.argsort(score, axis=1, kind="stable")[:, :n], True, axis=1)
+    np.put_along_axis(chosen, np.argsort(score, axis=1, kind="stable")[:, :n], values=True, axis=1)
     return chosen
 
 

@@ -83,8 +83,9 @@ def _together(found: Predictions, index: list[int], how: str) -> float:
 def same_size(found: Predictions, size: int, how: str = "logit", draws: int = 200) -> pd.DataFrame:
     """Ensembles of ``size`` runs: of different methods, and of one method with other seeds.
 
-    Columns kind ("methods" or "seeds"), single (mean accuracy of the members), accuracy (of the ensemble). Every set of ``size`` seeds of each method is taken; of the sets of methods, each member with a random seed, at most
-    ``draws``. Mean over its rows, "single" is nearly the same for both kinds, so their accuracies can be compared.
+    Columns kind ("methods" or "seeds"), single (mean accuracy of the members), accuracy (of the ensemble). Every set of
+    ``size`` seeds of each method is taken; of the sets of methods, each member with a random seed, at most ``draws``.
+    Mean over its rows, "single" is nearly the same for both kinds, so their accuracies can be compared.
     """
     names = list(dict.fromkeys(found.runs["method"]))
     seeds = sorted(set(found.runs["seed"]))

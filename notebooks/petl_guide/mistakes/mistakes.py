@@ -1,7 +1,7 @@
 """The study's second finding, task by task: other methods, other mistakes; and what ensembles gain from it.
 
-Everything is set beside the same measure between runs that differ in the seed alone. ``verdicts`` applies a rule that was
-fixed before the numbers: an interval over tasks on one side of zero decides, anything else is undecided.
+Everything is set beside the same measure between runs that differ in the seed alone. ``verdicts`` applies a rule that
+was fixed before the numbers: an interval over tasks on one side of zero decides, anything else is undecided.
 """
 
 from __future__ import annotations
