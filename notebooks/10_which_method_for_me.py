@@ -417,7 +417,7 @@ Markdown(
 )
 
 # %% [markdown]
-# **Exercise 3** (●●○ medium, 15 minutes). Write `recommend(table, give_up)`: of the rows of `report.table`, the smallest method whose interval
+# **Exercise 3** (●●○ medium, 15 minutes). Write `answer_3(table, give_up)`: of the rows of `report.table`, the smallest method whose interval
 # does not reach below `-give_up` (“at most so many points can be lost”). The best method always qualifies.
 
 # %%

@@ -387,7 +387,7 @@ Markdown(
 # ```
 #
 # The profile “laptop” covers all methods of the registry, so it then has new runs to do; the others are there already. The test suite asks for two lines about a new method: its name in
-# `tests/core/methods/test_methods.py`, and a number of parameters in `test_methods_counts.py` beside it, computed by other means than your formula.
+# `tests/core/methods/test_methods.py`, and a number of parameters in `tests/core/methods/test_methods_counts.py` beside it, computed by other means than your formula.
 #
 # ## Exercises
 #

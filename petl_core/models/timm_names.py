@@ -188,7 +188,8 @@ def _unequal_features(name: str, config: ViTConfig) -> Iterator[str]:
         parameter.normal_(std=0.2, generator=random)
         if key in parameters:
             parameters[key].copy_(parameter)
-    images = torch.randn(2, 3, small.image_size, small.image_size, generator=random, dtype=torch.float64)
-    expected, got = theirs(images), ours.forward_features(images)
+    with torch.device("cpu"):  # whatever device the caller has made the default
+        images = torch.randn(2, 3, small.image_size, small.image_size, generator=random, dtype=torch.float64)
+        expected, got = theirs(images), ours.forward_features(images)
     if not torch.allclose(got, expected, rtol=0.0, atol=1e-9 * float(expected.abs().max())):
         yield "with equal weights it does not give the features of our ViT of its shape"

@@ -77,7 +77,7 @@ def test_google_npz(weights: Path, name: str) -> None:
     theirs.load_pretrained(str(weights / f"{name}.npz"))  # timm's own reader; at another size it would interpolate
     check(name, theirs.state_dict(), (224, 160))  # linearly, where timm's safetensors files are resized bicubically
     safetensors.torch.save_file(theirs.state_dict(), weights / "the_same.safetensors")
-    assert digest(name) == digest(name, weights / "the_same.safetensors")
+    assert digest(name) == digest(name, source=weights / "the_same.safetensors")
 
 
 def test_mae_pth(weights: Path) -> None:
