@@ -194,7 +194,7 @@ def test_speeds_of_records_plan_like_measured_ones():
     shipped = open_results("laptop")
     tuned = picks.tuned_runs(shipped)
     pace = guide.speeds(tuned, shipped.profile.final.epochs)
-    seconds = pace["lora"].run(1000, shipped.profile.final.epochs, 1000)
+    seconds = pace["lora"].seconds(1000, shipped.profile.final.epochs, 1000)
     assert seconds == pytest.approx(tuned.query("method == 'lora'")["seconds"].mean())
     assert pace["linear"].head_only and not pace["lora"].head_only
     sizes = {"train800": 800, "val200": 200, "train1000": 1000, "test": 1000}

@@ -218,7 +218,7 @@ def test_the_same_call_again_runs_nothing(report, images: Path, short: dict, rec
     def never(*_: object) -> None:
         raise AssertionError("a run that has a record was run again")
 
-    monkeypatch.setattr(workers, "execute", never)
+    monkeypatch.setattr(workers, "attempt", never)
     again = pc.compare(images, results=records, **short)
     pd.testing.assert_frame_equal(again.table, report.table)
 

@@ -483,7 +483,8 @@ def test_progress_names_the_phase_and_shows_no_bar_where_there_is_no_terminal(ti
     jobs = [executor.Job(p.spec, "x") for p in study.plan_trials(tiny())]
     with Progress(jobs, shown=True) as progress:
         for job in jobs:
-            progress.show(job.spec, Reply(error="x") if job is jobs[0] else Reply({"metrics": {"accuracy": 50.0}}))
+            done = Reply({"stage": "trial", "metrics": {"accuracy": 50.0}})
+            progress.show(job.spec, Reply(error="x") if job is jobs[0] else done)
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2 and "trials 1/4" in said[0] and "failed" in said[0] and "50.0 %" in said[1]
     with Progress(jobs, shown=False) as progress:
