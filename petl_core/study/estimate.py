@@ -144,17 +144,11 @@ def forecast(profile: Profile, records: Records, parts: Iterable[str] | None = N
     seen: dict[str, RunSpec] = {}
     rows = []
     for name in names:
-        counts_of = []
-        for plan in (
-            study.plan_trials(profile, [name], drawn, absent="count"),
-            study.plan_finals(profile, drawn, [name], absent="count"),
-        ):
-            before = len(seen)
-            for planned in plan:
-                seen.setdefault(planned.spec.digest, planned.spec)
-            counts_of.append(len(seen) - before)
-        trials, finals = counts_of
-        rows.append((name, trials, finals))
+        tunings, before = study.tunings(profile, profile.part(name), drawn, absent="count"), len(seen)
+        seen |= {run.spec.digest: run.spec for run in study.trials_in(tunings)}
+        trials = len(seen) - before
+        seen |= {run.spec.digest: run.spec for run in study.finals_in(tunings, drawn)}
+        rows.append((name, trials, len(seen) - before - trials))
     todo = [spec for digest, spec in seen.items() if not records.has(digest)]
     return Forecast(rows, todo, len(seen) - len(todo), _absent(seen.values()))
 
