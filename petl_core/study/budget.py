@@ -86,14 +86,16 @@ class Plan:
 
     def text(self, count: int) -> str:
         """The plan for ``count`` methods as a sentence."""
-        trials, epochs, seeds = (
-            f"{number} {word}{'s' * (number > 1)}"
-            for number, word in ((self.trials, "trial"), (self.trial_epochs, "epoch"), (self.seeds, "seed"))
-        )
+        trials, epochs = _counted(self.trials, "trial"), _counted(self.trial_epochs, "epoch")
         return (
-            f"{trials} of {epochs} for each of {count} methods, chosen on validation; then {seeds} "
-            f"of {self.final_epochs} epochs each: {count * (self.trials + self.seeds)} runs"
+            f"{trials} of {epochs} for each of {count} methods, chosen on validation; then "
+            f"{_counted(self.seeds, 'seed')} of {self.final_epochs} epochs each: "
+            f"{count * (self.trials + self.seeds)} runs"
         )
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def measure(backbone: str, method: str, task: Task, device: str) -> Speed:

@@ -15,7 +15,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,9 +26,9 @@ import torch
 
 from petl_core.data.embedded import SIZE, WORLD, embedded_names
 from petl_core.data.load import DEFAULT_SIZE, counts
-from petl_core.data.task import make_task
+from petl_core.data.task import Task, make_task
 from petl_core.models import weights as backbones
-from petl_core.models.build import create_model
+from petl_core.models.build import Model, create_model
 from petl_core.study import plan as study
 from petl_core.study.budget import clock
 from petl_core.study.digests import ABSENT, why_no_task, why_no_weights
@@ -76,6 +76,7 @@ def _architecture(backbone: str) -> str:
 def cell_of(spec: RunSpec) -> Cell:
     """The cell that a run belongs to."""
     recipe, drawn = spec.recipe, spec.task.partition("@")[0] in (*embedded_names(), WORLD)
+    held_back = {"l2_sp": recipe.l2_sp > 0, "layer_decay": recipe.layer_decay < 1}
     return Cell(
         architecture=_architecture(spec.backbone),
         image_size=spec.image_size or (SIZE if drawn else DEFAULT_SIZE),
@@ -85,7 +86,7 @@ def cell_of(spec: RunSpec) -> Cell:
         precision=recipe.precision,
         augment=recipe.augment,
         head_only=head_only(spec),
-        held_back="l2_sp" * (recipe.l2_sp > 0) + "layer_decay" * (recipe.layer_decay < 1),
+        held_back="".join(name for name, used in held_back.items() if used),
         backbone=spec.backbone,
     )
 
@@ -143,17 +144,11 @@ def forecast(profile: Profile, records: Records, parts: Iterable[str] | None = N
     seen: dict[str, RunSpec] = {}
     rows = []
     for name in names:
-        counts_of = []
-        for plan in (
-            study.plan_trials(profile, [name], drawn, absent="count"),
-            study.plan_finals(profile, drawn, [name], absent="count"),
-        ):
-            before = len(seen)
-            for planned in plan:
-                seen.setdefault(planned.spec.digest, planned.spec)
-            counts_of.append(len(seen) - before)
-        trials, finals = counts_of
-        rows.append((name, trials, finals))
+        tunings, before = study.tunings(profile, profile.part(name), drawn, absent="count"), len(seen)
+        seen |= {run.spec.digest: run.spec for run in study.trials_in(tunings)}
+        trials = len(seen) - before
+        seen |= {run.spec.digest: run.spec for run in study.finals_in(tunings, drawn)}
+        rows.append((name, trials, len(seen) - before - trials))
     todo = [spec for digest, spec in seen.items() if not records.has(digest)]
     return Forecast(rows, todo, len(seen) - len(todo), _absent(seen.values()))
 
@@ -185,54 +180,69 @@ class Estimate:
 
 def estimate(todo: Iterable[RunSpec], rates: Mapping[Cell, Speed]) -> Estimate:
     """How long these runs take at these rates."""
-    known = [seconds(spec, rates[cell]) for spec in todo if (cell := cell_of(spec)) in rates]
-    return Estimate(sum(known), max(known, default=0.0), len(list(todo)) - len(known))
+    cells = [(spec, cell_of(spec)) for spec in todo]
+    known = [seconds(spec, rates[cell]) for spec, cell in cells if cell in rates]
+    return Estimate(sum(known), max(known, default=0.0), len(cells) - len(known))
 
 
 def time_cell(cell: Cell, device: str) -> Speed:
     """Train and evaluate a little with random weights on random images, as the runs of a cell do.
 
     On a CPU the seconds are those that this process computed: a busy machine then changes little."""
-    hyper = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(cell.hyper).items()}
-    made: dict[str, Any] = {"num_classes": CLASSES, "pretrained": False, "image_size": cell.image_size, **hyper}
-    create_model(cell.backbone, cell.method, **made)  # what is imported and looked up once
-    start = _clock_of(device)()
-    model = create_model(cell.backbone, cell.method, **made).to(device)
-    build = _clock_of(device)() - start
-    count, random = cell.batch_size, np.random.default_rng(0)
-    pixels = random.integers(0, 256, (count + 2, 3, cell.image_size, cell.image_size), dtype=np.uint8)
-    names = tuple(map(str, range(count + 2)))
-    parts = np.split(np.arange(count + 2), [count, count + 1])
-    splits = dict(zip(("train800", "val200", "test"), parts, strict=True))
-    classes, labels = tuple(map(str, range(CLASSES))), np.arange(count + 2) % CLASSES
-    task = make_task("random", "other", classes, images=pixels, labels=labels, ids=names, splits=splits)
-    held: dict[str, Any] = {"l2_sp": 1.0} if cell.held_back.startswith("l2_sp") else {}
-    held |= {"layer_decay": 0.9} if cell.held_back.endswith("layer_decay") else {}
-    recipe = Recipe(1e-4, epochs=1, batch_size=count, precision=cell.precision, augment=cell.augment, **held)
-    recipe = dataclasses.replace(recipe, drop_path=0.0 if cell.head_only else 0.1)  # else no block may be still
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    task, recipe, count = _random_task(cell), _recipe_of(cell), cell.batch_size
+    _random_model(cell)  # what is imported and looked up once
+    start = clock()
+    model = _random_model(cell).to(device)
+    build = clock() - start
 
-    def seconds_of(epochs: int) -> float:
-        once = dataclasses.replace(recipe, epochs=epochs)
-        start = _clock_of(device)()
+    def to_train(epochs: int) -> float:
+        once, start = dataclasses.replace(recipe, epochs=epochs), clock()
         train(model, task, once, train_on="train800", evaluate_on="val200")
-        return _clock_of(device)() - start
+        return clock() - start
 
-    def seconds_to_predict(pictures: torch.Tensor) -> float:
-        start = _clock_of(device)()
+    def to_evaluate(pictures: torch.Tensor) -> float:
+        start = clock()
         predict(model, pictures, recipe)
-        return _clock_of(device)() - start
+        return clock() - start
 
-    each, evaluate = seconds_of(1), seconds_to_predict(task.images[:count]) / count
+    each, evaluate = to_train(1), to_evaluate(task.images[:count]) / count
     if each < SLOW:  # else the first step was long enough to be the measurement
-        epochs = max(2, min(1000, int(MEASURE / min(seconds_of(1), each))))
-        each = min(seconds_of(epochs) for _ in range(2)) / epochs  # the smaller: less disturbed by others
+        epochs = max(2, min(1000, int(MEASURE / min(to_train(1), each))))
+        each = min(to_train(epochs) for _ in range(2)) / epochs  # the smaller: less disturbed by others
         whole = task.images[:count].repeat(-(-EVALUATION_BATCH // count), 1, 1, 1)[:EVALUATION_BATCH]
-        evaluate = min(seconds_to_predict(whole) for _ in range(2)) / EVALUATION_BATCH
+        evaluate = min(to_evaluate(whole) for _ in range(2)) / EVALUATION_BATCH
     return Speed(build, each / count, evaluate, cell.head_only)
 
 
-def _clock_of(device: str) -> Callable[[], float]:
-    return time.process_time if device == "cpu" else time.perf_counter
+def _random_model(cell: Cell) -> Model:
+    made: dict[str, Any] = {"num_classes": CLASSES, "pretrained": False, "image_size": cell.image_size}
+    made |= {key: tuple(v) if isinstance(v, list) else v for key, v in json.loads(cell.hyper).items()}
+    return create_model(cell.backbone, cell.method, **made)
+
+
+def _random_task(cell: Cell) -> Task:
+    """One batch to train on, and one image each to validate and to test with."""
+    count, random = cell.batch_size + 2, np.random.default_rng(0)
+    pixels = random.integers(0, 256, (count, 3, cell.image_size, cell.image_size), dtype=np.uint8)
+    index = np.arange(count)
+    splits = {"train800": index[:-2], "val200": index[-2:-1], "test": index[-1:]}
+    ids, classes = tuple(map(str, index)), tuple(map(str, range(CLASSES)))
+    return make_task("random", "other", classes, images=pixels, labels=index % CLASSES, ids=ids, splits=splits)
+
+
+def _recipe_of(cell: Cell) -> Recipe:
+    """A recipe whose steps cost as those of the cell's runs do."""
+    return Recipe(
+        1e-4,
+        epochs=1,
+        batch_size=cell.batch_size,
+        precision=cell.precision,
+        augment=cell.augment,
+        drop_path=0.0 if cell.head_only or cell.method != "linear" else 0.1,
+        l2_sp=1.0 if "l2_sp" in cell.held_back else 0.0,
+        layer_decay=0.9 if "layer_decay" in cell.held_back else 1.0,
+    )
 
 
 def measure(cells: Iterable[Cell], device: str, workers: int, *, progress: bool = True) -> dict[Cell, Speed]:
@@ -266,7 +276,7 @@ def save_rates(folder: Path, device: str, workers: int, rates: Mapping[Cell, Spe
     path = folder / f"rates-{device}.json"
     machine = {"device_name": describe_environment(device)["device_name"], "workers": workers}
     older = {cell: rate for cell, rate in _read_rates(path, machine).items() if cell not in rates}
-    cells = [{**dataclasses.asdict(c), **dataclasses.asdict(r)} for c, r in (older | dict(rates)).items()]
+    cells = [{**dataclasses.asdict(r), **dataclasses.asdict(c)} for c, r in (older | dict(rates)).items()]
     folder.mkdir(parents=True, exist_ok=True)
     return write_atomic(path, json.dumps({**machine, "torch": torch.__version__, "rates": cells}, indent=1).encode())
 

@@ -35,8 +35,8 @@ def _cells(profile: Profile, part: Part) -> list[tuple[str, str]]:
     ]
 
 
-def _tunings(profile: Profile, part: Part, records: Records | None, absent: str) -> list[Tuning]:
-    """What is tuned in one part, for each task and method in turn."""
+def tunings(profile: Profile, part: Part, records: Records | None, absent: str) -> list[Tuning]:
+    """What is tuned in one part, for each task and method in turn; ``records`` and ``absent`` as in ``plan_trials``."""
     values = {name: getattr(part, name) for name in ("backbone", "tune", "final", "image_size")}
     changes: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
     its = dataclasses.replace(profile, **changes, seeds=profile.first_seeds(part.seeds), absent=absent)
@@ -70,10 +70,14 @@ def plan_trials(
     plan: list[Planned] = []
     for part in _wanted(profile, parts):
         with _named(profile, part):
-            tunings = _tunings(profile, part, records, absent)
-        found = dict.fromkeys(run for tuning in tunings for run in tuning.plan_trials())
-        plan += sorted(found, key=lambda run: run.variant == OURS)  # last, what the part shares with "tuned"
+            plan += trials_in(tunings(profile, part, records, absent))
     return plan
+
+
+def trials_in(its: list[Tuning]) -> list[Planned]:
+    """The tuning runs of a part's tunings, each once; last, what the part shares with the part "tuned"."""
+    found = dict.fromkeys(run for tuning in its for run in tuning.plan_trials())
+    return sorted(found, key=lambda run: run.variant == OURS)
 
 
 def plan_finals(
@@ -83,9 +87,13 @@ def plan_finals(
     plan: list[Planned] = []
     for part in _wanted(profile, parts):
         with _named(profile, part):
-            for tuning in _tunings(profile, part, records, absent):
-                plan += tuning.plan_finals(records)
+            plan += finals_in(tunings(profile, part, records, absent), records)
     return plan
+
+
+def finals_in(its: list[Tuning], records: Records) -> list[Planned]:
+    """The final runs of a part's tunings that the records decide."""
+    return [run for tuning in its for run in tuning.plan_finals(records)]
 
 
 def run_plan(

@@ -17,7 +17,6 @@ from petl_core.utils import UserError
 
 TUNE = Recipe(epochs=2, batch_size=32)  # of trials, on train800
 FINAL = Recipe(epochs=6, batch_size=32)  # of final runs, on train1000
-SMOKE = Recipe(epochs=1, batch_size=32)
 TRIALS = 4  # for each task and method, whatever the method
 SEEDS = (0, 1, 2)
 DROP_PATHS = (0.0, 0.1)  # the first is the default
@@ -25,18 +24,12 @@ DEFAULT_LR = 1e-3  # of the variant "default", the same for all methods
 LONGER = 4  # times the final epochs, in the part "longer"
 MORE_SEEDS = (0, 1, 2, 3, 4)  # in the part "more_seeds"
 SIZES = (1, 8, 32, 128)  # ranks and bottlenecks of the sweep in the part "many_shot"
-SWEPT = ("lora", "houlsby_adapter", "fact_tk")
-MANY_SHOT_TASKS = ("orientation", "textures")  # features must move; features are good already
 HELD_BACK = {"l2_sp": (3.0, 30.0), "layer_decay": (0.8, 0.5)}  # strengths tried in the part "mechanism"
-ROBUST_BACKBONE, ROBUST_TASKS = "mini_clip", ("world",)
-REAL_TASKS = ("caltech101", "cifar10", "eurosat", "pneumoniamnist", "coil20_azimuth", "sign_digits")  # two a group
-REAL_SHIFT = ("shift:pacs/photo",)
-ROBUST_METHODS = ("linear", "full", "bitfit", "ssf", "lora", "adaptformer", "repadapter", "vpt_deep")
+ROBUST_BACKBONE = "mini_clip"
 HIGH_LRS = (1e-3, 1e-2)  # the published rates for full fine-tuning
 QUICK_METHODS = ("linear", "full", "bitfit", "ssf", "lora", "adaptformer", "repadapter", "vpt_deep")
 QUICK_TASKS = ("photo_scenes", "land_cover", "count")  # one of each group
 STUDIED = ("bitfit", "lora", "ssf")  # the PEFT methods whose tuning the smaller parts look into
-SMOKE_METHODS = ("linear", "bitfit", "lora")
 SCRATCH_LRS = (1e-3, 3e-3)  # random weights want larger steps than pre-trained ones
 REPEAT_SEED = 100  # of the trials of repeat r of the protocol: this and r
 PUBLISHED_DECAYS, PUBLISHED_SEED, PUBLISHED_DROP_PATH = (1e-4, 1e-3), 42, 0.1
@@ -103,7 +96,6 @@ class Amount(Rates):
 
 # A trial with 10,000 images is long, so there are three, without the rates that no method chose when there were four.
 AMOUNTS = (Amount(200, 20), Amount(2000, 6), Amount(20_000, 2, (1e-2, 3e-3, 3e-2), (1e-3, 3e-4, 1e-5)))
-ONE_RATE = Robustness(lrs=(1e-2,), full_lrs=(1e-3,))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from petl_core.compare import METHODS
 from petl_core.compare import standing as paired
 from petl_core.compare.search import task_name
 from petl_core.models.weights import save_backbone
-from petl_core.study import budget, execute
+from petl_core.study import budget
 from petl_core.study import plan as study
 from petl_core.study import runner as workers
 from petl_core.study.budget import LADDER, make_plan, seconds_of
@@ -218,7 +218,7 @@ def test_the_same_call_again_runs_nothing(report, images: Path, short: dict, rec
     def never(*_: object) -> None:
         raise AssertionError("a run that has a record was run again")
 
-    monkeypatch.setattr(execute, "execute", never)
+    monkeypatch.setattr(workers, "attempt", never)
     again = pc.compare(images, results=records, **short)
     pd.testing.assert_frame_equal(again.table, report.table)
 

@@ -159,7 +159,8 @@ def test_rates_are_measured_kept_and_found_again(backbone, tmp_path, monkeypatch
     cells = [cell_of(spec("lora", backbone=backbone)), cell_of(spec("linear", backbone=backbone, task="count"))]
     rates = estimate.measure(cells, "cpu", 2, progress=False)
     assert set(rates) == set(cells)
-    assert all(0 < value < 60 for rate in rates.values() for value in dataclasses.astuple(rate))
+    assert all(0 < value < 60 for rate in rates.values() for value in (rate.build, rate.train, rate.evaluate))
+    assert [rates[cell].head_only for cell in cells] == [False, True]
     path = estimate.save_rates(tmp_path / "runs", "cpu", 2, rates)
     other = {dataclasses.replace(cells[0], batch_size=1): rates[cells[0]]}
     estimate.save_rates(tmp_path / "runs", "cpu", 2, other)

@@ -116,5 +116,5 @@ def test_what_is_absent_is_refused_or_counted(cache, tmp_path):
     assert task_digest(name, absent="count") == ABSENT
     assert weights_digest(str(tmp_path / "none.safetensors"), absent="count") == ABSENT
     assert "nothing" in digests.why_no_task(name)
-    with pytest.raises(UserError, match=r"'ignore'.*refuse, count"):
+    with pytest.raises(UserError, match="'ignore'"):
         task_digest("digits", absent="ignore")
