@@ -245,7 +245,7 @@ def _recipe_of(cell: Cell) -> Recipe:
     )
 
 
-def measure(cells: Iterable[Cell], device: str, workers: int, progress: bool = True) -> dict[Cell, Speed]:
+def measure(cells: Iterable[Cell], device: str, workers: int, *, progress: bool = True) -> dict[Cell, Speed]:
     """Time each cell once, ``workers`` at a time in processes of their own, as they will run.
 
     Raises ``UserError`` if a process fails (its messages are shown).

@@ -98,7 +98,7 @@ def finals_in(its: list[Tuning], records: Records) -> list[Planned]:
 
 
 def run_plan(
-    plan: Iterable[Planned], records: Records, workers: int | None = None, device: str = "cpu", progress: bool = True
+    plan: Iterable[Planned], records: Records, workers: int | None = None, device: str = "cpu", *, progress: bool = True
 ) -> Outcome:
     """Run what has no record yet. ``workers``: processes of one thread; 0 or 1 in this process; None one per core."""
     with Runner(records, workers, device, progress=progress) as runner:
@@ -111,6 +111,7 @@ def run_study(
     workers: int | None = None,
     parts: Iterable[str] | None = None,
     device: str | None = None,
+    *,
     progress: bool = True,
     reuse: Records | None = None,
     executor: Executor | None = None,
