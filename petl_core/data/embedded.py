@@ -230,6 +230,24 @@ def read_block(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
+def demand_drawn(name: str) -> None:
+    """``UserError`` unless the further training images that the name of an embedded task asks for lie in the cache.
+    Nothing is read; names of other tasks pass."""
+    base, _, amount = name.partition("@")
+    if base in embedded_tasks() and amount.isdecimal():
+        for block in range(-(-max(0, int(amount) - SHIPPED) // BLOCK)):
+            if not block_path(base, block).is_file():
+                raise _undrawn(name, block_path(base, block))
+
+
+def _undrawn(name: str, path: Path) -> UserError:
+    state = "is damaged" if path.is_file() else "does not exist"
+    return UserError(
+        f"{path}, which holds further training images of {name!r}, {state}; draw them once, some seconds for each "
+        f"thousand: python -m petl_make suite --more {name}"
+    )
+
+
 def _further(name: str, count: int) -> dict[str, np.ndarray]:
     """The arrays of the first ``count`` training images after the shipped ones."""
     blocks = []
@@ -237,9 +255,5 @@ def _further(name: str, count: int) -> dict[str, np.ndarray]:
         try:
             blocks.append(read_block(path))
         except UserError as error:
-            state = "is damaged" if path.is_file() else "does not exist"
-            raise UserError(
-                f"{path}, which holds further training images of {name!r}, {state}; draw them once, some seconds for "
-                f"each thousand: python -m petl_make suite --more {name}"
-            ) from error
+            raise _undrawn(name, path) from error
     return {key: np.concatenate([block[key] for block in blocks])[:count] for key in ("levels", "tints", "labels")}

@@ -25,7 +25,7 @@ from petl_core.study.records import as_record
 from petl_core.study.spec import RunSpec
 from petl_core.training.probe import set_probe_head
 from petl_core.training.train import Run, train
-from petl_core.utils import UserError
+from petl_core.utils import UserError, cache_folder
 
 # One thread each; and glibc is to keep freed memory instead of giving it back to the system after every step: a step
 # frees and takes the same few megabytes, and without this a worker spent a tenth of its time on page faults.
@@ -118,7 +118,10 @@ def execute(spec: RunSpec, device: str = "cpu", *, progress: bool = False) -> Ru
     """Do one run: task, model, training. Equal specs give equal bits on one CPU with one thread."""
     task = task_of(spec)
     if task.digest != spec.task_digest:
-        raise UserError(f"task '{spec.task}' has data {task.digest} here, the spec asks for {spec.task_digest}")
+        raise UserError(
+            f"task '{spec.task}' has data {task.digest} here, the spec asks for {spec.task_digest}; if the images have "
+            f"changed, delete {cache_folder() / 'digests'} and start the study again"
+        )
     model = build(spec, device)
     run = train(
         model,

@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from petl_core.data.embedded import demand_drawn
 from petl_core.study import profiles
 from petl_core.study.executor import Executor, Outcome, Planned
 from petl_core.study.packs import unpack
@@ -97,12 +98,7 @@ def finals_in(its: list[Tuning], records: Records) -> list[Planned]:
 
 
 def run_plan(
-    plan: Iterable[Planned],
-    records: Records,
-    workers: int | None = None,
-    device: str = "cpu",
-    *,
-    progress: bool = True,
+    plan: Iterable[Planned], records: Records, workers: int | None = None, device: str = "cpu", *, progress: bool = True
 ) -> Outcome:
     """Run what has no record yet. ``workers``: processes of one thread; 0 or 1 in this process; None one per core."""
     with Runner(records, workers, device, progress=progress) as runner:
@@ -141,6 +137,7 @@ def run_study(  # noqa: PLR0913 (an interface of names)
         if executor is not None:
             stack.enter_context(executor)
         portions = list(_portions(profile, parts))
+        _demand_images(portions, records, reuse)
         first = taken(plan_trials(*portions[0], records)) if portions else []
         device = device or profile.device
         runner = executor or stack.enter_context(Runner(records, workers, device, progress=progress))
@@ -152,6 +149,15 @@ def run_study(  # noqa: PLR0913 (an interface of names)
                 outcome += runner.run(taken(new))
             outcome += runner.run(taken(plan_finals(its, records, names)))
         return outcome
+
+
+def _demand_images(portions: list[tuple[Profile, list[str] | None]], records: Records, reuse: Records | None) -> None:
+    """``UserError`` before anything is run, if images of what is to be run have not been drawn yet."""
+    there = [place for place in (records, reuse) if place is not None]
+    for profile, parts in portions:
+        specs = [run.spec for run in plan_trials(profile, parts, records)]
+        for task in sorted({spec.task for spec in specs if not any(place.has(spec) for place in there)}):
+            demand_drawn(task)
 
 
 def _portions(profile: Profile, parts: list[str] | None) -> Iterator[tuple[Profile, list[str] | None]]:

@@ -34,7 +34,9 @@ def smoke() -> Profile:
         methods=some,
         parts=(
             *(Part(part, some) for part in names),
-            *(Part("bitfit"), Part("full_low_lr"), Part("scratch", tasks=QUICK_TASKS[:1])),
+            Part("bitfit"),
+            Part("full_low_lr"),
+            Part("scratch", tasks=QUICK_TASKS[:1]),
             Part("many_shot", FEW, ("orientation@100", "orientation")),
             Part("mechanism", FEW, ("orientation@100",)),
             Part("robustness", FEW, WORLD),

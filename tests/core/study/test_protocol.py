@@ -275,6 +275,14 @@ def test_a_part_of_a_plan_can_be_asked_for(records):
         study.plan_trials(chosen, ["tund"])
 
 
+def test_images_that_are_not_drawn_yet_end_a_study_before_its_first_run(records, monkeypatch, tmp_path):
+    monkeypatch.setenv("PETL_CACHE", str(tmp_path))
+    chosen = tiny(parts=(Part("tuned"), Part("many_shot", ("linear",), ("orientation@10000",))))
+    with pytest.raises(UserError, match="petl_make suite --more orientation@10000"):
+        study.run_study(chosen, records, workers=0, progress=False)
+    assert not records.digests()
+
+
 def test_quick_is_inside_laptop(tmp_path):
     quick, laptop = profile("quick"), profile("laptop")
     assert {p.spec.digest for p in study.plan_trials(quick)} < {p.spec.digest for p in study.plan_trials(laptop)}
