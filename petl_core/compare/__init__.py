@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 METHODS = ("linear", "bitfit", "ssf", "lora", "adaptformer", "full")
 
 
-def compare(  # noqa: PLR0913 (an interface of names)
+def compare(
     images: str | Path,
     methods: Sequence[str] = METHODS,
     backbone: str = "mini",

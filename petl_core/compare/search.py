@@ -47,7 +47,7 @@ PATHS = tuple(start for start in LOADERS if start.endswith(":"))  # what follows
 NAMED = tuple(start for start in LOADERS if start.endswith("/"))  # tasks below PETL_DATA
 
 
-def search(  # noqa: PLR0913 (an interface of names)
+def search(
     images: str | Path,
     methods: Sequence[str],
     backbone: str,

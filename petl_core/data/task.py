@@ -126,7 +126,7 @@ def with_split(task: Task, name: str) -> Task:
     return split_anew(task, int(number)) if marked and number.isdecimal() else task
 
 
-def make_task(  # noqa: PLR0913 (an interface of names)
+def make_task(
     name: str,
     group: str,
     classes: tuple[str, ...],

@@ -55,7 +55,7 @@ class Model(ViT):
     notes: dict[str, Any]  # whatever ``save_adapter`` was given to keep with the model, such as its classes
 
 
-def create_model(  # noqa: PLR0913 (an interface of names)
+def create_model(
     backbone: str,
     method: str | Method | Sequence[str | Method] = "linear",
     *,

@@ -131,7 +131,7 @@ def epochs_of(steps: int, images: int) -> int:
     return max(1, min(MOST_EPOCHS, round(steps / math.ceil(images / BATCH))))
 
 
-def make_plan(  # noqa: PLR0913 (an interface of names)
+def make_plan(
     speeds: Mapping[str, Speed],
     sizes: Mapping[str, int],
     budget: float,

@@ -105,7 +105,7 @@ def run_plan(
         return runner.run(plan)
 
 
-def run_study(  # noqa: PLR0913 (an interface of names)
+def run_study(
     profile: Profile | str,
     records: Records,
     workers: int | None = None,

@@ -69,7 +69,7 @@ class Run:
         return self.accuracy if self.evaluated_on == "test" else None
 
 
-def train(  # noqa: PLR0913 (an interface of names)
+def train(
     model: ViT,
     task: Task,
     recipe: Recipe = Recipe(),

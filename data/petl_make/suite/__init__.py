@@ -38,7 +38,7 @@ class EmbeddedTask:
 _TASKS: dict[str, EmbeddedTask] = {}
 
 
-def embedded_task(  # noqa: PLR0913 (an interface of names)
+def embedded_task(
     name: str, group: str, classes: tuple[str, ...], description: str, source: str, licence: str, colour: str = "colour"
 ) -> Callable[[Sampler], Sampler]:
     """Register a function ``sample(draw, label)`` as a task of the embedded suite."""
