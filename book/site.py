@@ -27,6 +27,7 @@ UNUSED = (
     "_static/locales",
     *(f"_static/**/{names}" for names in ("*.map", "*.html", "fontawesome.js*", "webfonts/*.ttf")),
 )
+ICON_FONTS = {"brands": ("fa-brands", 'class="github ', 'class="gitlab '), "regular": ("fa-regular",)}  # what uses them
 LIST_ITEM = ('role="doc-biblioentry"', 'role="listitem"')  # what docutils writes is withdrawn: no entry of a list
 FIGURE = 'class="petl-data"'  # on pages with an interactive figure
 
@@ -40,8 +41,8 @@ def finish(site: Path, notebooks: Iterable[Path]) -> None:
     for path, text in pages.items():
         text = ICON_SCRIPT.sub("", text).replace(*LIST_ITEM)
         path.write_text(text if FORMULA.search(text) else MATHJAX_TAGS.sub("", text), encoding="utf-8")
-    for font in ("brands", "regular"):
-        if not any(f"fa-{font}" in text for text in pages.values()):
+    for font, marks in ICON_FONTS.items():
+        if not any(mark in text for text in pages.values() for mark in marks):
             for path in site.glob(f"_static/**/webfonts/fa-{font}-*"):
                 path.unlink()
     for path in sorted(site.rglob("*.css")):
