@@ -23,6 +23,7 @@ import pandas as pd
 import torch
 
 from petl_core import methods
+from petl_core.compare.pace import FINAL, TRIAL, Pace
 from petl_core.compare.report import Comparison, rows_of
 from petl_core.compare.standing import standing
 from petl_core.data.embedded import embedded_names
@@ -42,7 +43,6 @@ from petl_core.study.time import Speed
 from petl_core.training.train import Recipe
 from petl_core.utils import UserError, as_given_or_below, write_atomic
 
-TRIAL, FINAL = "trial", "compare"  # variants of the records
 PATHS = tuple(start for start in LOADERS if start.endswith(":"))  # what follows is a path
 NAMED = tuple(start for start in LOADERS if start.endswith("/"))  # tasks below PETL_DATA
 
@@ -162,7 +162,7 @@ class Search:
         seeds = tuple(range(plan.seeds))
         profile = Profile("compare", "", self.backbone, (self.name,), self.methods, (), seeds, plan.trials, tune, final)
         self.profile = profile
-        pace = _Pace(self, plan, until)
+        pace = Pace(self.speeds, self.sizes, plan, until)
         with Runner(self.records, plan.workers, self.device, progress=False) as runner:
             tried = self._tune(runner, plan, profile, pace)
             picked = {}
@@ -206,7 +206,7 @@ class Search:
             temporary=self.temporary,
         )
 
-    def _tune(self, runner: Runner, plan: Plan, profile: Profile, pace: _Pace) -> dict[str, list[RunSpec]]:
+    def _tune(self, runner: Runner, plan: Plan, profile: Profile, pace: Pace) -> dict[str, list[RunSpec]]:
         """The trials of each method, as many as all have; a round that was not finished does not count."""
         points = {method: study.trials(method, plan.trials) for method in self.methods}
         specs = {method: [self._trial(profile, method, point) for point in its] for method, its in points.items()}
@@ -222,7 +222,7 @@ class Search:
             raise UserError(f"the budget ended before each method had one trial ({self._reasons()}). {self._kept()}")
         return {m: its[:rounds] for m, its in specs.items() if m not in self.left_out}
 
-    def _finals(self, runner: Runner, finals: dict[str, list[RunSpec]], pace: _Pace) -> int:
+    def _finals(self, runner: Runner, finals: dict[str, list[RunSpec]], pace: Pace) -> int:
         """The final runs, seed by seed; how many seeds every method has."""
         done = 0
         for number in range(len(self.profile.seeds)):  # type: ignore[union-attr]
@@ -240,7 +240,7 @@ class Search:
             done += 1
         return done
 
-    def _round(self, runner: Runner, specs: Mapping[str, RunSpec], variant: str, pace: _Pace) -> bool:
+    def _round(self, runner: Runner, specs: Mapping[str, RunSpec], variant: str, pace: Pace) -> bool:
         """Run one spec of each method; True if none had to be left for want of time. A failing method is left out."""
         outcome = runner.run([Planned(spec, variant) for spec in specs.values()], pace.until)
         of = {spec.digest: method for method, spec in specs.items()}
@@ -284,46 +284,6 @@ class Search:
             evaluate_on="val200",
             image_size=self.size,
         )
-
-
-class _Pace:
-    """How fast it goes compared with the plan, and so what still fits before ``until``."""
-
-    def __init__(self, work: Search, plan: Plan, until: float) -> None:
-        self.work, self.plan, self.until = work, plan, until
-        self.started = self.last = time.monotonic()
-        self.expected = self.taken = 0.0
-
-    def seconds(self, methods: Sequence[str], variant: str) -> float:
-        """Planned wall-clock seconds of one round."""
-        n, plan = self.work.sizes, self.plan
-        trial = variant == TRIAL
-        shape = (
-            (n["train800"], plan.trial_epochs, n["val200"]) if trial else (n["train1000"], plan.final_epochs, n["test"])
-        )
-        runs = [self.work.speeds[method].seconds(*shape) for method in methods]
-        return max([sum(runs) / plan.workers, *runs])
-
-    def saw(self, methods: Sequence[str], variant: str, done: int, of: int) -> None:
-        """Note a round's real time; rounds whose records were there already say nothing about speed."""
-        now = time.monotonic()
-        if done == of:
-            self.expected += self.seconds(methods, variant)
-            self.taken += now - self.last
-        self.last = now
-
-    def fits(self, planned: float) -> bool:
-        slower = self.taken / self.expected if self.expected else 1.0
-        return time.monotonic() + slower * planned <= self.until
-
-    def allows_trial(self, methods: Sequence[str]) -> bool:
-        """Another round of trials, and after it the final runs of every seed."""
-        finals = self.plan.seeds * self.seconds(methods, FINAL)
-        return self.fits(self.seconds(methods, TRIAL) + finals)
-
-    def allows_seed(self, methods: Sequence[str]) -> bool:
-        """Another final run of every method."""
-        return self.fits(self.seconds(methods, FINAL))
 
 
 def _methods(names: Sequence[str]) -> tuple[str, ...]:
