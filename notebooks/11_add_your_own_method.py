@@ -378,7 +378,7 @@ Markdown(
 # %% [markdown]
 # ## 11.8 Into the study
 #
-# A file outside the package is for trying. A study runs in worker processes, which know the package's methods only. So for a whole study put the file where the others are; that is the one edit:
+# A file outside the package is for trying. A study is started by a command of its own, and a command knows the package's methods only. So for a whole study put the file where the others are; that is the one edit:
 #
 # ```
 # cp notebooks/ia3.py petl_core/methods/ia3.py

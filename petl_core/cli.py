@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from petl_core.training.recipe import CHOICES
-from petl_core.utils import UserError
+from petl_core.utils import UserError, exit_code
 
 RECIPE = {  # options of ``run`` that are fields of the recipe, with what they are
     "lr": (float, "base learning rate"),
@@ -82,18 +82,15 @@ MOVED = {  # commands that once were here
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, do, and return the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    try:
+
+    def act() -> int:
         for words in (2, 1):
             if moved := MOVED.get(" ".join(arguments[:words])):
                 raise UserError(f"'{' '.join(arguments[:words])}' has moved: {moved}")
         options = parser().parse_args(arguments)
         return options.function(options)
-    except UserError as error:
-        print(f"petl_core: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\npetl_core: stopped; finished runs are kept", file=sys.stderr)
-        return 130
+
+    return exit_code("petl_core", act, "stopped; finished runs are kept")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -18,6 +19,18 @@ __version__ = "0.1.0"
 
 class UserError(ValueError):
     """Bad input. The command line prints the message without a traceback and exits with code 2."""
+
+
+def exit_code(program: str, act: Callable[[], int], stopped: str = "stopped") -> int:
+    """What a command's function returns; 2 after one message on standard error for bad input, 130 for Ctrl-C."""
+    try:
+        return act()
+    except UserError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\n{program}: {stopped}", file=sys.stderr)
+        return 130
 
 
 def _data() -> Path:

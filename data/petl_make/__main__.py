@@ -11,7 +11,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from petl_core.utils import UserError
+from petl_core.utils import exit_code
 from petl_make import command_line
 
 COMMANDS = {  # name: its module, whose ``main`` takes the arguments and returns the exit code, and what it is for
@@ -37,14 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="see below")
     parser.add_argument("options", nargs=argparse.REMAINDER, help="options of that command; try --help")
     chosen = parser.parse_args(arguments)
-    try:
+
+    def act() -> int:
         return importlib.import_module(COMMANDS[chosen.command][0]).main(chosen.options) or 0
-    except UserError as error:
-        print(f"petl_make: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\npetl_make: stopped", file=sys.stderr)
-        return 130
+
+    return exit_code("petl_make", act)
 
 
 if __name__ == "__main__":

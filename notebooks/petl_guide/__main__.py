@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from petl_core.utils import UserError
+from petl_core.utils import UserError, exit_code
 
 EXAMPLES = """examples:
   python -m petl_guide claims                                            on the shipped records
@@ -22,19 +22,16 @@ EXAMPLES = """examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, do, and return the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    try:
+
+    def act() -> int:
         if arguments[:1] == ["notebooks"]:
             from petl_guide import notebooks
 
             return notebooks.main(arguments[1:])
         options = _parser().parse_args(arguments)
         return options.function(options)
-    except UserError as error:
-        print(f"petl_guide: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\npetl_guide: stopped", file=sys.stderr)
-        return 130
+
+    return exit_code("petl_guide", act)
 
 
 def _parser() -> argparse.ArgumentParser:
