@@ -28,7 +28,7 @@ RECIPE = {  # options of ``run`` that are fields of the recipe, with what they a
 }
 COMPARE = {  # whole numbers that ``compare`` takes
     "trials": "of each method",
-    "steps": "of a final run",
+    "epochs": "of a final run",
     "seeds": "final runs of each method",
     "image_size": "side of the images in pixels (default: the backbone's)",
     "workers": "processes on a CPU (default: one per core)",

@@ -28,7 +28,7 @@ def compare(
     *,
     results: str | Path | None = None,
     trials: int | None = None,
-    steps: int | None = None,
+    epochs: int | None = None,
     seeds: int | None = None,
     image_size: int | None = None,
     workers: int | None = None,
@@ -38,21 +38,22 @@ def compare(
     """Compare methods on the user's own images (a folder with a sub-folder for each class) or on a task by name.
 
     Args:
-        methods: single methods, each once; every one gets the same number of trials.
-        backbone: a name, or a file of ``save_backbone``. "mini" looks at 32 pixels; for photographs take a timm ViT.
-        budget: wall-clock time, such as "10m". What fits is planned from steps timed here, and said before it starts.
+        methods: single methods, each once; every one gets the same first look.
+        backbone: a name, or a file of weights. "mini" looks at 32 pixels; for photographs take a timm ViT.
+        budget: wall-clock time, such as "10m". Models and all, it is used to 85 to 105 % unless nothing is left to do.
         results: the folder for the records; the same call with it goes on where it was stopped. None: a temporary one.
-        trials, steps, seeds: of each method, of a final run, and of final runs, instead of what the budget gives.
+        trials, epochs, seeds: of each method, of a run, and of final runs, instead of what the budget gives.
         image_size: side of the images in pixels (the backbone's own).
         workers: processes on a CPU (one for each core); 0 or 1: in this process.
         device: "auto", "cpu", "cuda" or "mps".
 
     Raises ``UserError`` for bad input and for a budget into which no comparison fits, with the least that would do.
     """
-    from petl_core.compare.search import search
+    from petl_core.compare.request import Request
 
-    return search(
+    asked = Request(
         images, methods, backbone, budget,
-        results=results, trials=trials, steps=steps, seeds=seeds, image_size=image_size, workers=workers,
+        results=results, trials=trials, epochs=epochs, seeds=seeds, image_size=image_size, workers=workers,
         device=device, progress=progress,
     )  # fmt: skip
+    return asked.answer()

@@ -1,331 +1,340 @@
-"""The search behind ``petl_core.compare``: trials, choice and final runs of each method within a time budget.
-
-The protocol is the study's (trials, choose, final runs), the plan is ``petl_core.study.budget``'s, the
-runs are records, and the answer is a ``petl_core.compare.report.Comparison``. With a folder for the records, the
-same call again goes on from where it was stopped.
-"""
+"""A comparison while it is made: first look, trials, longer runs, final runs, the models to keep, within a time."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-import math
 import sys
-import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import torch
+import numpy as np
 
-from petl_core import methods
-from petl_core.compare.pace import FINAL, TRIAL, Pace
-from petl_core.compare.report import Comparison, rows_of
-from petl_core.compare.standing import standing
-from petl_core.data.embedded import embedded_names
-from petl_core.data.load import LOADERS
+from petl_core.compare import contest
+from petl_core.compare.contest import Entrant
+from petl_core.compare.report import Comparison, compared
 from petl_core.data.task import Task
-from petl_core.models import weights as backbones
-from petl_core.study import plan as study
-from petl_core.study.budget import BATCH, Plan, clock, make_plan, measure, seconds_of
-from petl_core.study.execute import default_workers, device_called, fresh_task
+from petl_core.study.budget import BATCH, clock, measure
 from petl_core.study.executor import Planned
-from petl_core.study.predictions import load as load_predictions
-from petl_core.study.profile import DROP_PATHS, Profile
 from petl_core.study.records import Records, RunSpec
 from petl_core.study.runner import Runner
-from petl_core.study.search import Setting
+from petl_core.study.search import Setting, Tried, step
 from petl_core.study.time import Speed
 from petl_core.training.train import Recipe
-from petl_core.utils import UserError, as_given_or_below, write_atomic
+from petl_core.utils import UserError, write_atomic
 
-PATHS = tuple(start for start in LOADERS if start.endswith(":"))  # what follows is a path
-NAMED = tuple(start for start in LOADERS if start.endswith("/"))  # tasks below PETL_DATA
+TRIAL, FINAL = "trial", "compare"  # variants of the records
+MOST = 1.05  # of the budget, never more
+USED = 0.95  # of the budget: what is begun is expected to end by then
+FULL = 0.85  # of the budget is planned for when the length of runs is chosen
+SHARING = 1.15  # a run beside others takes longer than one alone
+SEEDS, MOST_SEEDS = 3, 10
+LONGEST = 4  # times the first length, where time is left
+REFIT = 2  # runs that the models to keep take, in lengths of a final run
 
 
-def search(
-    images: str | Path,
-    methods: Sequence[str],
-    backbone: str,
-    budget: str | float,
-    *,
-    results: str | Path | None,
-    trials: int | None,
-    steps: int | None,
-    seeds: int | None,
-    image_size: int | None,
-    workers: int | None,
-    device: str,
-    progress: bool,
-) -> Comparison:
-    """What ``petl_core.compare.compare`` does."""
-    started = time.monotonic()
-    chosen, given = _methods(methods), seconds_of(budget)
-    fixed = {"trials": trials, "steps": steps, "seeds": seeds}
-    asked = {name: _whole(name, value) for name, value in fixed.items() if value is not None}
-    device = device_called(device)
-    name = task_name(images)
-    embedded = name.partition("@")[0] in embedded_names()
-    size = None if embedded else image_size or backbones.config_of(backbone).image_size
-    if embedded and image_size is not None:
-        raise UserError(f"the embedded task '{name}' has one size; leave image_size out")
-    temporary = None if results is not None else tempfile.TemporaryDirectory(prefix="petl_compare_")
-    records = Records(Path(results) if temporary is None else temporary.name)  # type: ignore[arg-type]
-    records.check_writable()
-    task = fresh_task(name, size)
-    work = Search(task, name, size, chosen, backbone, backbones.digest(backbone), records, device, progress)
-    work.temporary = temporary
-    most = default_workers() if workers is None else workers
-    plan = work.make_plan(given, asked, most if device == "cpu" else 1, started)
-    work.say(work.introduction(plan, given))
-    return work.run(plan, started + given)
+@dataclass
+class Wish:
+    """What the user fixed instead of leaving it to the time; None: not fixed."""
+
+    trials: int | None = None
+    epochs: int | None = None
+    seeds: int | None = None
 
 
 @dataclass
 class Search:
-    """One comparison while it is made."""
+    """One comparison while it is made. ``name`` and ``size``: how worker processes load the task again."""
 
     task: Task
-    name: str  # under which worker processes load the task again
+    name: str
     size: int | None
     methods: tuple[str, ...]
     backbone: str
     weights: str
     records: Records
     device: str
+    workers: int
+    budget: float
+    wish: Wish
     progress: bool
-    speeds: dict[str, Speed] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)  # method: why
+    started: float
     temporary: Any = None  # keeps a temporary folder alive
-    resumed: bool = False
-    profile: Profile | None = None
+    spent: float = 0.0  # seconds of earlier calls that were stopped
+    epochs: int = 0
+    speeds: dict[str, Speed] = field(default_factory=dict)
+    entrants: list[Entrant] = field(default_factory=list)
+    specs: dict[str, list[RunSpec]] = field(default_factory=dict)  # of the trials of each method
+    pace: list[float] = field(default_factory=list)  # real over expected seconds of finished runs
 
     @property
     def sizes(self) -> dict[str, int]:
         return {split: len(index) for split, index in self.task.splits.items()}
 
-    def say(self, text: str) -> None:
-        if self.progress:
-            print(text, file=sys.stderr, flush=True)
+    # ---- time
 
-    def make_plan(self, budget: float, fixed: Mapping[str, int], workers: int, started: float) -> Plan:
-        """The plan for this budget, or the one that an earlier call with the same request left beside the records."""
-        request = [self.name, self.task.digest, self.methods, self.backbone, self.weights, budget, fixed, self.device]
-        key = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
-        path = self.records.root / f"plan-{key}.json"
-        try:
-            held = json.loads(path.read_text(encoding="utf-8"))
-            self.speeds = {method: Speed(**speed) for method, speed in held["speeds"].items()}
-            self.resumed = True
-            return dataclasses.replace(Plan(**held["plan"]), workers=max(1, min(workers, held["plan"]["workers"])))
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"the plan {path} is damaged ({error}); delete it and start again") from error
-        self.speeds = {method: measure(self.backbone, method, self.task, self.device) for method in self.methods}
-        grids = {method: _settings(method) for method in self.methods}
-        fewest = min(grids, key=lambda method: grids[method])
-        if fixed.get("trials", 1) > grids[fewest]:
-            raise UserError(
-                f"trials is {fixed['trials']}, but method '{fewest}' has {grids[fewest]} settings to try, and every "
-                f"method gets the same number; choose 1 to {grids[fewest]}, or leave '{fewest}' out"
-            )
-        gone = time.monotonic() - started  # reading the images and timing the methods counts too
-        plan = make_plan(self.speeds, self.sizes, budget, workers, grids[fewest], fixed, gone)
-        held = {"plan": dataclasses.asdict(plan), "speeds": {m: dataclasses.asdict(s) for m, s in self.speeds.items()}}
-        write_atomic(path, json.dumps(held, indent=1).encode())
-        return plan
+    def gone(self) -> float:
+        """Seconds of the budget that are over."""
+        return self.spent + time.monotonic() - self.started
 
-    def introduction(self, plan: Plan, budget: float) -> str:
-        """What is going to be done and how long it will take."""
-        n = self.sizes
-        where = f"{self.device}, {plan.workers} at a time" if plan.workers > 1 else self.device
-        lines = [
-            f"{self.task.name}: {self.task.num_classes} classes; {n['train800']} images to train on, {n['val200']} to "
-            f"choose with, {n['test']} to test; backbone {self.backbone} at {self.task.image_size} px on {where}",
-            f"plan: {plan.text(len(self.methods))}, about {clock(plan.seconds)} of the {clock(budget)} given"
-            + (" (an earlier call's plan; what has a record is not run again)" if self.resumed else ""),
-        ]
-        if n["train1000"] == 1000 and n["test"] > 2000:
-            lines.append("only 1,000 images are learned from; put the images into train/ and test/ to use more")
-        if n["val200"] < 30:
-            lines.append(f"with {n['val200']} validation images the choice of settings is mostly luck")
-        return "\n".join(lines)
+    def seconds(self, specs: Sequence[RunSpec]) -> float:
+        """Wall-clock seconds of these runs, done together, by the pace so far."""
+        each = [self.alone(spec) for spec in specs]
+        sharing = SHARING if min(self.workers, len(each)) > 1 else 1.0
+        slower = float(np.median(self.pace)) if len(self.pace) > 2 else sharing
+        return slower * max([sum(each) / self.workers, *each]) if each else 0.0
 
-    def run(self, plan: Plan, until: float) -> Comparison:
-        """Trials, choice, final runs, in rounds of one run for each method, so that a stop leaves them equal."""
-        tune, final = (Recipe(epochs=epochs, batch_size=BATCH) for epochs in (plan.trial_epochs, plan.final_epochs))
-        seeds = tuple(range(plan.seeds))
-        profile = Profile("compare", "", self.backbone, (self.name,), self.methods, (), seeds, plan.trials, tune, final)
-        self.profile = profile
-        pace = Pace(self.speeds, self.sizes, plan, until)
-        with Runner(self.records, plan.workers, self.device, progress=False) as runner:
-            tried = self._tune(runner, plan, profile, pace)
-            picked = {}
-            for method, specs in tried.items():
-                best = study.choose(specs, self.records)
-                if best is None:
-                    self.left_out[method] = "all its trials diverged"
-                else:
-                    picked[method] = best
-            finals = {method: study.final_specs(profile, spec) for method, spec in picked.items()}
-            done = self._finals(runner, finals, pace)
-        kept = {m: specs[:done] for m, specs in finals.items() if m not in self.left_out}
-        if len(kept) < 2:
-            raise UserError(f"the budget ended with {len(kept)} methods to compare ({self._reasons()}). {self._kept()}")
-        rounds = len(next(iter(tried.values())))
-        self.say(f"done: {rounds} trials each, {done} seeds; {clock(time.monotonic() - pace.started)} gone")
-        return self._report(plan, rounds, kept)
+    def alone(self, spec: RunSpec) -> float:
+        """Seconds of one run by the timing of its method."""
+        held = self.sizes["val200" if spec.stage == "trial" else "test"]
+        return self.speeds[spec.method].seconds(self.sizes[spec.train_on], spec.recipe.epochs, held)
 
-    def _report(self, plan: Plan, rounds: int, finals: dict[str, list[RunSpec]]) -> Comparison:
-        """Read the final runs' records, once, and compare them."""
-        columns = ("task", "method", "seed", "digest", "diverged")
-        runs = [(self.name, method, s.seed, s.digest, False) for method, specs in finals.items() for s in specs]
-        labels = self.task.split("train1000")[1]
-        constant = int(torch.bincount(labels, minlength=self.task.num_classes).argmax())
-        order = standing(load_predictions(self.records, pd.DataFrame(runs, columns=columns)), constant)
-        return Comparison(
-            task=self.task.name,
-            classes=self.task.classes,
-            sizes=self.sizes,
-            backbone=self.backbone,
-            plan=plan,
-            trials=rounds,
-            seeds=len(next(iter(finals.values()))),
-            table=rows_of(finals, self.records, order.table),
-            standing=order,
-            constant=constant,
-            left_out=dict(self.left_out),
-            finals=finals,
-            records=self.records,
-            device=self.device,
-            temporary=self.temporary,
-        )
+    def fits(self, specs: Sequence[RunSpec], reserve: float) -> bool:
+        """Will these runs have ended in time, with what must follow them?"""
+        return self.gone() + self.seconds(specs) + reserve <= USED * self.budget
 
-    def _tune(self, runner: Runner, plan: Plan, profile: Profile, pace: Pace) -> dict[str, list[RunSpec]]:
-        """The trials of each method, as many as all have; a round that was not finished does not count."""
-        points = {method: study.trials(method, plan.trials) for method in self.methods}
-        specs = {method: [self._trial(profile, method, point) for point in its] for method, its in points.items()}
-        rounds = 0
-        for number in range(plan.trials):
-            going = [method for method in self.methods if method not in self.left_out]
-            if number and not pace.allows_trial(going):
-                break
-            if not self._round(runner, {m: specs[m][number] for m in going}, TRIAL, pace):
-                break
-            rounds += 1
-        if not rounds:
-            raise UserError(f"the budget ended before each method had one trial ({self._reasons()}). {self._kept()}")
-        return {m: its[:rounds] for m, its in specs.items() if m not in self.left_out}
+    # ---- runs
 
-    def _finals(self, runner: Runner, finals: dict[str, list[RunSpec]], pace: Pace) -> int:
-        """The final runs, seed by seed; how many seeds every method has."""
-        done = 0
-        for number in range(len(self.profile.seeds)):  # type: ignore[union-attr]
-            going = [method for method in finals if method not in self.left_out]
-            if number and not pace.allows_seed(going):
-                break
-            whole = self._round(runner, {m: finals[m][number] for m in going}, FINAL, pace)
-            if not whole and number:
-                break
-            for method in going:
-                if not self.records.has(finals[method][number]):
-                    self.left_out.setdefault(method, "no time was left for its final run")
-                elif self.records.get(finals[method][number])["metrics"]["diverged"]:
-                    self.left_out[method] = f"its final run diverged (seed {number})"
-            done += 1
-        return done
-
-    def _round(self, runner: Runner, specs: Mapping[str, RunSpec], variant: str, pace: Pace) -> bool:
-        """Run one spec of each method; True if none had to be left for want of time. A failing method is left out."""
-        outcome = runner.run([Planned(spec, variant) for spec in specs.values()], pace.until)
-        of = {spec.digest: method for method, spec in specs.items()}
-        for spec, reason in outcome.failures:
-            self.left_out[of[spec.digest]] = f"a run failed: {reason.strip().splitlines()[-1]}"
-        pace.saw(list(specs), variant, outcome.done, len(specs))
-        scores = [f"{m} {self._score(spec)}" for m, spec in specs.items() if self.records.has(spec)]
-        left = clock(max(0.0, pace.until - time.monotonic()))
-        on = "validation" if variant == TRIAL else "seed"
-        number = next(iter(specs.values())).seed if variant == FINAL else ""
-        shown = (
-            ", ".join(scores) if variant == TRIAL else f"{len(scores)} final runs"
-        )  # test is looked at once, at the end
-        self.say(f"  {on}{f' {number}' if number != '' else ''}: {shown}; {left} of the budget left")
-        return not outcome.left
-
-    def _reasons(self) -> str:
-        return "; ".join(f"{method}: {why}" for method, why in self.left_out.items()) or "time was up"
-
-    def _kept(self) -> str:
-        if self.temporary is not None:
-            return "Give more time, or a folder for the records (results=...), so that a second call can go on"
-        return f"{len(self.records)} runs are kept in {self.records.root}: the same call goes on from there"
-
-    def _score(self, spec: RunSpec) -> str:
-        accuracy = self.records.get(spec)["metrics"]["accuracy"]
-        return "diverged" if accuracy is None else f"{accuracy:.1f}"
-
-    def _trial(self, profile: Profile, method: str, point: Setting) -> RunSpec:
-        recipe = dataclasses.replace(profile.tune, lr=point.lr, drop_path=point.drop_path)
+    def spec(self, method: str, setting: Setting, epochs: int) -> RunSpec:
+        """A trial."""
+        recipe = Recipe(lr=setting.lr, epochs=epochs, batch_size=BATCH, drop_path=setting.drop_path, clip_norm=1.0)
         return RunSpec(
             backbone=self.backbone,
             weights=self.weights,
             method=method,
-            hyper=point.hyper,
+            hyper=setting.hyper,
             task=self.name,
             task_digest=self.task.digest,
             recipe=recipe,
-            seed=profile.seeds[0],
             train_on="train800",
             evaluate_on="val200",
             image_size=self.size,
         )
 
+    def finals(self, entrants: Sequence[Entrant], seeds: Sequence[int]) -> list[RunSpec]:
+        """The final runs of the choices."""
+        chosen = [spec for one in entrants if (spec := self.chosen(one)) is not None]
+        return [final(spec, seed) for seed in seeds for spec in chosen]
 
-def _methods(names: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(names, str):
-        raise UserError(f"methods is {names!r}; give a list of names, such as ['linear', 'lora']")
-    chosen = tuple(names)
-    for name in chosen:
+    def chosen(self, one: Entrant) -> RunSpec | None:
+        """The trial that won among an entrant's."""
+        if one.best is None:
+            return None
+        place = next(place for place, tried in enumerate(one.tried) if tried is one.best)
+        return self.specs[one.method][place]
+
+    def round(self, runner: Runner, specs: Sequence[RunSpec], variant: str) -> None:
+        """Do these runs. A method of which one fails is out."""
+        until = time.monotonic() + max(0.0, self.budget - self.gone())
+        new = [spec for spec in specs if not self.records.has(spec)]
+        outcome = runner.run([Planned(spec, variant) for spec in specs], until)
+        for spec, reason in outcome.failures:
+            self.entrant(spec.method).out = f"a run failed: {reason.strip().splitlines()[-1]}"
+        done = [spec for spec in new if self.records.has(spec)]
+        self.pace += [self.records.get(spec)["seconds"] / max(self.alone(spec), 1e-9) for spec in done]
+        if variant == TRIAL:
+            for spec in specs:
+                self._note(spec)
+        self._keep_time()
+
+    def _note(self, spec: RunSpec) -> None:
+        """A trial's result."""
+        if not self.records.has(spec) or spec in self.specs[spec.method]:
+            return
+        metrics = self.records.get(spec)["metrics"]
+        tried = Tried(
+            Setting(spec.hyper, spec.recipe.lr, spec.recipe.drop_path), metrics["accuracy"], metrics["params"]
+        )
+        self.specs[spec.method].append(spec)
+        self.entrant(spec.method).tried.append(tried)
+
+    def entrant(self, method: str) -> Entrant:
+        return next(one for one in self.entrants if one.method == method)
+
+    # ---- the course of it
+
+    def run(self) -> Comparison:
+        """The whole comparison."""
+        most = self.wish.trials or contest.MOST_TRIALS
+        self.entrants = [Entrant(method, self.backbone, most) for method in self.methods]
+        self.specs = {method: [] for method in self.methods}
+        self._plan()
+        with Runner(self.records, self.workers, self.device, progress=False) as runner:
+            self._first_look(runner)
+            self._trials(runner)
+            self._longer(runner)
+            finals = self._finals(runner)
+        return self._report(finals)
+
+    def _first_look(self, runner: Runner) -> None:
+        """Two learning rates of every method."""
+        looks = [(one.method, setting) for one in self.entrants for setting in one.first()]
+        self.round(runner, [self.spec(method, setting, self.epochs) for method, setting in looks], TRIAL)
+        for one in self.entrants:
+            if one.tried and one.best is None and one.next() is None:
+                one.out = one.out or "all its trials diverged"
+        self.say("first look", self.entrants)
+        if sum(one.best is not None for one in self.entrants) < 2:
+            raise UserError(f"the budget ended before two methods had a trial ({self._reasons()}). {self._kept()}")
+
+    def _trials(self, runner: Runner) -> None:
+        """Further trials of those that can still win, those with the fewest first, as long as finals still fit."""
+        while True:
+            running = contest.still_in(self.entrants, self.sizes["val200"])
+            wanted = [(one, setting) for one in running if (setting := one.next()) is not None]
+            wanted.sort(key=lambda pair: len(pair[0].tried))
+            batch: list[RunSpec] = []
+            for one, setting in wanted:
+                spec = self.spec(one.method, setting, self.epochs)
+                if self.wish.trials or self.fits([*batch, spec], self._reserve(running)):
+                    batch.append(spec)
+            if not batch:
+                return
+            self.round(runner, batch, TRIAL)
+            self.say(f"{len(running)} can still win", running)
+
+    def _longer(self, runner: Runner) -> None:
+        """Where time is left: twice the epochs, at the chosen rate and the step below, for the two best or more."""
+        if self.wish.epochs or self.wish.trials:
+            return
+        epochs = self.epochs
+        while epochs < LONGEST * self.epochs:
+            epochs *= 2
+            running = contest.still_in(self.entrants, self.sizes["val200"])
+            batch: list[RunSpec] = []
+            for one in running:
+                setting = one.best.setting  # type: ignore[union-attr]
+                settings = [setting, dataclasses.replace(setting, lr=step(setting.lr, -1))]
+                pair = [self.spec(one.method, some, epochs) for some in settings]
+                if self.fits([*batch, *pair], 2 * self._reserve(running)):
+                    batch += pair
+            if len(batch) < 2 * min(2, len(running)):
+                return
+            self.round(runner, batch, TRIAL)
+            self.say(f"{epochs} epochs", running)
+
+    def _finals(self, runner: Runner) -> dict[str, list[RunSpec]]:
+        """Final runs, seed by seed, of those that can still win and of linear probing."""
+        running = contest.still_in(self.entrants, self.sizes["val200"])
+        running += [one for one in self.entrants if one.method == "linear" and one not in running and one.best]
+        done: list[int] = []
+        for seed in range(self.wish.seeds or MOST_SEEDS):
+            specs = self.finals(running, [seed])
+            reserve = self._models(running)
+            if seed and not self.wish.seeds and not self.fits(specs, reserve):
+                break
+            self.round(runner, specs, FINAL)
+            running = [one for one in running if not one.out]
+            if not all(self.records.has(spec) for spec in self.finals(running, [seed])):
+                break
+            for one, spec in zip(running, self.finals(running, [seed]), strict=True):
+                if self.records.get(spec)["metrics"]["diverged"]:
+                    one.out = f"its final run diverged (seed {seed})"
+            running = [one for one in running if not one.out]
+            done.append(seed)
+            self.tell(f"  seed {seed}: {len(running)} final runs; {self._left()}")
+        if not done or not running:
+            raise UserError(f"the budget ended before the final runs ({self._reasons()}). {self._kept()}")
+        return {one.method: self.finals([one], done) for one in running}
+
+    def _reserve(self, running: Sequence[Entrant]) -> float:
+        """Seconds for two seeds of final runs and the models to keep."""
+        return self.seconds(self.finals(running, range(self.wish.seeds or 2))) + self._models(running)
+
+    def _models(self, running: Sequence[Entrant]) -> float:
+        finals = self.finals(running, [0])
+        return REFIT * max((self.alone(spec) for spec in finals), default=0.0)
+
+    def _report(self, finals: dict[str, list[RunSpec]]) -> Comparison:
+        tried = {one.method: (one.accuracy, one.out) for one in self.entrants}
+        found = compared(self.task, finals, self.records, tried, self.device)
+        report = dataclasses.replace(found, temporary=self.temporary)
+        kept = report.recommended or ""
+        if kept and self.gone() + self._models([self.entrant(kept)]) <= MOST * self.budget:
+            self.tell(f"  training the models to keep, {kept}; {self._left()}")
+            report.models(kept)
+        self._keep_time()
+        return dataclasses.replace(report, seconds=self.gone(), budget=self.budget)
+
+    # ---- the plan
+
+    def _plan(self) -> None:
+        """The length of runs for this time, or what an earlier call with the same request left beside the records."""
+        request = [self.name, self.task.digest, self.methods, self.backbone, self.weights, self.budget, self.device]
+        request += [dataclasses.asdict(self.wish), self.workers]
+        key = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
+        self.path = self.records.root / f"plan-{key}.json"
         try:
-            methods.get(name)
-        except ValueError as error:
-            more = "; compare takes single methods, not combinations" if "+" in str(name) else ""
-            raise UserError(f"{error}{more}") from error
-    if len(chosen) < 2 or len(set(chosen)) != len(chosen):
-        raise UserError(f"methods are {', '.join(chosen) or 'none'}; give two or more, each once")
-    return chosen
+            held = json.loads(self.path.read_text(encoding="utf-8"))
+            self.speeds = {method: Speed(**speed) for method, speed in held["speeds"].items()}
+            self.epochs, self.spent = int(held["epochs"]), float(held["spent"])
+            self.started = time.monotonic()
+        except FileNotFoundError:
+            self.speeds = {one: measure(self.backbone, one, self.task, self.device) for one in self.methods}
+            self.epochs = self.wish.epochs or self._length()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"the plan {self.path} is damaged ({error}); delete it and start again") from error
+        self._keep_time()
+        n, wide = self.sizes, f", {self.workers} at a time" if self.workers > 1 else ""
+        self.tell(
+            f"{self.task.name}: {self.task.num_classes} classes; {n['train800']} images to train on, {n['val200']} to "
+            f"choose with, {n['test']} to test; backbone {self.backbone} at {self.task.image_size} px on "
+            f"{self.device}{wide}\nplan: runs of {self.epochs} epochs; two learning rates of each of "
+            f"{len(self.methods)} methods, then more of those that can still win; {self._left()}"
+        )
+
+    def _length(self) -> int:
+        """The greatest length at which a first look, two more trials of half of the methods, and two final runs of
+        that half fit. ``UserError`` with the least time where not even one epoch does."""
+        needed = {epochs: self._needed(epochs) for epochs in contest.lengths(self.sizes["train1000"])}
+        fitting = [epochs for epochs, seconds in needed.items() if self.gone() + seconds <= FULL * self.budget]
+        if fitting:
+            return max(fitting)
+        least = (self.gone() + min(needed.values())) / FULL
+        raise UserError(
+            f"a budget of {clock(self.budget)} is too small: the least comparison of {len(self.methods)} methods takes "
+            f'about {clock(least)} here; give budget="{clock(1.1 * least)}" or more, or compare fewer methods'
+        )
+
+    def _needed(self, epochs: int) -> float:
+        first = [self.spec(one.method, one.first()[0], epochs) for one in self.entrants]
+        finals = [final(spec) for spec in first]
+        trials, seeds = self.wish.trials or 3, self.wish.seeds or 2
+        models = REFIT * float(np.median([self.alone(spec) for spec in finals]))
+        return self.seconds(first * trials) + self.seconds(finals * seeds) / 2 + models
+
+    def _keep_time(self) -> None:
+        """Write the plan with the time that is gone, for a call that goes on."""
+        speeds = {method: dataclasses.asdict(speed) for method, speed in self.speeds.items()}
+        held = {"epochs": self.epochs, "spent": round(self.gone(), 1), "speeds": speeds}
+        write_atomic(self.path, json.dumps(held, indent=1).encode())
+
+    # ---- words
+
+    def say(self, what: str, entrants: Sequence[Entrant]) -> None:
+        """Progress: how far it is, and the validation accuracies so far."""
+        best = sorted((one for one in entrants if one.best), key=lambda one: -one.accuracy)
+        self.tell(f"  {what}: " + ", ".join(f"{one.method} {one.accuracy:.1f}" for one in best) + f"; {self._left()}")
+
+    def tell(self, text: str) -> None:
+        if self.progress:
+            print(text, file=sys.stderr, flush=True)
+
+    def _left(self) -> str:
+        return f"{clock(max(0.0, self.budget - self.gone()))} of {clock(self.budget)} left"
+
+    def _reasons(self) -> str:
+        return "; ".join(f"{one.method}: {one.out}" for one in self.entrants if one.out) or "time was up"
+
+    def _kept(self) -> str:
+        if self.temporary is not None:
+            return "Give more time, or a folder for the records (results=...), so that a second call can go on"
+        return f"{len(self.records)} runs are kept in {self.records.root}: give more time, and they count"
 
 
-def _whole(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UserError(f"{name} is {value!r}; it must be a whole number, 1 or more")
-    return value
-
-
-def _settings(method: str) -> int:
-    """How many settings the method's grid has."""
-    cls = type(methods.get(method))
-    sizes = [len({default, *values}) for default, values in ((cls().hyper()[k], v) for k, v in cls.space.items())]
-    return math.prod([len(cls.lrs), len(DROP_PATHS), *sizes])
-
-
-def task_name(images: str | Path) -> str:
-    """The name under which any process finds the task: that of an embedded one, or one with an absolute path."""
-    text = str(images)
-    if isinstance(images, str) and text.startswith(NAMED):
-        return text
-    if isinstance(images, str) and text.startswith(PATHS):
-        prefix, _, place = text.partition(":")
-        return f"{prefix}:{as_given_or_below(place).resolve()}" if place.strip() else text
-    if isinstance(images, str) and text.partition("@")[0] in embedded_names():
-        if Path(text).is_dir():
-            raise UserError(f"'{text}' is an embedded task and a folder here; write './{text}' for the folder")
-        return text
-    if not text.strip() or text == ".":
-        raise UserError("no folder is named; give the folder that holds one sub-folder of images for each class")
-    return f"folder:{Path(text).expanduser().resolve()}"
+def final(spec: RunSpec, seed: int = 0) -> RunSpec:
+    """The final run of a trial's setting."""
+    return dataclasses.replace(spec, seed=seed, train_on="train1000", evaluate_on="test")

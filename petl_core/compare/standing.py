@@ -22,9 +22,10 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Standing:
-    """``table``: a row for each method, best first, with method, accuracy, difference (to the best), low, high.
+    """``table``: a row for each method, best first: method, accuracy, difference (to the best), low, high, may_lose.
 
-    ``over_constant``: the best minus the constant answer, low, high; all intervals hold together with ``LEVEL``.
+    ``may_lose``: the most, in points, by which the method may be behind any other. ``over_constant``: the best minus
+    the constant answer, low, high; all intervals hold together with ``LEVEL``.
     """
 
     table: pd.DataFrame
@@ -41,8 +42,8 @@ def standing(part: Predictions, constant: int, draws: int = 2000) -> Standing:
     quantile of the largest standardised deviation over all pairs in the bootstrap. With one seed its luck is missing.
     """
     methods = list(dict.fromkeys(part.runs["method"]))
-    if len(methods) < 2:
-        raise UserError("a comparison needs two methods or more")
+    if not methods:
+        raise UserError("a comparison needs a method")
     of = part.runs["method"].to_numpy()
     right = 100.0 * part.correct  # (R, n)
     counts = {int((of == m).sum()) for m in methods}
@@ -71,6 +72,8 @@ def standing(part: Predictions, constant: int, draws: int = 2000) -> Standing:
     half[one, two] = half[two, one] = factor * np.sqrt(error**2 + luck[one] + luck[two])
 
     best = int(np.argmax(means[:-1]))
+    ahead = means[None, :-1] - means[:-1, None] + half[:-1, :-1]  # (M, M): by how much the second may be ahead
+    np.fill_diagonal(ahead, -np.inf)
     rows = [
         (
             m,
@@ -78,10 +81,11 @@ def standing(part: Predictions, constant: int, draws: int = 2000) -> Standing:
             means[i] - means[best],
             means[i] - means[best] - half[i, best],
             means[i] - means[best] + half[i, best],
+            max(0.0, ahead[i].max()),
         )
         for i, m in enumerate(methods)
     ]
-    table = pd.DataFrame(rows, columns=["method", "accuracy", "difference", "low", "high"])
+    table = pd.DataFrame(rows, columns=["method", "accuracy", "difference", "low", "high", "may_lose"])
     table.loc[table["method"] == methods[best], ["low", "high"]] = math.nan
     over = float(means[best] - means[-1])
     ends = (over, over - half[best, -1], over + half[best, -1])

@@ -1,17 +1,13 @@
-"""How much of a comparison fits into a given time: the budget, the speed of this machine, and the plan made from both.
-
-The plan is a rung of ``LADDER``: equal trials for every method, longer runs and more seeds before more trials. It is
-chosen before anything is trained, from steps that were timed on the user's own images.
-"""
+"""A time that the user gives, and the speed of a method on this machine, timed on the user's own images."""
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import math
 import re
+import statistics
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -24,25 +20,8 @@ from petl_core.utils import UserError
 
 UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 BATCH = 32
-MOST_EPOCHS = 100  # of a final run; the published protocol's
-USED = 0.85  # of the budget is planned for; the rest is for what the timing did not see
-MEASURE = 1.5  # seconds at most for timing a method's steps, if eight images take less
-WORKERS_START = 5.0  # seconds until worker processes have imported torch and decoded the images
-SHARING = 1.15  # a run beside others takes longer than one alone
-LADDER = (  # (trials of each method, steps of a final run, seeds)
-    (2, 20, 1),
-    (2, 50, 2),
-    (3, 100, 2),
-    (4, 100, 3),
-    (4, 200, 3),
-    (6, 200, 3),
-    (6, 400, 3),
-    (8, 400, 3),
-    (8, 800, 3),
-    (12, 800, 5),
-    (12, 1600, 5),
-    (12, 3200, 5),
-)
+MEASURE = 3.0  # seconds at most for timing a method's steps, if eight images take less
+TIMES = 5
 
 
 def seconds_of(budget: str | float) -> float:
@@ -72,104 +51,45 @@ def clock(seconds: float) -> str:
     return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is run: ``trials`` for each method, each for ``trial_epochs``, then ``seeds`` runs of ``final_epochs``."""
-
-    trials: int
-    steps: int
-    seeds: int
-    trial_epochs: int
-    final_epochs: int
-    workers: int
-    seconds: float
-
-    def text(self, count: int) -> str:
-        """The plan for ``count`` methods as a sentence."""
-        trials, epochs = _counted(self.trials, "trial"), _counted(self.trial_epochs, "epoch")
-        return (
-            f"{trials} of {epochs} for each of {count} methods, chosen on validation; then "
-            f"{_counted(self.seeds, 'seed')} of {self.final_epochs} epochs each: "
-            f"{count * (self.trials + self.seeds)} runs"
-        )
-
-
-def _counted(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
-
-
 def measure(backbone: str, method: str, task: Task, device: str) -> Speed:
-    """Time one method on a few of the task's own images, as its runs will be: one thread on a CPU."""
-    threads = torch.get_num_threads()
-    try:
-        if device == "cpu":
-            torch.set_num_threads(1)
+    """Time one method on a few of the task's own images, as its runs will be: one thread on a CPU.
+
+    Each part is timed ``TIMES`` times and the median counts, which a single hiccup of the machine cannot move."""
+    with threads(1 if device == "cpu" else None):
         start = time.perf_counter()
         model = create_model(backbone, method, num_classes=task.num_classes, image_size=task.image_size).to(device)
         build = time.perf_counter() - start
         recipe = Recipe(lr=type(methods.get(method)).lrs[0], epochs=1, batch_size=BATCH)
-        few = min(8, len(task.splits["train800"]))
-        first = train(model, task, recipe, max_train=few, max_evaluate=1, evaluate_on="val200")  # to warm up
-        each = first.seconds / few
-        head_only = count_trainable(model) == 0
-        images = task.split("train1000")[0]
-        some = min(len(task.splits["train1000"]), 2 * BATCH, int(MEASURE / (2 * each)))
-        if some >= few:  # else the warm-up was long enough to be the measurement
-            long = dataclasses.replace(recipe, epochs=2)
-            run = train(model, task, long, train_on="train1000", max_train=some, max_evaluate=1, evaluate_on="val200")
-            each, few = run.seconds / (2 * some), some
-        start = time.perf_counter()
-        predict(model, images[:few])
-        evaluate = (time.perf_counter() - start) / few
-    finally:
-        torch.set_num_threads(threads)
+        pool = task.splits["train800"]
+
+        def seconds(count: int) -> float:
+            once = train(
+                model, task, recipe, max_train=count, max_evaluate=1, train_on="train800", evaluate_on="val200"
+            )
+            return once.seconds / count
+
+        each = seconds(min(8, len(pool)))  # to warm up
+        count = min(len(pool), BATCH, int(MEASURE / (TIMES * each)))
+        if count >= min(8, len(pool)):  # else the warm-up was long enough to be the measurement
+            each = statistics.median(seconds(count) for _ in range(TIMES))
+        images = task.images[pool[: max(count, 1)]]
+        evaluate = statistics.median(_timed(lambda: predict(model, images)) for _ in range(TIMES)) / len(images)
+    head_only = count_trainable(model) == 0
     return Speed(build, HEAD * evaluate if head_only else each, evaluate, head_only)
 
 
-def epochs_of(steps: int, images: int) -> int:
-    """Epochs that make about ``steps`` steps on so many images."""
-    return max(1, min(MOST_EPOCHS, round(steps / math.ceil(images / BATCH))))
+def _timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
-def make_plan(
-    speeds: Mapping[str, Speed],
-    sizes: Mapping[str, int],
-    budget: float,
-    workers: int,
-    most_trials: int,
-    fixed: Mapping[str, int] | None = None,
-    gone: float = 0.0,
-) -> Plan:
-    """The highest rung of ``LADDER`` that fits into ``budget`` seconds.
-
-    ``sizes``: images in each split. ``workers``: how many processes there may be; one is taken where starting more does
-    not pay. ``most_trials``: points of the smallest grid. ``fixed``: trials, steps or seeds that the user wants.
-    ``gone``: seconds of the budget that are over.
-    Raises ``UserError`` with the least that is needed if no rung fits.
-    """
-    plans = []
-    for trials, steps, seeds in LADDER:
-        wanted = {"trials": min(trials, most_trials), "steps": steps, "seeds": seeds, **(fixed or {})}
-        plans.append(_costed(speeds, sizes, workers, **wanted))
-    fitting = [plan for plan in plans if plan.seconds <= USED * (budget - gone)]
-    if not fitting:
-        least = gone + min(plan.seconds for plan in plans) / USED
-        raise UserError(
-            f"a budget of {clock(budget)} is too small: the least comparison of {len(speeds)} methods takes about "
-            f'{clock(least)} here; give budget="{clock(1.1 * least)}" or more, or compare fewer methods'
-        )
-    return max(fitting, key=lambda plan: plan.seconds)
-
-
-def _costed(
-    speeds: Mapping[str, Speed], sizes: Mapping[str, int], workers: int, trials: int, steps: int, seeds: int
-) -> Plan:
-    final = epochs_of(steps, sizes["train1000"])
-    trial = max(1, round(final / 2))
-    alone = sum(
-        trials * speed.seconds(sizes["train800"], trial, sizes["val200"])
-        + seeds * speed.seconds(sizes["train1000"], final, sizes["test"])
-        for speed in speeds.values()
-    )
-    shared = alone / workers * SHARING + WORKERS_START if workers > 1 else math.inf
-    return Plan(trials, steps, seeds, trial, final, workers if shared < alone else 1, min(alone, shared))
+@contextlib.contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """So many threads for torch, inside (None: as it is)."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(count or before)
+        yield
+    finally:
+        torch.set_num_threads(before)

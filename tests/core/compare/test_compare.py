@@ -1,8 +1,7 @@
-"""``pc.compare``: budgets, plans, the paired comparison, and the whole way on a real small folder of images."""
+"""``pc.compare``: budgets, the paired comparison, and the whole way on a real small folder of images."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from pathlib import Path
 
@@ -14,25 +13,25 @@ from PIL import Image
 
 import petl_core as pc
 from petl_core import cli
-from petl_core.compare import METHODS
+from petl_core.compare import METHODS, contest
 from petl_core.compare import standing as paired
-from petl_core.compare.search import task_name
+from petl_core.compare.metrics import ece, quality, temperature
+from petl_core.compare.page import page
+from petl_core.compare.request import task_name
 from petl_core.models.weights import save_backbone
 from petl_core.study import budget
-from petl_core.study import plan as study
 from petl_core.study import runner as workers
-from petl_core.study.budget import LADDER, make_plan, seconds_of
+from petl_core.study.budget import seconds_of
 from petl_core.study.execute import Reply, task_of
-from petl_core.study.predictions import Predictions
+from petl_core.study.predictions import Predictions, softmax
 from petl_core.study.records import Records
-from petl_core.study.time import HEAD, Speed
+from petl_core.study.search import Tried
 from petl_core.training.train import predict
 from petl_core.utils import UserError
 from petl_core.vit import ViT, ViTConfig
 from petl_guide.figures.own_images import comparison_table
 
-SIZES = {"train800": 800, "val200": 200, "train1000": 1000, "test": 1000}
-SHORT = {"backbone": "", "methods": ["linear", "bitfit", "lora"], "trials": 2, "steps": 20, "seeds": 2, "workers": 1}
+THREE = ["linear", "bitfit", "lora"]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +47,7 @@ def write_images(folder: Path, classes: int = 3, each: int = 40, learnable: bool
     """PNG files in class folders; the class is the colour, or nothing at all."""
     random = np.random.default_rng(0)
     for label in range(classes):
-        place = folder / f"class_{label}"
+        place = folder / f"<b>{label}</b>".replace("/", "-")
         place.mkdir(parents=True)
         for i in range(each):
             pixels = random.integers(0, 150, (16, 16, 3))
@@ -64,7 +63,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def short(backbone: str) -> dict:
-    return {**SHORT, "backbone": backbone, "budget": "2h", "progress": False, "device": "cpu"}
+    asked = {"backbone": backbone, "methods": THREE, "trials": 2, "epochs": 8, "seeds": 2, "workers": 1}
+    return {**asked, "budget": "2h", "progress": False, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
@@ -79,23 +79,14 @@ def report(images: Path, short: dict, records: Path):
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [
-        ("90s", 90),
-        ("10m", 600),
-        ("1h", 3600),
-        ("1.5h", 5400),
-        ("1h30m", 5400),
-        ("1h 30min", 5400),
-        (42, 42),
-        (0.5, 0.5),
-    ],
+    [("90s", 90), ("10m", 600), ("1.5h", 5400), ("1h30m", 5400), ("1h 30min", 5400), (42, 42), (0.5, 0.5)],
 )
 def test_budgets(text, seconds):
     assert seconds_of(text) == seconds
 
 
 @pytest.mark.parametrize(
-    "text", ["1 parsec", "", "h", "10", "-5m", "0s", 0, -1, math.nan, math.inf, None, True, "5m later"]
+    "text", ["1 parsec", "", "h", "10", "-5m", "0s", 0, math.nan, math.inf, None, True, "5m later"]
 )
 def test_what_is_no_budget_is_an_error_that_shows_one(text):
     with pytest.raises(UserError, match='"1h30m"'):
@@ -105,43 +96,50 @@ def test_what_is_no_budget_is_an_error_that_shows_one(text):
 def test_durations_are_written_as_they_are_read():
     for seconds in (1, 42, 119, 121, 600, 3599, 3600, 5400, 90000):
         assert 0 <= seconds_of(budget.clock(seconds)) - seconds < 60
-    assert budget.clock(200) == "3m20s"
 
 
-def speeds(each: float) -> dict[str, Speed]:
-    return {"linear": Speed(0.1, HEAD * each / 3, each / 3, True), "lora": Speed(0.1, each, each / 3)}
+# Who can still win
 
 
-def test_a_larger_budget_buys_more_and_is_never_overdrawn():
-    plans = [make_plan(speeds(0.002), SIZES, seconds, 1, 6) for seconds in (30, 120, 600, 3600, 36000)]
-    assert [plan.seconds for plan in plans] == sorted(plan.seconds for plan in plans)
-    assert all(plan.seconds <= 0.85 * seconds for plan, seconds in zip(plans, (30, 120, 600, 3600, 36000), strict=True))
-    assert plans[-1].trials == 6 and plans[-1].seeds == 5  # never more trials than the smallest grid has
-    by_hand = sum(
-        p.trials * s.seconds(800, p.trial_epochs, 200) + p.seeds * s.seconds(1000, p.final_epochs, 1000)
-        for p in plans[:1]
-        for s in speeds(0.002).values()
-    )
-    assert plans[0].seconds == pytest.approx(by_hand)
+def entrant(method: str, *accuracies: float | None) -> contest.Entrant:
+    """An entrant whose trials gave these accuracies, at the rates that it wanted."""
+    one = contest.Entrant(method, "mini")
+    for accuracy in accuracies:
+        setting = one.next()
+        assert setting is not None
+        one.tried.append(Tried(setting, accuracy, 100))
+    return one
 
 
-def test_too_small_a_budget_names_the_least_and_that_is_enough():
-    with pytest.raises(UserError, match="too small") as error:
-        make_plan(speeds(0.01), SIZES, 1, 1, 6)
-    least = str(error.value).split('budget="')[1].split('"')[0]
-    assert make_plan(speeds(0.01), SIZES, seconds_of(least), 1, 6).trials == LADDER[0][0]
+def test_the_first_look_is_two_rates_and_then_the_search_goes_outward():
+    one = entrant("lora", 50.0, 60.0)
+    first, second = (tried.setting.lr for tried in one.tried)
+    outward = one.next()
+    assert first < second < outward.lr
+    one.tried.append(Tried(outward, 55.0, 100))  # the best lies inside now: other sizes at its rate
+    size = one.next()
+    assert size.lr == second and size.hyper["rank"] != outward.hyper["rank"]
+    while (setting := one.next()) is not None:
+        one.tried.append(Tried(setting, 50.0, 100))
+    assert len(one.tried) == contest.MOST_TRIALS
 
 
-def test_more_processes_are_started_only_where_that_pays():
-    assert make_plan(speeds(0.002), SIZES, 12, 2, 6).workers == 1
-    long = make_plan(speeds(0.02), SIZES, 3600, 2, 6)
-    assert long.workers == 2
-    assert long.seconds <= 3600
+def test_one_that_is_far_behind_is_out_and_noise_alone_puts_nobody_out():
+    lead, near, far = entrant("lora", 80.0), entrant("ssf", 75.0), entrant("linear", 60.0)
+    failed = entrant("full", None)
+    assert [one.method for one in contest.still_in([far, failed, near, lead], 200)] == ["lora", "ssf"]
+    assert contest.still_in([lead, far], 10) == [lead, far]  # ten images cannot tell 80 from 60
+    lead.out = "a run failed"
+    assert contest.still_in([lead, far], 200) == [far]
 
 
-def test_what_the_user_fixes_is_kept():
-    plan = make_plan(speeds(0.002), SIZES, 600, 1, 6, {"seeds": 4, "steps": 64})
-    assert (plan.seeds, plan.steps, plan.final_epochs) == (4, 64, 2)
+def test_runs_are_as_long_as_the_images_need():
+    assert contest.whole_length(1000) == 16 and contest.whole_length(100) == 80 and contest.whole_length(10**6) == 4
+    assert contest.lengths(1000)[0] == 16 and contest.lengths(1000)[-1] == 1
+    assert contest.climbing([10, 30, 50, 62]) and not contest.climbing([60, 90, 92, 93]) and not contest.climbing([5])
+
+
+# What is said of the answers
 
 
 def made_up(right: dict[str, list[np.ndarray]], labels: np.ndarray) -> Predictions:
@@ -160,6 +158,8 @@ def test_one_image_paired_tells_more_than_two_rates_apart():
     row = found.table.set_index("method").loc["a"]
     assert found.table["method"].iloc[0] == "b" and row["high"] < 0
     assert row["difference"] == pytest.approx(100 * (base.mean() - better.mean()))
+    assert row["may_lose"] == pytest.approx(-row["low"])
+    assert found.table.set_index("method").loc["b", "may_lose"] == 0
     unpaired = 1.96 * 100 * math.sqrt(2 * 0.7 * 0.3 / 1000)
     assert row["high"] - row["difference"] < unpaired
     shuffled = np.random.default_rng(2).permutation(better)  # the same rates on other images: no longer clear
@@ -192,21 +192,39 @@ def test_the_luck_of_seeds_widens_the_interval():
     assert wide["high"] - wide["low"] > 1.3 * (narrow["high"] - narrow["low"])
 
 
-def test_the_whole_way(report, records: Path, short: dict):
+def test_measures_of_quality_by_hand_and_within_their_bounds():
+    labels = np.array([0] * 8 + [1] * 2)
+    answers = np.eye(3, dtype=np.float32)[np.array([0] * 8 + [0, 1])] * 9  # one of the two rare images is missed
+    found = quality(answers[None], labels)
+    assert found.accuracy.mean == pytest.approx(90) and found.balanced.mean == pytest.approx(75)
+    assert found.macro_f1.mean == pytest.approx(100 * (16 / 17 + 2 / 3) / 2)
+    assert found.confusion[1].tolist() == [1, 1, 0]
+    assert found.recall[0].high == pytest.approx(100) and math.isnan(found.recall[2].mean)
+    for one in (found.accuracy, found.balanced, found.macro_f1):
+        assert 0 <= one.low <= one.mean <= one.high <= 100
+
+
+def test_a_temperature_mends_a_model_that_is_too_sure():
+    random = np.random.default_rng(0)
+    honest = random.normal(0, 2, (1, 4000, 3))
+    labels = np.array([random.choice(3, p=p) for p in softmax(honest)[0]])
+    assert ece(honest, labels) < 4 < ece(4 * honest, labels)
+    assert temperature(4 * honest, labels) == pytest.approx(4, rel=0.1)
+
+
+# The whole way
+
+
+def test_the_whole_way(report, records: Path):
     table = report.table
-    assert set(table["method"]) == set(short["methods"]) and report.left_out == {}
-    assert list(table["accuracy"]) == sorted(table["accuracy"], reverse=True)
-    assert report.trials == 2 and report.seeds == 2
+    assert set(table["method"]) == set(THREE)
+    assert report.standing.seeds == 2 and report.sizes == {"train800": 48, "val200": 12, "train1000": 60, "test": 60}
     assert table.set_index("method").loc["linear", "params"] == 0
-    smallest = table[table["verdict"] != "clearly worse"].sort_values("params")["method"].iloc[0]
-    assert report.better_than_constant and report.recommended == smallest
-    assert report.sizes == {"train800": 48, "val200": 12, "train1000": 60, "test": 60}
+    assert report.better_than_constant and report.recommended in THREE
     kept = Records(records)
     runs = kept.table()
-    assert dict(runs.groupby(["method", "stage"]).size()) == {
-        (m, stage): 2 for m in short["methods"] for stage in ("trial", "final")
-    }
-    for method, specs in report.finals.items():  # the choice is the protocol's, and the test images were not asked
+    assert set(runs[runs["stage"] == "trial"].groupby("method").size()) == {2}
+    for method, specs in report.finals.items():  # chosen on validation alone
         tried = [kept.get(d) for d in runs.loc[(runs["method"] == method) & (runs["stage"] == "trial"), "digest"]]
         best = max(one["metrics"]["accuracy"] for one in tried)
         chosen = [one for one in tried if one["spec"]["recipe"]["lr"] == specs[0].recipe.lr]
@@ -215,98 +233,97 @@ def test_the_whole_way(report, records: Path, short: dict):
 
 
 def test_the_same_call_again_runs_nothing(report, images: Path, short: dict, records: Path, monkeypatch):
-    def never(*_: object) -> None:
-        raise AssertionError("a run that has a record was run again")
-
-    monkeypatch.setattr(workers, "attempt", never)
+    monkeypatch.setattr(workers, "attempt", None)  # to call it is an error
     again = pc.compare(images, results=records, **short)
     pd.testing.assert_frame_equal(again.table, report.table)
 
 
-def test_worker_processes_find_the_folder(report, images: Path, short: dict, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(budget, "WORKERS_START", -1e6)  # as if starting them cost nothing
-    parallel = pc.compare(images, results=tmp_path, **{**short, "workers": 2})
-    assert parallel.plan.workers == 2
+def test_worker_processes_find_the_folder_and_give_the_same(report, images: Path, short: dict):
+    parallel = pc.compare(images, **{**short, "workers": 2})
     columns = ["method", "accuracy", "setting", "verdict"]
     pd.testing.assert_frame_equal(parallel.table[columns], report.table[columns])
 
 
-def test_the_saved_model_is_the_one_that_was_measured(report, tmp_path: Path):
+def test_the_saved_models(report, tmp_path: Path):
     path = report.save_best(tmp_path / "model.safetensors")
-    model = pc.load_adapter(path)
-    assert model.notes["classes"] == ["class_0", "class_1", "class_2"]
+    model, of_all = pc.load_adapter(path), pc.load_adapter(tmp_path / "model-all.safetensors")
+    assert model.notes["classes"] == of_all.notes["classes"] == list(report.task.classes)
     assert model.notes["same_predictions_as_record"] is True
+    assert of_all.notes["trained_on"] == "all images" and of_all.notes["test_accuracy"] is None
     spec = report.finals[report.recommended][0]
-    task = task_of(spec)
-    pictures, labels, _ = task.split("test")
+    pictures, labels, _ = task_of(spec).split("test")
     accuracy = 100 * float((predict(model, pictures).argmax(1) == labels).float().mean())
     assert accuracy == pytest.approx(report.records.get(spec)["metrics"]["accuracy"])
-    assert model.notes["test_accuracy"] == pytest.approx(accuracy)
+    assert not torch.equal(model.head.weight, of_all.head.weight)
     other = report.save_best(tmp_path / "lora.safetensors", "lora")
     assert pc.load_adapter(other).spec.methods[0].name == "lora"
-    with pytest.raises(UserError, match=r"end in \.safetensors"):
-        report.save_best(tmp_path / "model.pt")
-    with pytest.raises(UserError, match="'ssf' is not in the table"):
-        report.save_best(tmp_path / "x.safetensors", "ssf")
+    for name, method, word in (("model.pt", None, "safetensors"), ("x.safetensors", "ssf", "not tested")):
+        with pytest.raises(UserError, match=word):
+            report.save_best(tmp_path / name, method)
 
 
-def test_the_report_is_written_and_shown(report, tmp_path: Path):
+def test_the_report_is_one_file_in_which_every_name_is_escaped(report, tmp_path: Path):
     names = {path.name for path in report.write(tmp_path / "out")}
-    assert names == {"report.md", "table.csv", "figure.png"}
-    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
-    assert report.recommendation in text and text.count("\n| ") >= 3
-    assert "Always answering 'class_0'" in str(report) and str(records := report.records.root) not in text, records
+    assert names == {"report.html", "table.csv", "figure.png"}
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "<b>0" not in text and "&lt;b&gt;0" in text
+    assert "http" not in text.replace("http-equiv", "") and "--budget 2h" in text
+    assert page(report) == text
     assert "seconds" not in comparison_table(report).data.columns
 
 
 def test_labels_that_mean_nothing_give_no_recommendation(short: dict, tmp_path: Path):
-    noise = write_images(tmp_path / "noise", learnable=False)
-    found = pc.compare(noise, **short)
-    assert found.recommended is None and len(found.level) == len(found.table)
-    assert "No method is recommended" in found.recommendation and "check the labels" in found.recommendation
+    found = pc.compare(write_images(tmp_path / "noise", learnable=False), **short)
+    assert found.recommended is None and "No method" in found.recommendation
     with pytest.raises(UserError, match="name its method"):
         found.save_best(tmp_path / "x.safetensors")
     assert found.save_best(tmp_path / "x.safetensors", "linear").exists()
 
 
-def test_when_time_runs_out_trials_stay_equal(images: Path, short: dict, monkeypatch, tmp_path: Path):
-    """Every run takes ten times as long as timed: fewer trials for all, and one seed at least."""
-    real, clock = workers.attempt, [0.0]
-    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+class Slow:
+    """A clock that only runs move: so many seconds for each."""
 
-    def slow(spec, *rest):
-        clock[0] += 40.0
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+        self.now, self.real = 0.0, workers.attempt
+        monkeypatch.setattr("time.monotonic", lambda: self.now)
+
+        def attempt(spec, *rest):
+            self.now += seconds
+            reply = self.real(spec, *rest)
+            reply.record["seconds"] = seconds
+            return reply
+
+        monkeypatch.setattr(workers, "attempt", attempt)
+
+
+@pytest.mark.parametrize(("seconds", "budget"), [(2.0, 120), (5.0, 120), (1.0, 60)])
+def test_the_time_is_used_and_not_overdrawn(images: Path, short: dict, monkeypatch, seconds: float, budget: float):
+    slow = Slow(monkeypatch, seconds)
+    found = pc.compare(images, **{**short, "trials": None, "seeds": None, "epochs": None, "budget": budget})
+    assert 0.75 * budget <= slow.now <= 1.05 * budget
+    assert found.standing.seeds >= 1
+
+
+def test_a_stopped_comparison_goes_on_with_the_time_that_is_left(
+    images: Path, short: dict, monkeypatch, tmp_path: Path
+):
+    open_end = {**short, "trials": None, "seeds": None, "budget": 60}
+    slow, real = Slow(monkeypatch, 2.0), workers.attempt
+
+    def stopped(spec, *rest):
+        if slow.now >= 20:
+            raise KeyboardInterrupt
         return real(spec, *rest)
 
-    monkeypatch.setattr(workers, "attempt", slow)
-    found = pc.compare(images, results=tmp_path, **{**short, "trials": 5, "seeds": 3, "budget": "8m"})
-    assert found.trials == 1 and found.seeds < 3 and not found.left_out
-    trials = Records(tmp_path).table().query("stage == 'trial'").groupby("method").size()
-    assert set(trials) == {found.trials}
-    assert clock[0] <= 480 + 40
-    assert "slower than planned: 1 of 5 trials" in str(found)
-
-
-def test_a_stop_between_seeds_says_who_was_left_out(images: Path, short: dict, monkeypatch, tmp_path: Path):
-    real, clock = workers.attempt, [0.0]
-    monkeypatch.setattr("time.monotonic", lambda: clock[0])
-
-    def slow(spec, *rest):
-        clock[0] += 50.0 if spec.stage == "final" else 1.0
-        return real(spec, *rest)
-
-    monkeypatch.setattr(workers, "attempt", slow)
-    four = {**short, "methods": ["linear", "bitfit", "ssf", "lora"], "budget": "2m", "seeds": 1}
-    found = pc.compare(images, results=tmp_path, **four)
-    assert len(found.table) == 3 and len(found.left_out) == 1
-    assert "no time was left" in str(found)
-    assert clock[0] <= 120 + 50
+    monkeypatch.setattr(workers, "attempt", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        pc.compare(images, results=tmp_path, **open_end)
     monkeypatch.setattr(workers, "attempt", real)
-    clock[0] = 0.0
-    assert not pc.compare(images, results=tmp_path, **four).left_out  # the same call goes on and has all of them
+    pc.compare(images, results=tmp_path, **open_end)
+    assert slow.now <= 1.05 * 60 + 20
 
 
-def test_a_method_that_fails_is_left_out_and_named(images: Path, short: dict, monkeypatch):
+def test_a_method_that_fails_is_out_and_named(images: Path, short: dict, monkeypatch):
     real = workers.attempt
 
     def broken(spec, *rest):
@@ -316,8 +333,8 @@ def test_a_method_that_fails_is_left_out_and_named(images: Path, short: dict, mo
 
     monkeypatch.setattr(workers, "attempt", broken)
     found = pc.compare(images, **short)
-    assert set(found.table["method"]) == {"linear", "bitfit"}
-    assert found.left_out == {"lora": "a run failed: MemoryError: too large"}
+    assert set(found.finals) == {"linear", "bitfit"}
+    assert "MemoryError" in found.row("lora")["verdict"] and "MemoryError" in page(found)
 
 
 @pytest.mark.parametrize(
@@ -327,12 +344,11 @@ def test_a_method_that_fails_is_left_out_and_named(images: Path, short: dict, mo
         ({"methods": ["linear", "lora+ssf"]}, "single methods"),
         ({"methods": ["lora"]}, "two or more"),
         ({"methods": ["lora", "lora"]}, "each once"),
-        ({"methods": "lora"}, r"a list of names"),
+        ({"methods": "lora"}, "list of names"),
         ({"budget": "1 parsec"}, "1 parsec"),
-        ({"budget": "1s", "trials": None, "steps": 5000}, "too small.*takes about"),
+        ({"budget": 0.01, "epochs": None}, "too small.*takes about"),
         ({"trials": 0}, "trials is 0"),
         ({"seeds": 1.5}, "seeds is 1.5"),
-        ({"trials": 7}, "'linear' has 6 settings"),
         ({"device": "tpu"}, "available: cpu"),
         ({"backbone": "minni"}, "minni"),
         ({"image_size": 17}, "multiples of its patch size"),
@@ -345,16 +361,11 @@ def test_bad_input(change: dict, message: str, images: Path, short: dict):
 
 
 def test_bad_folders(tmp_path: Path, short: dict, monkeypatch):
-    with pytest.raises(UserError, match="does not exist"):
-        pc.compare(tmp_path / "nothing", **short)
     write_images(tmp_path / "one", classes=1)
-    with pytest.raises(UserError, match="one class"):
-        pc.compare(tmp_path / "one", **short)
     write_images(tmp_path / "few", each=2)
-    with pytest.raises(UserError, match="at least 3"):
-        pc.compare(tmp_path / "few", **short)
-    with pytest.raises(UserError, match="does not exist"):
-        pc.compare("digit", **short)
+    for folder, word in (("nothing", "does not exist"), ("one", "one class"), ("few", "at least 3")):
+        with pytest.raises(UserError, match=word):
+            pc.compare(tmp_path / folder, **short)
     (tmp_path / "digits").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"write '\./digits'"):
@@ -366,8 +377,8 @@ def test_names_under_which_workers_find_the_task(tmp_path: Path, monkeypatch):
     there = tmp_path.resolve()
     assert task_name("pictures") == task_name("folder:pictures") == f"folder:{there / 'pictures'}"
     assert task_name("vtab:x/cifar") == f"vtab:{there / 'x' / 'cifar'}"
-    assert task_name("vtab1k/cifar") == "vtab1k/cifar" and task_name("real/cifar100@500") == "real/cifar100@500"
-    assert task_name("digits") == "digits" and task_name("orientation@5000") == "orientation@5000"
+    for name in ("vtab1k/cifar", "real/cifar100@500", "digits", "orientation@5000"):
+        assert task_name(name) == name
     with pytest.raises(UserError, match="no folder is named"):
         task_name(" ")
 
@@ -375,31 +386,26 @@ def test_names_under_which_workers_find_the_task(tmp_path: Path, monkeypatch):
 def test_changed_images_are_noticed(short: dict, tmp_path: Path):
     folder = write_images(tmp_path / "images")
     first = pc.compare(folder, results=tmp_path / "records", **short)
-    write_images(folder / "..", classes=0)
-    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(folder / "class_0" / "more.png")
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(next(folder.iterdir()) / "more.png")
     second = pc.compare(folder, results=tmp_path / "records", **short)
-    assert sum(second.sizes[s] for s in ("train1000", "test")) == sum(first.sizes[s] for s in ("train1000", "test")) + 1
     digests = [{spec.digest for spec in found.finals["linear"]} for found in (first, second)]
     assert digests[0].isdisjoint(digests[1])
 
 
-def test_the_default_methods_have_both_baselines_and_equal_grids():
+def test_the_default_methods_have_both_baselines():
     assert {"linear", "full"} < set(METHODS)
-    assert all(len(study.trials(method, 6)) == 6 for method in METHODS)
-    plan = make_plan({m: Speed(0.1, 0.001, 0.0003) for m in METHODS}, SIZES, 36000, 1, 6)
-    assert dataclasses.asdict(plan)["trials"] == 6
 
 
 def test_the_command(images: Path, backbone: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "out"
     options = ["--methods", "linear", "bitfit", "--backbone", backbone, "--budget", "5m", "--out", str(out)]
-    options += ["--trials", "1", "--steps", "20", "--seeds", "2", "--workers", "1", "--device", "cpu"]
+    options += ["--trials", "1", "--epochs", "8", "--seeds", "2", "--workers", "1", "--device", "cpu"]
     assert cli.main(["compare", str(images), *options]) == 0
     shown = capsys.readouterr()
-    assert "plan: 1 trial of 5 epochs for each of 2 methods" in shown.err and "of the 5m00s given" in shown.err
-    assert "linear" in shown.out and "wrote report.md" in shown.out
-    assert {p.name for p in out.iterdir()} == {"records", "report.md", "table.csv", "figure.png", "model.safetensors"}
-    assert pc.load_adapter(out / "model.safetensors").notes["classes"][0] == "class_0"
+    assert "plan: runs of 8 epochs" in shown.err and "of 5m00s left" in shown.err
+    assert "linear" in shown.out and "wrote report.html" in shown.out
+    files = {"records", "report.html", "table.csv", "figure.png", "model.safetensors", "model-all.safetensors"}
+    assert {p.name for p in out.iterdir()} == files
     assert cli.main(["compare", str(images), "--budget", "1 parsec"]) == 2
     assert "1 parsec" in capsys.readouterr().err
-    assert cli.main(["compare", str(images), "--out", str(out / "report.md")]) == 2
+    assert cli.main(["compare", str(images), "--out", str(out / "report.html")]) == 2
