@@ -18,7 +18,7 @@
 # rate, and how sure can you be that another choice would not have been better?
 #
 # **Two answers.** A guide, computed from this repository's records, with the study's advice beside it. And a tool, `pc.compare`, that
-# asks your own images: equal trials for each method within a time budget, seeds, one look at the test images.
+# asks your own images: the same first look at each method within a time budget, seeds, one look at the test images.
 #
 # **What would refute it.** A row of the guide whose interval lies on the other side of the study's advice is marked “disagrees”; one
 # whose runs do not exist says “not run”.
@@ -45,7 +45,7 @@ import torch
 from IPython.display import Code, Markdown, display
 
 import petl_core as pc
-from petl_core.compare import METHODS, compare
+from petl_core.compare import METHODS, compare, contest
 from petl_core.compare import standing as paired
 from petl_core.data.decode import decode_images
 from petl_core.study import budget
@@ -185,13 +185,13 @@ tree = "\n".join(f"my_images/{p.name}/  {len(list(p.glob('*.png')))} images" for
 Markdown(f"{written} images:\n\n```\n{tree}\n```")
 
 # %% [markdown]
-# One call. `budget="10m"` would be enough; it measures how fast each method steps on *these* images, plans equal trials, epochs and
-# seeds from that, says the plan and the time it will take, and then starts. Here trials, steps and seeds are given, so that this
-# page shows the same on every machine, and the messages are left out.
+# One call. `budget="10m"` would be enough: it times each method on *these* images, gives every method the same first look, and then
+# spends the time on those that can still win. Here trials, epochs and seeds are given instead, so that this page shows the same on
+# every machine, and the messages are left out.
 
 # %%
 chosen = ["linear", "bitfit"] if smoke else ["linear", "bitfit", "ssf", "lora", "full"]
-size = {"trials": 2, "steps": 4, "seeds": 2} if smoke else {"trials": 3, "steps": 50, "seeds": 3}
+size = {"trials": 2, "epochs": 2, "seeds": 2} if smoke else {"trials": 4, "epochs": 12, "seeds": 3}
 report = pc.compare(folder, methods=chosen, backbone="mini", budget="20m", progress=False, **size)
 comparison_table(report)
 
@@ -199,26 +199,26 @@ comparison_table(report)
 Markdown("\n".join(f"- {line}" for line in report.notes) + f"\n\n**{report.recommendation}**")
 
 # %%
-show(report.figure(), f"Difference of each method to the best with intervals. {report.recommendation}")
+show(report.figure(), f"Test accuracy of each method against what it trains. {report.recommendation}")
 
 # %% [markdown]
 # ### How to read it
 #
-# - **Accuracy** is the mean over seeds, *low* and *high* its interval: what another seed might have given.
+# - **Accuracy** is the mean over seeds; *low* and *high* are where the mean of many seeds probably lies.
 # - **Difference** compares with the best *on the same test images*. Two methods that are right on the same images differ by little
 #   luck, so this interval is narrower than two separate ones would suggest. It holds for all pairs at once (section 10.6).
-# - **Clearly worse** means that the whole interval is below zero. “Not clearly worse” is not “equal”: look at its lower end, that
-#   is what you might lose.
-# - **Setting** was chosen on validation images, by the same number of trials for everybody.
-# - The **recommendation** is the smallest of those that are not clearly worse: you pay parameters only for what could be shown.
+# - **As good** means: behind any other method by less than 2 points, at 95 %. **Worse** means: clearly behind the best. **Cannot
+#   tell** is what lies between, and it is an honest answer: more test images or more seeds would tell.
+# - **Behind on validation** is a method that was so far behind after its trials that its time went to the others.
+# - **Setting** was chosen on validation images, after the same first look for everybody.
+# - The **recommendation** is the smallest of those that are as good as any.
 
 # %%
-flat = report.table[report.table["verdict"] == "not clearly worse"]
 lead = report.table.set_index("method")
-text = f"Best: {title(report.best)}, {lead.loc[report.best, 'accuracy']:.1f} %; not clearly worse: {names(list(flat['method']))}."
-if len(flat):
-    lowest = flat.loc[flat["from"].idxmin()]
-    text += f" The widest of these intervals is that of {title(lowest['method'])}: up to {-lowest['from']:.1f} points could be lost."
+unclear = list(report.table.loc[report.table["verdict"] == "cannot tell", "method"])
+text = f"Best: {title(report.best)}, {lead.loc[report.best, 'accuracy']:.1f} %; as good as any: {names(report.level) or 'none for sure'}."
+if unclear:
+    text += f" Nobody can tell yet: {names(unclear)}."
 Markdown(text + f" Always the same answer would give {report.standing.constant:.1f} %.")
 
 # %% [markdown]
@@ -238,7 +238,8 @@ Markdown(text)
 # ### Ship it
 #
 # `save_best` trains the recommended setting once more with the first seed, checks that its test predictions are those of the record,
-# and writes what was trained, with the class names. The backbone is not in the file.
+# and writes what was trained, with the class names. The backbone is not in the file. A second file, `model-all.safetensors`, holds a
+# model that was trained in the same way on *all* images, the test images too. It should be a little better, and nobody can test it.
 
 # %%
 kept = report.recommended or report.best  # at smoke nothing is learned, so nothing is recommended
@@ -274,41 +275,24 @@ show(
 #
 # ## 10.5 What a budget buys
 #
-# The plan is the highest rung of a ladder that fits: first longer runs and more seeds, then more trials. With the speeds that the
-# shipped records were made at (one process), for a task of 800 + 200 images and the default methods:
+# A run has 16 epochs with a thousand images where the time allows it. Where it does not, all runs are shorter, and the report says
+# how long they were. With the speeds that the shipped records were made at (one process), for a task of 800 + 200 images and the
+# default methods:
 
 # %%
 tuned_epochs = plan.final.epochs
 pace = guide.speeds(runs, tuned_epochs)
 pace = {m: pace[m] for m in METHODS if m in pace}
 sizes = {"train800": 800, "val200": 200, "train1000": 1000, "test": 1000}
-rows = []
-for text in ("10s", "2m", "10m", "1h", "10h"):
-    try:
-        p = budget.make_plan(pace, sizes, budget.seconds_of(text), 1, 6)
-        rows.append(
-            (
-                text,
-                p.trials,
-                p.trial_epochs,
-                p.final_epochs,
-                p.seeds,
-                len(pace) * (p.trials + p.seeds),
-                budget.clock(p.seconds),
-            )
-        )
-    except pc.UserError as error:
-        rows.append((text, *[np.nan] * 5, str(error).split(":")[0]))
-columns = ["budget", "trials", "epochs of a trial", "epochs of a final run", "seeds", "runs", "expected"]
-table(pd.DataFrame(rows, columns=columns), caption=f"{len(pace)} methods: {names(list(pace))}")
+needed = {epochs: contest.needed(epochs, pace, sizes, 1) for epochs in contest.lengths(1000)}
+rows = [(epochs, budget.clock(seconds)) for epochs, seconds in needed.items()]
+table(pd.DataFrame(rows, columns=["epochs of a run", "least time"]), caption=f"{len(pace)} methods: {names(list(pace))}")
 
 # %% [markdown]
-# Why those default methods? Both baselines, because without them “it works” means nothing; and one of each kind that is cheap to
-# run and whose grid has as many points as the baselines': biases, scale and shift, low rank, adapter. Prompts make each step longer.
-# Add others with `methods=`.
+# What is left above the least time buys further trials of the methods that can still win, then longer runs of the best, then seeds.
 #
-# If the machine turns out slower than measured, rounds are dropped, a trial of *every* method or a seed of *every* method, and the
-# report says so. A comparison in which the last method had fewer trials is not one.
+# Why those default methods? Both baselines, because without them “it works” means nothing; and one of each kind that is cheap to
+# run: biases, scale and shift, low rank, adapter. Prompts make each step longer. Add others with `methods=`.
 
 # %%
 Code(inspect.getsource(compare), language="python")
@@ -347,7 +331,7 @@ Markdown(
 # %%
 nonsense = Path(place.name) / "shuffled"
 own_images.write_folder(source, nonsense, each=12 if smoke else 60, classes=3 if smoke else None, shuffle=True)
-few = {"trials": 2, "steps": 4 if smoke else 25, "seeds": 2}
+few = {"trials": 2, "epochs": 2 if smoke else 6, "seeds": 2}
 control = pc.compare(nonsense, methods=chosen[:3], backbone="mini", budget="20m", progress=False, **few)
 comparison_table(control)
 
@@ -376,19 +360,19 @@ reported = pd.DataFrame(
     {"low": [0, -1.9, -4.4, -3.3], "high": [0, 1.1, -1.2, 0.1], "params": [80_000, 12_000, 900, 3_000]},
     index=list("ABCD"),
 )
-level = reported[reported["high"] >= 0]
+level = reported[reported["low"] > -2]  # at most two points behind
 truth_1 = (level["params"].idxmin(), -level.loc[level["params"].idxmin(), "low"])
 check(
     answer_1,
     lambda v: v[0] == truth_1[0] and abs(v[1] - truth_1[1]) < 0.01,
-    "C is clearly worse; who of the others is smallest?",
+    "whose interval stays above -2? Who of these is smallest?",
 )
 
 # %% tags=["hide-cell", "solution"]
-solution_1 = ("D", 3.3)
+solution_1 = ("B", 1.9)
 assert is_right(solution_1, lambda v: v[0] == truth_1[0] and abs(v[1] - truth_1[1]) < 0.01)
 Markdown(
-    "**D**: not clearly worse, and smaller than B. By its interval it might cost up to **3.3 points**; if that is too much, test on more images."
+    "**B**: its interval stays above −2, so it costs **1.9 points** at most. Of D nobody can tell yet, and C is clearly worse; more test images may let D in."
 )
 
 # %% [markdown]
@@ -435,7 +419,8 @@ check(answer_3, right_3, "the best method's interval is NaN; fill it with 0 befo
 
 # %% tags=["hide-cell", "solution"]
 def solution_3(frame: pd.DataFrame, give_up: float) -> str:
-    fits = frame[frame["from"].fillna(0.0) >= -give_up]
+    tested = frame.dropna(subset="params")
+    fits = tested[tested["from"].fillna(0.0) >= -give_up]
     return fits.loc[fits["params"].idxmin(), "method"]
 
 
@@ -498,7 +483,7 @@ Markdown(
 
 1. Of {asked} pieces of the study's advice our records confirm {counts.get("agrees", 0)}, contradict {counts.get("disagrees", 0)} and leave {counts.get("open", 0)} open; {counts.get("not run", 0)} are not run.
 2. Confirmed: {"; ".join(agreeing) or "nothing at this profile"}.
-3. On your own images `pc.compare` gives equal trials within a budget; here {title(report.best)} was best and {len(report.level)} of {len(report.table)} methods were not clearly worse.
+3. On your own images `pc.compare` gives everybody the same first look within a budget; here {title(report.best)} was best, and {len(report.level)} of {len(report.table)} methods are as good as any.
 4. Its recommendation: {title(report.recommended) if report.recommended else "none"}; the file to ship has {len(notes["classes"])} class names in it.
 5. With labels drawn by lot it recommends {"nothing" if behaves else "something, which is a fault"}."""
 )

@@ -276,7 +276,7 @@ class ViT(nn.Module):
         """Images (B, 3, height, width) to the tokens (B, N, D) behind the first ``blocks`` blocks."""
         at = self.sites
         patches = apply(at["patches"], self.patch_embed(images), images)  # (B, N-1, D)
-        x = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1) + self.pos_embed  # (B, N, D)
+        x = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1) + self.pos_embed  # (B, N, D)
         x = apply(at["embed"], self.norm_pre(x), patches)
         for block in list(self.blocks)[:blocks]:
             x = block(x)

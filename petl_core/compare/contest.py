@@ -8,18 +8,22 @@ between. Trials are as long as final runs, because the rate that wins a short ru
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from petl_core.models.weights import EMBEDDED_NAMES
 from petl_core.study.profile import FEWEST_EPOCHS, MOST_EPOCHS
 from petl_core.study.profiles_adaptive import EPOCHS, MINI, VIT
 from petl_core.study.search import Setting, Tried, better, first_settings, next_setting
+from petl_core.study.time import Speed
 
 MARGIN = 2.0  # points of accuracy that a recommended method may lose against the best
 MOST_TRIALS = 6
 FIRST = slice(1, 3)  # of the search's four rates: the middle two
 ONE_SIDED = 1.64  # standard errors: an entrant that is behind by more has one chance in twenty to be ahead
+SHARING = 1.15  # a run beside others takes longer than one alone
+MODELS = 2  # runs that the models to keep take, in lengths of a final run
 LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 80, 128, 160)  # epochs of a run
 
 
@@ -77,6 +81,15 @@ def lengths(images: int) -> list[int]:
     """The lengths that a contest may have, longest first."""
     whole = whole_length(images)
     return [whole, *(epochs for epochs in reversed(LENGTHS) if epochs < whole)]
+
+
+def needed(epochs: int, speeds: Mapping[str, Speed], sizes: Mapping[str, int], workers: int) -> float:
+    """Seconds that a contest with runs of so many epochs takes at least: a first look at every method, one more trial
+    of each, two final runs of half of them, and the two models to keep. ``sizes``: images in each split."""
+    trials = [speed.seconds(sizes["train800"], epochs, sizes["val200"]) for speed in speeds.values()]
+    finals = [speed.seconds(sizes["train1000"], epochs, sizes["test"]) for speed in speeds.values()]
+    together = SHARING / workers if workers > 1 else 1.0
+    return together * (3 * sum(trials) + sum(finals)) + MODELS * statistics.median(finals)
 
 
 def climbing(history: Sequence[float]) -> bool:

@@ -28,12 +28,10 @@ from petl_core.utils import UserError, write_atomic
 
 TRIAL, FINAL = "trial", "compare"  # variants of the records
 MOST = 1.05  # of the budget, never more
-USED = 0.95  # of the budget: what is begun is expected to end by then
+USED = 1.0  # of the budget: what is begun is expected to end by then
 FULL = 0.85  # of the budget is planned for when the length of runs is chosen
-SHARING = 1.15  # a run beside others takes longer than one alone
 SEEDS, MOST_SEEDS = 3, 10
 LONGEST = 4  # times the first length, where time is left
-REFIT = 2  # runs that the models to keep take, in lengths of a final run
 
 
 @dataclass
@@ -83,9 +81,13 @@ class Search:
     def seconds(self, specs: Sequence[RunSpec]) -> float:
         """Wall-clock seconds of these runs, done together, by the pace so far."""
         each = [self.alone(spec) for spec in specs]
-        sharing = SHARING if min(self.workers, len(each)) > 1 else 1.0
-        slower = float(np.median(self.pace)) if len(self.pace) > 2 else sharing
-        return slower * max([sum(each) / self.workers, *each]) if each else 0.0
+        return self.slower() * max([sum(each) / self.workers, *each]) if each else 0.0
+
+    def slower(self) -> float:
+        """How much longer runs take than by the timing of their methods."""
+        if len(self.pace) > 2:
+            return float(np.median(self.pace))
+        return contest.SHARING if self.workers > 1 else 1.0
 
     def alone(self, spec: RunSpec) -> float:
         """Seconds of one run by the timing of its method."""
@@ -246,7 +248,7 @@ class Search:
 
     def _models(self, running: Sequence[Entrant]) -> float:
         finals = self.finals(running, [0])
-        return REFIT * max((self.alone(spec) for spec in finals), default=0.0)
+        return self.slower() * contest.MODELS * max((self.alone(spec) for spec in finals), default=0.0)
 
     def _report(self, finals: dict[str, list[RunSpec]]) -> Comparison:
         tried = {one.method: (one.accuracy, one.out) for one in self.entrants}
@@ -287,9 +289,9 @@ class Search:
         )
 
     def _length(self) -> int:
-        """The greatest length at which a first look, two more trials of half of the methods, and two final runs of
-        that half fit. ``UserError`` with the least time where not even one epoch does."""
-        needed = {epochs: self._needed(epochs) for epochs in contest.lengths(self.sizes["train1000"])}
+        """The greatest length at which a contest fits. ``UserError`` with the least time where one epoch does not."""
+        sizes = self.sizes
+        needed = {n: contest.needed(n, self.speeds, sizes, self.workers) for n in contest.lengths(sizes["train1000"])}
         fitting = [epochs for epochs, seconds in needed.items() if self.gone() + seconds <= FULL * self.budget]
         if fitting:
             return max(fitting)
@@ -298,13 +300,6 @@ class Search:
             f"a budget of {clock(self.budget)} is too small: the least comparison of {len(self.methods)} methods takes "
             f'about {clock(least)} here; give budget="{clock(1.1 * least)}" or more, or compare fewer methods'
         )
-
-    def _needed(self, epochs: int) -> float:
-        first = [self.spec(one.method, one.first()[0], epochs) for one in self.entrants]
-        finals = [final(spec) for spec in first]
-        trials, seeds = self.wish.trials or 3, self.wish.seeds or 2
-        models = REFIT * float(np.median([self.alone(spec) for spec in finals]))
-        return self.seconds(first * trials) + self.seconds(finals * seeds) / 2 + models
 
     def _keep_time(self) -> None:
         """Write the plan with the time that is gone, for a call that goes on."""

@@ -51,7 +51,7 @@ class Prompts(nn.Module):
         prompts = self.prompts.to(x.dtype)
         if self.shared_mask:
             prompts = F.dropout(prompts, self.dropout, self.training)
-        prompts = prompts.expand(len(x), -1, -1)
+        prompts = prompts.expand(x.shape[0], -1, -1)
         return prompts if self.shared_mask else F.dropout(prompts, self.dropout, self.training)
 
     def score_bias(self, x: Tensor) -> Tensor | None:

@@ -85,9 +85,9 @@ class Reader:
         if self.owner.alpha == 0.0:
             return y
         block, heads, D = self.block, self.block.attn.heads, y.shape[-1]
-        tokens = self.owner.tokens(self.index, len(x))  # (1 or B, T, D)
+        tokens = self.owner.tokens(self.index, x.shape[0])  # (1 or B, T, D)
         weight, bias = block.attn.qkv.weight[:D], block.attn.qkv.bias[:D]
-        query = F.linear(block.norm1(tokens), weight, bias).to(x.dtype).expand(len(x), -1, -1)
+        query = F.linear(block.norm1(tokens), weight, bias).to(x.dtype).expand(x.shape[0], -1, -1)
         [query] = split_heads(query, 1, heads)  # (B, H, T, D/H)
         key, value = split_heads(x[..., D:], 2, heads)  # each (B, H, N, D/H)
         read = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)  # (B, T, D)

@@ -36,11 +36,11 @@ def write_folder(task: Task, folder: Path, each: int, classes: int | None = None
 
 def comparison_table(report: Comparison) -> Table:
     """The table of a comparison with the recommended method marked, without timings: equal runs give equal bytes."""
-    frame = report.table.drop(columns="seconds")
+    frame = report.table.drop(columns=["seconds", "may_lose"])
     marked = [f"{v} ←" if m == report.recommended else v for m, v in frame[["method", "verdict"]].to_numpy()]
-    forms = {"params": "{:,}", **dict.fromkeys(("accuracy", "low", "high"), "{:.1f}")}
+    forms = {"params": "{:,.0f}", **dict.fromkeys(("accuracy", "low", "high", "validation"), "{:.1f}")}
     forms |= dict.fromkeys(("difference", "from", "to"), "{:+.1f}")
-    return table(frame.assign(verdict=marked), forms, f"{report.task}, backbone {report.backbone}; ← recommended")
+    return table(frame.assign(verdict=marked), forms, f"{report.task.name}, backbone {report.backbone}; ← recommended")
 
 
 @applied()
