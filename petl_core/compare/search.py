@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import statistics
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 from petl_core.compare import contest
 from petl_core.compare.contest import Entrant
@@ -66,7 +65,7 @@ class Search:
     speeds: dict[str, Speed] = field(default_factory=dict)
     entrants: list[Entrant] = field(default_factory=list)
     specs: dict[str, list[RunSpec]] = field(default_factory=dict)  # of the trials of each method
-    pace: list[float] = field(default_factory=list)  # real over expected seconds of finished runs
+    pace: dict[str, list[float]] = field(default_factory=dict)  # real over timed seconds of each method's runs
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -81,16 +80,18 @@ class Search:
     def seconds(self, specs: Sequence[RunSpec]) -> float:
         """Wall-clock seconds of these runs, done together, by the pace so far."""
         each = [self.alone(spec) for spec in specs]
-        return self.slower() * max([sum(each) / self.workers, *each]) if each else 0.0
-
-    def slower(self) -> float:
-        """How much longer runs take than by the timing of their methods."""
-        if len(self.pace) > 2:
-            return float(np.median(self.pace))
-        return contest.SHARING if self.workers > 1 else 1.0
+        return max([sum(each) / self.workers, *each]) if each else 0.0
 
     def alone(self, spec: RunSpec) -> float:
-        """Seconds of one run by the timing of its method."""
+        """Seconds of one run: by the timing of its method, and how much longer its runs have taken so far."""
+        timed = self.timed(spec)
+        runs = self.pace.get(spec.method) or [one for its in self.pace.values() for one in its]
+        if not runs:
+            return timed * (contest.SHARING if self.workers > 1 else 1.0)
+        return timed * statistics.median(runs)
+
+    def timed(self, spec: RunSpec) -> float:
+        """Seconds of one run by the timing of its method, before any was made."""
         held = self.sizes["val200" if spec.stage == "trial" else "test"]
         return self.speeds[spec.method].seconds(self.sizes[spec.train_on], spec.recipe.epochs, held)
 
@@ -136,7 +137,9 @@ class Search:
         for spec, reason in outcome.failures:
             self.entrant(spec.method).out = f"a run failed: {reason.strip().splitlines()[-1]}"
         done = [spec for spec in new if self.records.has(spec)]
-        self.pace += [self.records.get(spec)["seconds"] / max(self.alone(spec), 1e-9) for spec in done]
+        for spec in done:
+            took = self.records.get(spec)["seconds"] / max(self.timed(spec), 1e-9)
+            self.pace.setdefault(spec.method, []).append(took)
         if variant == TRIAL:
             for spec in specs:
                 self._note(spec)
@@ -183,10 +186,14 @@ class Search:
             raise UserError(f"the budget ended before two methods had a trial ({self._reasons()}). {self._kept()}")
 
     def _trials(self, runner: Runner) -> None:
-        """Further trials of those that can still win, those with the fewest first, as long as finals still fit."""
+        """Further trials of those that can still win, those with the fewest first, as long as final runs still fit;
+        when all of theirs are done, trials of the others: perhaps their rates were wrong."""
         while True:
             running = contest.still_in(self.entrants, self.sizes["val200"])
             wanted = [(one, setting) for one in running if (setting := one.next()) is not None]
+            if not wanted:
+                others = [one for one in self.entrants if not one.out and one not in running]
+                wanted = [(one, setting) for one in others if (setting := one.next()) is not None]
             wanted.sort(key=lambda pair: len(pair[0].tried))
             batch: list[RunSpec] = []
             for one, setting in wanted:
@@ -219,9 +226,12 @@ class Search:
             self.say(f"{epochs} epochs", running)
 
     def _finals(self, runner: Runner) -> dict[str, list[RunSpec]]:
-        """Final runs, seed by seed, of those that can still win and of linear probing."""
+        """Final runs, seed by seed, of those that can still win, of linear probing, and of others while they fit."""
         running = contest.still_in(self.entrants, self.sizes["val200"])
-        running += [one for one in self.entrants if one.method == "linear" and one not in running and one.best]
+        others = [one for one in self.entrants if not one.out and one.best and one not in running]
+        for one in sorted(others, key=lambda one: (one.method != "linear", -one.accuracy)):
+            if one.method == "linear" or self.wish.seeds or self.fits([], self._reserve([*running, one])):
+                running.append(one)
         done: list[int] = []
         for seed in range(self.wish.seeds or MOST_SEEDS):
             specs = self.finals(running, [seed])
@@ -248,7 +258,7 @@ class Search:
 
     def _models(self, running: Sequence[Entrant]) -> float:
         finals = self.finals(running, [0])
-        return self.slower() * contest.MODELS * max((self.alone(spec) for spec in finals), default=0.0)
+        return contest.MODELS * max((self.alone(spec) for spec in finals), default=0.0)
 
     def _report(self, finals: dict[str, list[RunSpec]]) -> Comparison:
         tried = {one.method: (one.accuracy, one.out) for one in self.entrants}
