@@ -225,15 +225,16 @@ def test_another_byte_is_told_and_another_label_or_count_refused(world, tmp_path
     assert main([*go, "eurosat"]) == 1 and "eurosat: other labels" in capsys.readouterr().err
 
 
-def answering(body: bytes) -> Iterator[str]:
-    """A server that answers everything with this page."""
+@pytest.fixture
+def page() -> Iterator[str]:
+    """A server that answers everything with a page."""
 
     class Page(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Type", "text/html")
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(b"<html>Please sign in to the proxy</html>")
 
         def log_message(self, *_: object) -> None: ...
 
@@ -241,11 +242,6 @@ def answering(body: bytes) -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
-
-
-@pytest.fixture
-def page() -> Iterator[str]:
-    yield from answering(b"<html>Please sign in to the proxy</html>")
 
 
 @pytest.fixture
@@ -363,7 +359,7 @@ def test_weights_of_the_mirror(tmp_path, monkeypatch, capsys) -> None:
     assert main(go) == 1 and "other weights" in capsys.readouterr().err
     monkeypatch.setattr(table, "WEIGHTS_DIGEST", weights.digest(tensors))
     assert main(go) == 0 and main(go) == 0 and "there already" in capsys.readouterr().out
-    (tmp_path / "out" / weights.FILE).write_bytes(b"{}")
+    (tmp_path / "out" / table.WEIGHTS.place).write_bytes(b"{}")
     assert main(go) == 1
     with pytest.raises(UserError, match="cut"):
         weights.read_tensor(tree / "head_bias.bin", 2)
@@ -371,6 +367,6 @@ def test_weights_of_the_mirror(tmp_path, monkeypatch, capsys) -> None:
 
 def test_the_folder_that_was_measured_is_as_the_table_says(petl_data, monkeypatch) -> None:
     monkeypatch.undo()  # the rows
-    there = [row for row in table.SETS.values() if make.target_of(row, petl_data).is_dir()]
+    there = [row for row in table.SETS.values() if row.target(petl_data).is_dir()]
     for row in there:
-        assert check.checked(row, make.target_of(row, petl_data)).files == row.files, row.name
+        assert check.checked(row, row.target(petl_data)).files == row.files, row.name

@@ -105,11 +105,6 @@ class Source:
     patience: float = origins.PATIENCE
 
 
-def target_of(origin: Origin, out: Path) -> Path:
-    """Where a set or the weights belong below ``out``."""
-    return out / origin.place / origin.name if isinstance(origin, PhotoSet) else out / weights.FILE
-
-
 def look(origin: Origin, target: Path) -> str:
     """What is to be told of a set or the weights that are there; ``UserError`` where they are other ones."""
     if isinstance(origin, PhotoSet):
@@ -119,7 +114,7 @@ def look(origin: Origin, target: Path) -> str:
 
 def obtain(origin: Origin, out: Path, source: Source) -> str:
     """Get an origin and make of it what belongs below ``out``, unless that is there; what is to be told of it."""
-    target, started = target_of(origin, out), time.perf_counter()
+    target, started = origin.target(out), time.perf_counter()
     if target.exists():
         return f"there already; {look(origin, target)}"
     scratch = out / f".{origin.name}.part"
@@ -150,7 +145,7 @@ def chosen(text: str | None, *, with_weights: bool) -> list[Origin]:
 
 def announce(wanted: list[Origin], out: Path, source: Source) -> None:
     """Say before it starts what is fetched from where, how much it is, and under which licence."""
-    missing = [origin for origin in wanted if not target_of(origin, out).exists()]
+    missing = [origin for origin in wanted if not origin.target(out).exists()]
     for origin in missing:
         size = "" if source.folder else f"about {origin.megabytes} MB, "
         say(f"  {origin.name:<16}{size}{origin.url(source.server)} at {origin.commit[:12]}. {origin.licence}")
@@ -163,7 +158,9 @@ def main(arguments: Sequence[str]) -> int:
     parser = command_line("photographs", __doc__, *EXAMPLES)
     parser.add_argument("--out", type=Path, required=True, help="the folder that PETL_DATA will name")
     parser.add_argument("--sets", metavar="A,B", help=f"only these (all): {', '.join(table.SETS)}; or none")
-    parser.add_argument("--weights", action="store_true", help=f"also {weights.FILE}, of a mirror without a licence")
+    parser.add_argument(
+        "--weights", action="store_true", help=f"also {table.WEIGHTS.place}, of a mirror without a licence"
+    )
     parser.add_argument("--from", dest="folder", type=Path, help="fetch nothing: FOLDER/<set>/ holds what was unpacked")
     parser.add_argument("--mirror", default=table.SERVER, metavar="URL", help="a server with the same repositories")
     parser.add_argument("--patience", type=float, default=origins.PATIENCE, help="seconds a server may be silent")

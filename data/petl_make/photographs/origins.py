@@ -40,11 +40,14 @@ def instead(origin: Origin) -> str:
 
 
 def given(origin: Origin, folder: Path) -> Path:
-    """The tree that the user unpacked in ``folder/<name>``, or in the one folder there (as archives have it)."""
+    """The tree that the user unpacked in ``folder/<name>``, or in the only thing there (as archives have it)."""
     base = folder / origin.name
-    inner = [path for path in base.iterdir() if path.is_dir()] if base.is_dir() else []
-    for tree in (base, *(inner if len(inner) == 1 and len(list(base.iterdir())) == 1 else ())):
-        if tree.is_dir() and all((tree / path).exists() for path in origin.paths) and (origin.paths or tree != inner):
+    inside = list(base.iterdir()) if base.is_dir() else []
+    trees = [base, *inside] if len(inside) == 1 else [base]
+    if not origin.paths and base.is_dir():
+        return trees[-1]
+    for tree in trees:
+        if origin.paths and all((tree / path).exists() for path in origin.paths):
             return tree
     raise UserError(f"{base} does not hold {', '.join(origin.paths) or 'a tree'}. {instead(origin)}")
 
@@ -76,14 +79,9 @@ def _fetch(repository: Path, url: str, options: list[str], reference: str, patie
     """Fetch a reference into a repository that is made anew; ``_Failed`` where that does not go."""
     shutil.rmtree(repository, ignore_errors=True)
     inside = ["--git-dir", str(repository)]
-    for name, value in {
-        "http.lowSpeedLimit": 1000,  # bytes a second
-        "http.lowSpeedTime": max(1, round(patience)),
-        "credential.helper": "",
-        "gc.auto": 0,
-        "maintenance.auto": "false",
-    }.items():
-        inside += ["-c", f"{name}={value}"]
+    slowest = ("http.lowSpeedLimit=1000", f"http.lowSpeedTime={max(1, round(patience))}")  # bytes a second, seconds
+    for setting in (*slowest, "credential.helper=", "gc.auto=0", "maintenance.auto=false"):
+        inside += ["-c", setting]
     _git(["init", "--quiet", "--bare", str(repository)], repository.parent, patience)
     _git([*inside, "remote", "add", "origin", url], repository.parent, patience)
     _git([*inside, "fetch", "--progress", "--no-tags", *options, "origin", reference], repository.parent, patience)
@@ -159,12 +157,13 @@ def _unpack(repository: Path, paths: tuple[str, ...], tree: Path) -> None:
     command = ["git", "--git-dir", str(repository), *exact, "archive", "--format=tar", REF, "--", *paths]
     with subprocess.Popen(command, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stderr is not None
+        broken = ""
         try:
             with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
                 archive.extraction_filter = getattr(tarfile, "data_filter", None)
                 archive.extractall(tree)
-        except tarfile.TarError:
-            pass  # git says why
+        except tarfile.TarError as error:
+            broken = f"its archive is cut ({error})"
         reason = _reason(process.stderr.read())
-    if process.returncode:
-        raise _Failed(reason or "its archive is cut")
+    if process.returncode or broken:
+        raise _Failed(reason or broken or f"git ended with code {process.returncode}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 SERVER = "https://github.com"
 SPLITS = ("train800", "val200", "test")
@@ -16,7 +17,9 @@ RESEARCH = "research use, no licence file at the mirror: look at its terms"
 
 @dataclass(frozen=True)
 class Origin:
-    """A repository at a commit (hexadecimal, twelve digits or all), the paths used of it, and megabytes to fetch."""
+    """A repository at a commit (hexadecimal, twelve digits or all), the paths used of it, and megabytes to fetch.
+
+    ``place``: where what is made of it belongs, below the folder that is asked for (``vtab_processed/<name>``)."""
 
     name: str
     repository: str
@@ -25,6 +28,10 @@ class Origin:
     megabytes: int
     licence: str
     note: str = ""
+    place: str = ""
+
+    def target(self, out: Path) -> Path:
+        return out / (self.place or f"vtab_processed/{self.name}")
 
     def url(self, server: str = SERVER) -> str:
         return f"{server.rstrip('/')}/{self.repository}"
@@ -45,7 +52,6 @@ class PhotoSet(Origin):
     classes: int = 0
     lists: str = ""
     files: str = ""
-    place: str = "vtab_processed"  # the folder of the set, below the one that is asked for
     inside: str = "images"  # the folder of the parts; the domains of PACS lie in none, and have no lists
     once: bool = False  # equal pictures count once, and none is both in test and in the others
 
@@ -123,7 +129,7 @@ _ROWS = (
     ),
     PhotoSet(
         "pacs", "MachineLearning2020/Homework3-PACS", "d586a6cf3db8", ("PACS",), 191, f"PACS: {RESEARCH}",
-        rule="pacs", size=96, candidates=(), classes=7, place="", inside="",
+        rule="pacs", size=96, candidates=(), classes=7, place="pacs", inside="",
         parts={"art_painting": 1050, "cartoon": 1035, "photo": 1050, "sketch": 980},
         lists="9ba41ab59084a101", files="8698e107cf7f5b8a",
     ),
@@ -132,6 +138,7 @@ SETS = {row.name: row for row in _ROWS}
 WEIGHTS = Origin(
     "weights", "codr-shiv/VisionTransformer", "b2d262d36f39", ("parameters",), 23,
     "no licence file; they behave as timm's vit_tiny_patch16_224.augreg_in21k_ft_in1k, which is Apache-2.0",
+    place="vit_tiny_patch16_224.safetensors",
 )  # fmt: skip
 WEIGHTS_DIGEST = "ef63d237859e5404"  # of names and values, in order of names
 SIGNS = """speed limit 20|speed limit 30|speed limit 50|speed limit 60|speed limit 70|speed limit 80

@@ -17,7 +17,6 @@ from safetensors.numpy import load_file, save
 from petl_core.utils import UserError, write_atomic
 from petl_make.photographs import table
 
-FILE = "vit_tiny_patch16_224.safetensors"
 _LAYERS = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
 
 
