@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import http.server
+import itertools
 import json
 import multiprocessing
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -27,35 +29,26 @@ from petl_make.photographs import check, items, make, table, weights
 
 PARTS = {"train800": 3, "val200": 1, "test": 2}
 BIRDS = "ex03/task2/bird_dataset"
-VIEWS = ("000-000", "022-000", "035-045", "045-090", "066-027", "090-000")
 GREY = np.arange(6 * 28 * 28, dtype=np.uint8).reshape(6, 28, 28)
-FILES = {  # of each origin: names of its images, and their size
-    "caltech101": [f"101_ObjectCategories/{kind}/{n}.jpg" for kind in ("BACK", "Faces", "ant") for n in range(3)],
-    "eurosat": [f"EuroSAT_Dataset/{kind}/{n}.jpg" for kind in ("River", "Forest") for n in (1, 10, 2)],
-    "coil20_azimuth": [f"dataset/obj{thing}__{view}.png" for thing in (1, 10) for view in (0, 6, 71)],
-    "sign_digits": [f"Dataset/{digit}/IMG.JPG" for digit in range(10)],
-    "cifar10": [
-        f"{part}/{kind}/{n:04d}.jpg" for part in ("test", "train") for kind in ("dog", "cat") for n in range(50)
-    ],
-    "gtsrb": [
-        f"GTSRB/Final_Training/Images/{c:05d}/{t:05d}_{f:05d}.ppm" for c in (0, 2) for t in (0, 1) for f in (0, 1)
-    ]
-    + [f"GTSRB/Final_Test/Images/{n:05d}.ppm" for n in range(3)],
-    "birds": [f"{BIRDS}/images/{kind}/{n:04d}.jpg" for kind in ("Blue_Jay", "Ani") for n in range(4)],
-    "rsscn7": [f"{kind}/{kind[0]}{n}.jpg" for kind in ("aGrass", "bField") for n in range(3)],
-    "eth80_elevation": [f"{kind}/{thing}/x{kind}-{v}.png" for kind in (1, 10) for thing in (1, 10) for v in VIEWS[:3]],
-    "pacs": [
-        f"PACS/{domain}/{kind}/{n}.png" for domain in ("photo", "sketch") for kind in ("dog", "cat") for n in (1, 2)
-    ],
+FILES = {  # the images of each origin
+    "caltech101": "101_ObjectCategories/{BACK,Faces,ant}/{0,1,2}.jpg",
+    "eurosat": "EuroSAT_Dataset/{River,Forest}/{1,10,2}.jpg",
+    "coil20_azimuth": "dataset/obj{1,10}__{0,6,71}.png",
+    "sign_digits": "Dataset/{0-9}/IMG.JPG",
+    "cifar10": "{test,train}/{dog,cat}/{0-49}.jpg",
+    "gtsrb": "GTSRB/Final_Training/Images/{00000,00002}/{00000,00001}_{00000,00001}.ppm "
+    "GTSRB/Final_Test/Images/{0-2}.ppm",
+    "birds": BIRDS + "/images/{Blue_Jay,Ani}/{0-3}.jpg",
+    "rsscn7": "{aGrass,bField}/{0-2}.jpg",
+    "eth80_elevation": "{1,10}/{1,10}/x-{000-000,022-000,035-045}.png",
+    "pacs": "PACS/{photo,sketch}/{dog,cat}/{1,2}.png",
 }
 LISTS = {
     "caltech101/train.txt": "ant/0.jpg\nant/1.jpg\nBACK/0.jpg\nFaces/2.jpg\n",
     "caltech101/test.txt": "ant/2.jpg\nFaces/0.jpg\n",
-    "gtsrb/GTSRB/Final_Test/GT-final_test.csv": "Filename;Width;ClassId\n00002.ppm;9;2\n00000.ppm;9;0\n",
+    "gtsrb/GTSRB/Final_Test/GT-final_test.csv": "Filename;Width;ClassId\n2.ppm;9;2\n0.ppm;9;0\n",
     f"birds/{BIRDS}/classes.txt": "0, Blue_Jay\n1, Ani\n",
-    f"birds/{BIRDS}/images.txt": "".join(
-        f"{n}, {k}/{n % 4:04d}.jpg\n" for n, k in enumerate(["Blue_Jay"] * 4 + ["Ani"] * 4)
-    ),
+    f"birds/{BIRDS}/images.txt": "".join(f"{n}, {('Blue_Jay', 'Ani')[n // 4]}/{n % 4}.jpg\n" for n in range(8)),
     f"birds/{BIRDS}/image_class_labels.txt": "".join(f"{n}, {n // 4}\n" for n in range(8)),
     f"birds/{BIRDS}/train_test_split.txt": "".join(f"{n}, {n % 4 // 2}\n" for n in range(8)),
 }
@@ -71,19 +64,31 @@ def git(*arguments: str, at: Path) -> str:
     return subprocess.run(["git", *who, *arguments], cwd=at, check=True, capture_output=True, text=True).stdout.strip()
 
 
+def expanded(patterns: str) -> list[str]:
+    """ "{a,b}/{0-2}.jpg": six names."""
+    found = []
+    for pattern in patterns.split():
+        choices = [part.split(",") for part in re.split(r"[{}]", pattern)]
+        for number, choice in enumerate(choices):
+            if number % 2 and re.fullmatch(r"\d{1,2}-\d{1,2}", choice[0]):
+                low, high = choice[0].split("-")
+                choices[number] = [str(n) for n in range(int(low), int(high) + 1)]
+        found += ["".join(parts) for parts in itertools.product(*choices)]
+    return found
+
+
 def write_tree(name: str, tree: Path) -> None:
     """The invented tree of an origin; no two of its images are alike."""
     random_ = np.random.default_rng(sorted(EXPECTED).index(name))
-    for file in FILES.get(name, ()):
+    for file in expanded(FILES.get(name, "")):
         path = tree / file
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = random_.integers(0, 256, (random_.integers(20, 140), 120, 3)).astype(np.uint8)
         Image.fromarray(pixels).save(path)
         if name == "eth80_elevation":
+            shape = Image.fromarray((pixels.mean(2) > 99).astype(np.uint8) * 255)
             (path.parent / "maps").mkdir(exist_ok=True)
-            Image.fromarray((pixels.mean(2) > 99).astype(np.uint8) * 255).save(
-                path.parent / f"maps/{path.stem}-map.png"
-            )
+            shape.save(path.parent / f"maps/{path.stem}-map.png")
     for file, text in LISTS.items():
         if file.startswith(f"{name}/"):
             (tree / file.partition("/")[2]).write_text(text)
@@ -129,9 +134,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[st
 
 
 @pytest.fixture(autouse=True)
-def rows(
-    world: tuple[Path, Path, dict[str, table.PhotoSet]], monkeypatch: pytest.MonkeyPatch
-) -> dict[str, table.PhotoSet]:
+def rows(world, monkeypatch) -> dict[str, table.PhotoSet]:
     monkeypatch.setattr(table, "SETS", dict(world[2]))
     return table.SETS
 
@@ -215,7 +218,7 @@ def test_another_byte_is_told_and_another_label_or_count_refused(world, tmp_path
     assert main([*go, "eurosat"]) == 0 and "OTHER BYTES" in capsys.readouterr().out
     flags = trees / f"birds/{BIRDS}/image_class_labels.txt"
     flags.write_text(flags.read_text().replace("0, 0", "0, 1", 1))
-    (trees / "rsscn7/aGrass/a0.jpg").unlink()
+    (trees / "rsscn7/aGrass/0.jpg").unlink()
     assert main([*go, "birds,rsscn7"]) == 1
     said = capsys.readouterr().err
     assert "birds: other labels" in said and "rsscn7: 5 images at the origin, 6 are expected" in said
