@@ -185,4 +185,6 @@ def main(arguments: Sequence[str]) -> int:
             print(f"{title}: FAILED  {error}", file=sys.stderr, flush=True)
     absent = f"; not: {', '.join(failed)}" if failed else ""
     say(f"{len(wanted) - len(failed)} of {len(wanted)} are in {out}{absent}. Use them with PETL_DATA={out}")
+    if not table.WEIGHTS.target(out).exists():
+        say("The ViT-Ti's weights come from timm's hub when they are used; where that is out of reach, add --weights.")
     return int(bool(failed))
