@@ -65,7 +65,7 @@ _ROWS = (
         "caltech101", "MachineLearning2020/Homework2-Caltech101", "836044dd000296b2bb74d0aa4b4e462e459b01d7",
         ("101_ObjectCategories", "train.txt", "test.txt"), 139, "Caltech-101: CC BY 4.0",
         "BACKGROUND_Google is one of the 102 classes.",
-        rule="caltech101", size=128, parts=_splits(2000), classes=102,
+        rule="caltech101", size=128, candidates=(6096, 3049), parts=_splits(2000), classes=102,
         lists="a950647aaa6216b5", files="90460f541c2a0be6",
     ),
     PhotoSet(
