@@ -23,6 +23,7 @@ import pytest
 from PIL import Image
 
 from petl_core.data import load_task
+from petl_core.data.vtab import group_of
 from petl_core.utils import UserError
 from petl_make.__main__ import main
 from petl_make.photographs import check, items, make, table, weights
@@ -201,6 +202,14 @@ def test_rules_of_single_sets(world) -> None:
     assert items.rsscn7(trees / "rsscn7").names == ["Grass", "Field"]
 
 
+def test_each_set_has_its_group() -> None:
+    groups = {"caltech101 cifar10 gtsrb birds": "natural", "eurosat pneumoniamnist rsscn7": "specialised"}
+    groups["coil20_azimuth sign_digits eth80_elevation"] = "structured"
+    for names, group in groups.items():
+        assert {group_of(name) for name in names.split()} == {group}
+    assert sorted([*" ".join(groups).split(), "pacs"]) == sorted(table.SETS)
+
+
 def test_paths_are_sorted_as_text_on_every_system(tmp_path) -> None:
     for name in ("a/b", "a-b/c", "B/x", ".git/x"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -253,12 +262,11 @@ def silent() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
-@pytest.fixture
-def cutting(world, tmp_path) -> Iterator[str]:
-    """git's own server behind a line that breaks after 20,000 bytes."""
+def bad_line(mirror: Path, holds: bool) -> Iterator[str]:
+    """git's own server behind a line that breaks after 20,000 bytes, or ``holds`` and brings nothing more."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = ["git", "daemon", "--reuseaddr", "--export-all", f"--base-path={world[0]}", f"--port={port}"]
+    command = ["git", "daemon", "--reuseaddr", "--export-all", f"--base-path={mirror}", f"--port={port}"]
     daemon = subprocess.Popen([*command, "--listen=127.0.0.1"], stderr=subprocess.DEVNULL, start_new_session=True)
     line = socket.create_server(("127.0.0.1", 0))
 
@@ -273,7 +281,8 @@ def cutting(world, tmp_path) -> Iterator[str]:
         while left > 0 and (chunk := source.recv(min(left, 4096))):
             sink.sendall(chunk)
             left -= len(chunk)
-        sink.shutdown(socket.SHUT_RDWR)
+        if left > 0 or not holds:
+            sink.shutdown(socket.SHUT_RDWR)
 
     threading.Thread(target=relay, daemon=True).start()
     for _ in range(100):
@@ -287,7 +296,17 @@ def cutting(world, tmp_path) -> Iterator[str]:
     daemon.wait()
 
 
-@pytest.mark.parametrize("server", ["page", "silent", "cutting", "nowhere"])
+@pytest.fixture
+def cutting(world) -> Iterator[str]:
+    yield from bad_line(world[0], holds=False)
+
+
+@pytest.fixture
+def stalling(world) -> Iterator[str]:
+    yield from bad_line(world[0], holds=True)
+
+
+@pytest.mark.parametrize("server", ["page", "silent", "cutting", "stalling", "nowhere"])
 def test_what_a_bad_line_gives_is_named_and_never_used(server, world, tmp_path, capsys, request) -> None:
     url = "http://127.0.0.1:9" if server == "nowhere" else request.getfixturevalue(server)
     started = time.monotonic()
