@@ -232,6 +232,7 @@ def test_another_byte_is_told_and_another_label_or_count_refused(world, tmp_path
     said = capsys.readouterr().err
     assert "birds: other labels" in said and "rsscn7: 5 images at the origin, 6 are expected" in said
     assert [path.name for path in (tmp_path / "out/vtab_processed").iterdir()] == ["eurosat"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["vtab_processed"]
     made = tmp_path / "out/vtab_processed/eurosat/val200.txt"
     made.write_text(made.read_text().replace(" 0", " x").replace(" 1", " 0").replace(" x", " 1"))
     assert main([*go, "eurosat"]) == 1 and "eurosat: other labels" in capsys.readouterr().err

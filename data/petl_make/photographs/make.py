@@ -6,6 +6,7 @@ takes its name; sets that are there already are checked and left alone, so the s
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -132,6 +133,11 @@ def obtain(origin: Origin, out: Path, source: Source) -> str:
     except OSError as error:
         reason = f"{error.strerror or error} ({error.filename})"
         raise UserError(f"cannot make {target}: {reason}; choose a folder that is writable and has space") from error
+    finally:  # what was fetched whole stays for the next time
+        for part in ("tree", "made"):
+            shutil.rmtree(scratch / part, ignore_errors=True)
+        with contextlib.suppress(OSError):  # not empty
+            scratch.rmdir()
     return f"{text}; {time.perf_counter() - started:.0f} s"
 
 
