@@ -1,15 +1,18 @@
-"""What every room uses: the error for bad input, where data lie, and writing files whole."""
+"""What every room uses: the error for bad input, checks of settings, where data lie, and writing files whole."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import math
 import os
 import secrets
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -149,3 +152,31 @@ def progress_bar(
     from tqdm import tqdm
 
     return tqdm(items, desc=title, disable=None if shown else True, delay=delay, leave=False, **options)
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Which numbers a setting may have, in words and as a test; a part of the field's annotated type."""
+
+    words: str
+    holds: Callable[[float], bool]
+
+
+Positive = Annotated[int, Allowed("a whole number, 1 or more", lambda value: value >= 1)]
+PositiveNumber = Annotated[float, Allowed("a finite number above 0", lambda value: 0.0 < value < math.inf)]
+NumberFromZero = Annotated[float, Allowed("a finite number, 0 or more", lambda value: 0.0 <= value < math.inf)]
+Fraction = Annotated[float, Allowed("a number in [0, 1)", lambda value: 0.0 <= value < 1.0)]
+types_of: Any = functools.cache(functools.partial(get_type_hints, include_extras=True))  # of a class: field to type
+
+
+def check_fields(owner: Any, name: str) -> None:
+    """Raise ``UserError``, with ``name`` in front, unless every field of a dataclass holds what its type allows: one
+    of the texts of a ``Literal``, or a number as in ``Positive`` above. Fields of other types are not looked at."""
+    for field in fields(owner):
+        kind, value = types_of(type(owner))[field.name], getattr(owner, field.name)
+        if get_origin(kind) is Literal and value not in get_args(kind):
+            raise UserError(f"{name}: {field.name} is {value!r}; allowed: {', '.join(get_args(kind))}")
+        for rule in getattr(kind, "__metadata__", ()):
+            numbers = int if get_args(kind)[0] is int else (int, float)
+            if isinstance(value, bool) or not isinstance(value, numbers) or not rule.holds(value):
+                raise UserError(f"{name}: {field.name} is {value!r}; it must be {rule.words}")

@@ -59,8 +59,8 @@ class Cell:
     method: str
     hyper: str
     batch_size: int
-    precision: str
-    augment: str
+    precision: Any
+    augment: Any
     head_only: bool
     held_back: str
     backbone: str = field(compare=False)

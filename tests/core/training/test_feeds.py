@@ -37,16 +37,16 @@ def test_only_images_that_fit_are_resident(monkeypatch) -> None:
     task, device = easy_task(), torch.device("cpu")
     image = 3 * 16 * 16
     monkeypatch.setattr(feeds, "memory", lambda device: 2.0 * 120 * image)
-    assert feeds.fits(task, [("train1000", None), ("test", None)], device)
+    assert feeds.fits(task, 120, device)
     monkeypatch.setattr(feeds, "memory", lambda device: 2.0 * 120 * image - 1)
-    assert not feeds.fits(task, [("train1000", None), ("test", None)], device)
-    assert feeds.fits(task, [("train1000", 79), ("test", 1000)], device)
+    assert not feeds.fits(task, 120, device)
+    assert feeds.fits(task, 119, device)
 
 
 def test_a_stream_is_gathered_ahead_in_order_and_its_errors_arrive() -> None:
     task = easy_task()
     index = task.splits["train1000"]
-    stream = feeds.Streamed(task.images, index, torch.device("cpu"))
+    stream = feeds.Feed(task.images, torch.device("cpu"), index)
     parts = list(torch.randperm(80, generator=torch.Generator().manual_seed(0)).split(7))
     for part, images in zip(parts, stream.batches(parts), strict=True):
         assert torch.equal(images, task.images[index[part]])

@@ -18,10 +18,10 @@ from petl_core.training.feeds import take
 from petl_core.training.recipe import Recipe
 from petl_core.training.steps import (
     COMPILE_FROM,
+    EVALUATION_BATCH,
     Gradients,
     checkpointed,
     compiling_pays,
-    evaluation_batch,
     forward_flops,
 )
 from petl_core.training.train import train
@@ -261,7 +261,7 @@ def test_long_runs_on_cuda_are_compiled() -> None:
     assert not compiling_pays(BASE, 50_000, Recipe(epochs=40, checkpointing=True), CUDA)
     assert compiling_pays(BASE, 10, Recipe(epochs=1, compile="on"), CPU)
     assert 4e5 < COMPILE_FROM / 2 / forward_flops(BASE) < 4.5e5
-    assert evaluation_batch(BASE, CPU) == 250  # the shipped records depend on it
+    assert EVALUATION_BATCH == 250  # the shipped records depend on it
 
 
 def test_only_whole_batches_go_through_the_compiled_network(monkeypatch) -> None:
