@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from petl_core.training.randaugment import OPERATIONS, to_bytes
+from petl_core.training.randaugment import OPERATIONS, operate, to_bytes
 
 if TYPE_CHECKING:
     from petl_core.training.recipe import Recipe
@@ -100,13 +100,13 @@ class Augmentation:
         if self.kind != "clip":
             return images
         for layer in range(2):
-            chosen, levels, signs = (draw[name][:, layer] for name in ("operation", "level", "sign"))
-            for number, (operation, signed) in enumerate(OPERATIONS.values()):
+            chosen, levels, signs = (draw[key][:, layer] for key in ("operation", "level", "sign"))
+            for number, (name, signed) in enumerate(OPERATIONS.items()):
                 rows = (chosen == number).nonzero()[:, 0]
                 if len(rows):
                     level = levels[rows] * signs[rows] if signed else levels[rows]
                     rows, level = rows.to(images.device), level.to(images.device).view(-1, 1, 1, 1)
-                    images[rows] = operation(images[rows], level, self.fill)
+                    images[rows] = operate(name, images[rows], level, self.fill)
         return images
 
     def erase(self, inputs: Tensor, draw: Draw) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from petl_core.training.augment import Augmentation, Normaliser, augmentation_of, crop
 from petl_core.training.evaluation import predict
-from petl_core.training.randaugment import OPERATIONS
+from petl_core.training.randaugment import OPERATIONS, operate
 from petl_core.training.recipe import Recipe
 from petl_core.training.train import train
 from petl_core.utils import UserError
@@ -75,12 +75,12 @@ def test_the_operations_are_those_of_timm() -> None:
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_each_operation_is_pillows(name: str, photograph: Image.Image) -> None:
-    operation, signed = OPERATIONS[name]
+    signed = OPERATIONS[name]
     dull = photograph.point(lambda v: 30 + v // 2)  # there is contrast to gain
     levels, signs = (0.9, 0.35, 0.99), (1.0, -1.0, -1.0)
     images = tensor(dull)[None].repeat(3, 1, 1, 1)
     level = torch.tensor([v * (s if signed else 1.0) for v, s in zip(levels, signs, strict=True)]).view(-1, 1, 1, 1)
-    for got, value, sign in zip(operation(images, level, FILL), levels, signs, strict=True):
+    for got, value, sign in zip(operate(name, images, level, FILL), levels, signs, strict=True):
         gaps = differences(got, pillows(name, dull, value, sign))
         geometric = name.startswith(("Rotate", "Shear", "Translate"))
         assert got.dtype == torch.uint8
@@ -90,8 +90,7 @@ def test_each_operation_is_pillows(name: str, photograph: Image.Image) -> None:
 
 
 def test_what_a_rotation_leaves_is_filled(photograph: Image.Image) -> None:
-    operation, _ = OPERATIONS["Rotate"]
-    (got,) = operation(tensor(photograph)[None], torch.ones(1, 1, 1, 1), FILL)
+    (got,) = operate("Rotate", tensor(photograph)[None], torch.ones(1, 1, 1, 1), FILL)
     assert got[:, 0, 0].tolist() == FILL.tolist() == got[:, -1, -1].tolist()
 
 
