@@ -166,14 +166,20 @@ Positive = Annotated[int, Allowed("a whole number, 1 or more", lambda value: val
 PositiveNumber = Annotated[float, Allowed("a finite number above 0", lambda value: 0.0 < value < math.inf)]
 NumberFromZero = Annotated[float, Allowed("a finite number, 0 or more", lambda value: 0.0 <= value < math.inf)]
 Fraction = Annotated[float, Allowed("a number in [0, 1)", lambda value: 0.0 <= value < 1.0)]
-types_of: Any = functools.cache(functools.partial(get_type_hints, include_extras=True))  # of a class: field to type
+Share = Annotated[float, Allowed("a number in (0, 1]", lambda value: 0.0 < value <= 1.0)]
+_types: Any = functools.cache(functools.partial(get_type_hints, include_extras=True))  # of a class: field to type
+
+
+def choices(cls: type) -> dict[str, tuple[str, ...]]:
+    """The fields of a dataclass that hold one of some texts (``Literal``), and these texts."""
+    return {field: get_args(kind) for field, kind in _types(cls).items() if get_origin(kind) is Literal}
 
 
 def check_fields(owner: Any, name: str) -> None:
     """Raise ``UserError``, with ``name`` in front, unless every field of a dataclass holds what its type allows: one
     of the texts of a ``Literal``, or a number as in ``Positive`` above. Fields of other types are not looked at."""
     for field in fields(owner):
-        kind, value = types_of(type(owner))[field.name], getattr(owner, field.name)
+        kind, value = _types(type(owner))[field.name], getattr(owner, field.name)
         if get_origin(kind) is Literal and value not in get_args(kind):
             raise UserError(f"{name}: {field.name} is {value!r}; allowed: {', '.join(get_args(kind))}")
         for rule in getattr(kind, "__metadata__", ()):

@@ -88,7 +88,7 @@ class Augmentation:
             drawn["operation"] = chosen.where(self._uniform(count, 2) < 0.5, torch.tensor(-1))  # -1: none
             drawn["level"] = (0.9 + 0.05 * torch.randn(count, 2, generator=self.random)).clamp(0.0, 1.0)
             drawn["sign"] = 1.0 - 2.0 * (self._uniform(count, 2) < 0.5)
-            box = self._boxes(count, self.size_out, (0.02, 1 / 3), (0.3, 1 / 0.3), inside=True)
+            box = self._boxes(count, self.size_out, (0.02, 1 / 3), (0.3, 1 / 0.3))
             drawn["erase"] = box * (self._uniform(count, 1) < 0.25)
             shape = (count, 3, self.size_out, self.size_out)
             drawn["noise"] = torch.randn(shape, generator=self.noise, device=self.noise.device)
@@ -122,21 +122,18 @@ class Augmentation:
     def _uniform(self, *shape: int) -> Tensor:
         return torch.rand(shape, generator=self.random)
 
-    def _boxes(
-        self, count: int, size: int, areas: tuple[float, float], aspects: tuple[float, float], *, inside: bool = False
-    ) -> Tensor:
+    def _boxes(self, count: int, size: int, areas: tuple[float, float], aspects: tuple[float, float]) -> Tensor:
         """Top, left, height, width (B, 4) of random rectangles in a square, uniform in area and in the logarithm of the
-        aspect (width by height). Of ``ATTEMPTS`` for each image the first is taken that fits. Where none does, that is
-        the whole square or, ``inside`` (which asks for room to spare), nothing."""
+        aspect (width by height). Of ``ATTEMPTS`` for each image the first is taken that fits; where none does, that is
+        the whole square."""
         area = size**2 * (areas[0] + (areas[1] - areas[0]) * self._uniform(count, ATTEMPTS))
         low, high = math.log(aspects[0]), math.log(aspects[1])
         aspect = (low + (high - low) * self._uniform(count, ATTEMPTS)).exp()
         heights, widths = (area / aspect).sqrt().round().long(), (area * aspect).sqrt().round().long()
-        most, otherwise = (size - 1, 0) if inside else (size, size)
-        fits = (heights >= 1) & (heights <= most) & (widths >= 1) & (widths <= most)
+        fits = (heights >= 1) & (heights <= size) & (widths >= 1) & (widths <= size)
         first, image = fits.int().argmax(1), torch.arange(count)
-        height = torch.where(fits.any(1), heights[image, first], otherwise)
-        width = torch.where(fits.any(1), widths[image, first], otherwise)
+        height = torch.where(fits.any(1), heights[image, first], size)
+        width = torch.where(fits.any(1), widths[image, first], size)
         top = (self._uniform(count) * (size - height + 1)).long()
         left = (self._uniform(count) * (size - width + 1)).long()
         return torch.stack([top, left, height, width], dim=1)

@@ -69,28 +69,20 @@ def feeds(
 ) -> list[tuple[Feed, Tensor, tuple[str, ...]]]:
     """Of each split, ``count`` evenly spaced images (None: all), their labels (n,) on the device, and ids.
 
-    All of them are resident if together they fit.
+    All of them are resident if together they fit. Images that are mapped from files are not read into the host's own
+    memory, whatever their number.
     """
     chosen = [rows_of(task, split, count) for split, count in splits]
-    resident = fits(task, sum(len(rows) for rows in chosen), device)
+    size = sum(len(rows) for rows in chosen) * math.prod(task.images.shape[1:])  # bytes
+    streamed = size > RESIDENT * memory(device) or (device.type != "cuda" and not isinstance(task.images, Tensor))
     return [
         (
-            Feed(task.images[rows].to(device), device) if resident else Feed(task.images, device, rows),
+            Feed(task.images, device, rows) if streamed else Feed(task.images[rows].to(device), device),
             task.labels[rows].to(device),
             tuple(task.ids[i] for i in rows.tolist()),
         )
         for rows in chosen
     ]
-
-
-def fits(task: Task, count: int, device: torch.device) -> bool:
-    """Do ``count`` images of the task fit in ``RESIDENT`` of the memory there is for them?
-
-    Images that are mapped from files are not read into the host's own memory, whatever their number.
-    """
-    if device.type != "cuda" and not isinstance(task.images, Tensor):
-        return False
-    return count * math.prod(task.images.shape[1:]) <= RESIDENT * memory(device)
 
 
 def memory(device: torch.device) -> float:

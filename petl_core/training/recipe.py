@@ -5,23 +5,13 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from petl_core.utils import (
-    Allowed,
-    Fraction,
-    NumberFromZero,
-    Positive,
-    PositiveNumber,
-    UserError,
-    check_fields,
-    types_of,
-)
+from petl_core.utils import Fraction, NumberFromZero, Positive, PositiveNumber, Share, UserError, check_fields, choices
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Share = Annotated[float, Allowed("a number in (0, 1]", lambda value: 0.0 < value <= 1.0)]
 NOT_MATRICES = re.compile(r"token|pos_embed|prompt|quer|gamma|scale|shift|norm|bias")  # in a parameter's name
 
 
@@ -79,7 +69,7 @@ class Recipe:
             raise UserError("Recipe: compile is 'on' with checkpointing, which is not compiled; leave one of them out")
 
 
-CHOICES = {field: get_args(kind) for field, kind in types_of(Recipe).items() if get_origin(kind) is Literal}
+CHOICES = choices(Recipe)
 
 
 def learning_rate(step: int, total: int, recipe: Recipe) -> float:

@@ -34,13 +34,11 @@ def test_streamed_images_give_the_same_bits(tmp_path, monkeypatch, method: str, 
 
 
 def test_only_images_that_fit_are_resident(monkeypatch) -> None:
-    task, device = easy_task(), torch.device("cpu")
     image = 3 * 16 * 16
-    monkeypatch.setattr(feeds, "memory", lambda device: 2.0 * 120 * image)
-    assert feeds.fits(task, 120, device)
-    monkeypatch.setattr(feeds, "memory", lambda device: 2.0 * 120 * image - 1)
-    assert not feeds.fits(task, 120, device)
-    assert feeds.fits(task, 119, device)
+    monkeypatch.setattr(feeds, "memory", lambda device: 2.0 * 119 * image)
+    for most, resident in ((None, False), (79, True)):  # of 80 training images, and 40 to be answered
+        for feed, _, _ in feeds.feeds(easy_task(), [("train1000", most), ("test", 1000)], torch.device("cpu")):
+            assert (feed.rows is None) == resident
 
 
 def test_a_stream_is_gathered_ahead_in_order_and_its_errors_arrive() -> None:
