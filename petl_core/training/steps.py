@@ -187,34 +187,26 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def checkpointed(model: ViT, *, wanted: bool) -> Iterator[None]:
-    """Inside, no block keeps its activations for the backward pass, which computes them anew; equal gradients."""
-    blocks = model.blocks if wanted else []
-    for block in blocks:
-        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
-    try:
-        yield
-    finally:
-        for block in blocks:
-            del block.forward  # what the class defines is there again
-
-
-@contextmanager
 def at_work(model: ViT, recipe: Recipe, seed: int) -> Iterator[None]:
     """Inside, the model trains: with the seed's random numbers, drop path and checkpointing. Afterwards it evaluates.
 
     ``UserError`` if the device's memory runs out, which after ``Gradients.settle`` means that others took it.
     """
     device = next(model.parameters()).device
-    with seeded(seed, device), checkpointed(model, wanted=recipe.checkpointing):
-        model.set_drop_path(recipe.drop_path)
-        try:
+    checkpointed = model.blocks if recipe.checkpointing else []
+    for block in checkpointed:  # keeps no activations: the backward pass computes them anew, for equal gradients
+        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
+    model.set_drop_path(recipe.drop_path)
+    try:
+        with seeded(seed, device):
             yield
-        except torch.OutOfMemoryError as error:
-            raise out_of_memory(device, error) from None
-        finally:
-            model.set_drop_path(0.0)
-            model.eval()
+    except torch.OutOfMemoryError as error:
+        raise out_of_memory(device, error) from None
+    finally:
+        for block in checkpointed:
+            del block.forward  # what the class defines is there again
+        model.set_drop_path(0.0)
+        model.eval()
 
 
 def forward_flops(config: ViTConfig) -> float:

@@ -20,7 +20,7 @@ from petl_core.training.steps import (
     COMPILE_FROM,
     EVALUATION_BATCH,
     Gradients,
-    checkpointed,
+    at_work,
     compiling_pays,
     forward_flops,
 )
@@ -177,16 +177,14 @@ def test_checkpointing_gives_equal_gradients_and_keeps_less(method: str) -> None
     found, kept = [], []
     for wanted in (False, True):
         model = tiny_model(method).train()
-        model.set_drop_path(0.3)
-        saved = 0
+        recipe, saved = Recipe(drop_path=0.3, checkpointing=wanted), 0
 
         def count(tensor: Tensor) -> Tensor:
             nonlocal saved
             saved += tensor.numel()
             return tensor
 
-        torch.manual_seed(0)
-        with checkpointed(model, wanted=wanted), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        with at_work(model, recipe, 0), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
             loss = F.cross_entropy(model(batch()[0]), batch()[1])
             kept.append(saved)
             loss.backward()
