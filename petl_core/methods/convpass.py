@@ -54,8 +54,10 @@ class ConvolutionalBypass(nn.Module):
         image = patches.transpose(1, 2).unflatten(2, (self.grid, self.grid))  # (B, h, grid, grid)
         patches = self.conv(image).flatten(2).transpose(1, 2)
         centre = self.conv.weight[:, :, 1, 1]
-        cls, others = (F.linear(tokens, centre, self.conv.bias) for tokens in (cls, others))
-        return torch.cat([cls, patches, others], dim=1)
+        cls = F.linear(cls, centre, self.conv.bias)
+        if others.shape[1] == 0:
+            return torch.cat([cls, patches], dim=1)
+        return torch.cat([cls, patches, F.linear(others, centre, self.conv.bias)], dim=1)
 
     def forward(self, y: Tensor, x: Tensor) -> Tensor:
         h = self.activation(self.convolve(self.activation(self.down(x))))
