@@ -1,8 +1,8 @@
 """Where a run's images lie: on the model's device, all of them as bytes, or on the host, from where batches are sent.
 
-A task of VTAB-1K's size is a few hundred megabytes, so it is moved once and there is no loader. A task that would fill
-more than ``RESIDENT`` of the device's memory is streamed: a thread gathers the next batches (the images may be mapped
-from a file) in page-locked memory while the device computes. The numbers that come out are the same.
+A task of VTAB-1K's size is a few hundred megabytes, so it is moved once and there is no loader. A larger one is
+streamed: a thread gathers the next batches (the images may be mapped from a file) in page-locked memory while the
+device computes. The numbers that come out are the same.
 """
 
 from __future__ import annotations

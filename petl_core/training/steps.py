@@ -2,8 +2,7 @@
 
 One run is on one device; several devices are used by several runs at a time (``petl_core.study``).
 
-Nothing below the first trainable parameter costs a backward pass: frozen parameters and images ask for no gradient, so
-autograd keeps nothing of the blocks before it and stops there (``tests/core/training/test_steps.py`` looks).
+Nothing below the first trainable parameter costs a backward pass: frozen parameters and images ask for no gradient.
 """
 
 from __future__ import annotations
