@@ -1,7 +1,7 @@
 """What FacT-TT and FacT-TK share: low-rank updates of all weights of the network from one pair of factors U and V.
 
-Each D x D weight of attention (q, k, v, o) and each D x D piece of fc1 and fc2 is a *slot*, whose update is s V M U with
-an r x r matrix M of its own. The two methods differ only in where M comes from.
+Each D x D weight of attention (q, k, v, o) and each D x D piece of fc1 and fc2 is a *slot*, whose update is s V M U
+with an r x r matrix M of its own. The two methods differ only in where M comes from.
 """
 
 from __future__ import annotations
