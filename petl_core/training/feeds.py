@@ -1,7 +1,7 @@
 """Where a run's images lie: on the model's device, all of them as bytes, or on the host, from where batches are sent.
 
 A task of VTAB-1K's size is a few hundred megabytes, so it is moved once and there is no loader. A larger one is
-streamed: a thread gathers the next batches (the images may be mapped from a file) in page-locked memory while the
+streamed: threads gather the next batches (the images may be mapped from a file) in page-locked memory while the
 device computes. The numbers that come out are the same.
 """
 
@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from petl_core.data.decode import prefetched
 from petl_core.utils import UserError
 
 if TYPE_CHECKING:
@@ -44,20 +43,14 @@ class Feed:
 
     def batches(self, parts: Iterable[Tensor]) -> Iterator[Tensor]:
         """The images of each of the index tensors; of a stream the next few are gathered meanwhile."""
-        if self.rows is None:
+        rows = self.rows
+        if rows is None:
             yield from (self.images[part.to(self.device)] for part in parts)
             return
-        waiting: deque[Future[Tensor]] = deque()
-        with ThreadPoolExecutor(1) as pool:
-            for part in parts:
-                waiting.append(pool.submit(self._gathered, self.rows[part]))
-                if len(waiting) > AHEAD:
-                    yield waiting.popleft().result().to(self.device, non_blocking=True)
-            for gathered in waiting:
-                yield gathered.result().to(self.device, non_blocking=True)
+        for _, images in prefetched(parts, lambda part: self._locked(self.images[rows[part]]), ahead=AHEAD):
+            yield images.to(self.device, non_blocking=True)
 
-    def _gathered(self, rows: Tensor) -> Tensor:
-        images = self.images[rows]
+    def _locked(self, images: Tensor) -> Tensor:
         if self.device.type != "cuda":
             return images
         with torch.cuda.device(self.device):  # a thread has one of its own; locking pages on another would occupy it
