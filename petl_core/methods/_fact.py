@@ -1,7 +1,8 @@
 """What FacT-TT and FacT-TK share: low-rank updates of all weights of the network from one pair of factors U and V.
 
-Each D x D weight of attention (q, k, v, o) and each D x D piece of fc1 and fc2 is a *slot*, whose update is s V M U
-with an r x r matrix M of its own. The two methods differ only in where M comes from.
+Each of the 4 D x D weights of attention (q, k, v, o) and each D x D piece of fc1 and fc2 (4 pieces each, if the hidden
+layer is 4 D wide) is a *slot* whose update is s V M U with U: D -> r and V: r -> D shared by the whole network and M an
+r x r matrix. The two methods differ only in where M comes from.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Learned tokens, and how their weight in the attention is turned down: what VPT-Shallow, VPT-Deep and VQT share.
 
-Prompts stand after the patches, so that the class token stays at place 0 and the patches at 1 to grid^2.
+Prompts stand after the patches, so that the class token stays at place 0 and the patches at 1 to grid^2. VPT's authors
+put them before. The function is the same, because prompts have no position and attention does not know an order.
 """
 
 from __future__ import annotations
@@ -54,9 +55,11 @@ class Prompts(nn.Module):
         return prompts if self.shared_mask else F.dropout(prompts, self.dropout, self.training)
 
     def score_bias(self, x: Tensor) -> Tensor | None:
-        """What multiplies the prompts' attention weights by alpha, before these are divided by their sum, if added to
-        the scores: log alpha at the prompts and 0 elsewhere, (1, 1, 1, N) for tokens x (B, N, D). None where there is
-        nothing to add: at alpha 1, and at 0, where the prompts are not appended at all."""
+        """For tokens x (B, N, D): log alpha (1, 1, 1, N) at the prompts and 0 elsewhere.
+
+        Added to the scores it multiplies the prompts' attention weights by alpha, before these are divided by their
+        sum. None where there is nothing to add: at alpha 1, and at 0, where the prompts are not appended at all.
+        """
         if self.alpha in (0.0, 1.0):
             return None
         start = self.start % x.shape[1]

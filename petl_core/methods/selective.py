@@ -21,7 +21,15 @@ from torch import nn
 from petl_core.methods.base import Method, block_parameters, register
 from petl_core.vit import ViT, ViTConfig
 
-LAYERS = {"attention": ("qkv", "proj"), "mlp": ("fc1", "fc2")}  # the other parts are one layer, or the whole block
+LAYERS = {
+    "attention": ("attn.qkv", "attn.proj"),
+    "qkv": ("attn.qkv",),
+    "proj": ("attn.proj",),
+    "mlp": ("mlp.fc1", "mlp.fc2"),
+    "fc1": ("mlp.fc1",),
+    "fc2": ("mlp.fc2",),
+    "block": ("",),  # all of them
+}
 
 
 @register(
@@ -62,18 +70,18 @@ class Selective(Method):
         return None
 
     def unfreezes(self, parameter: str, config: ViTConfig) -> bool:
-        words = parameter.split(".")  # blocks, 3, attn, qkv, weight
+        words = parameter.split(".", 2)  # blocks, 3, attn.qkv.weight
         if words[0] != "blocks" or int(words[1]) not in self.chosen(config):
             return False
-        return self.part == "block" or words[-2] in LAYERS.get(self.part, (self.part,))
+        return self.part == "block" or words[2].rpartition(".")[0] in LAYERS[self.part]
 
     def count(self, config: ViTConfig) -> int:
         D, hidden = config.width, config.hidden
         sizes = {
-            "qkv": 3 * D * (D + 1),
-            "proj": D * (D + 1),
-            "fc1": hidden * (D + 1),
-            "fc2": D * (hidden + 1),
-            "block": block_parameters(config),
+            "attn.qkv": 3 * D * (D + 1),
+            "attn.proj": D * (D + 1),
+            "mlp.fc1": hidden * (D + 1),
+            "mlp.fc2": D * (hidden + 1),
+            "": block_parameters(config),
         }
-        return len(self.chosen(config)) * sum(sizes[layer] for layer in LAYERS.get(self.part, (self.part,)))
+        return len(self.chosen(config)) * sum(sizes[layer] for layer in LAYERS[self.part])
