@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
-import math
 import os
 import secrets
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
+from functools import cache, partial
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, get_args, get_origin, get_type_hints
 
@@ -163,11 +163,11 @@ class Allowed:
 
 
 Positive = Annotated[int, Allowed("a whole number, 1 or more", lambda value: value >= 1)]
-PositiveNumber = Annotated[float, Allowed("a finite number above 0", lambda value: 0.0 < value < math.inf)]
-NumberFromZero = Annotated[float, Allowed("a finite number, 0 or more", lambda value: 0.0 <= value < math.inf)]
+PositiveNumber = Annotated[float, Allowed("a finite number above 0", lambda value: 0.0 < value < inf)]
+NumberFromZero = Annotated[float, Allowed("a finite number, 0 or more", lambda value: 0.0 <= value < inf)]
 Fraction = Annotated[float, Allowed("a number in [0, 1)", lambda value: 0.0 <= value < 1.0)]
 Share = Annotated[float, Allowed("a number in (0, 1]", lambda value: 0.0 < value <= 1.0)]
-_types: Any = functools.cache(functools.partial(get_type_hints, include_extras=True))  # of a class: field to type
+_types: Any = cache(partial(get_type_hints, include_extras=True))  # of a class: field to type
 
 
 def choices(cls: type) -> dict[str, tuple[str, ...]]:
