@@ -170,19 +170,26 @@ Share = Annotated[float, Allowed("a number in (0, 1]", lambda value: 0.0 < value
 _types: Any = cache(partial(get_type_hints, include_extras=True))  # of a class: field to type
 
 
+@cache
 def choices(cls: type) -> dict[str, tuple[str, ...]]:
-    """The fields of a dataclass that hold one of some texts (``Literal``), and these texts."""
-    return {field: get_args(kind) for field, kind in _types(cls).items() if get_origin(kind) is Literal}
+    """The fields of a dataclass that hold one of some texts, and these texts: what is typed as ``Literal`` or, where
+    texts come from elsewhere, as a ``str`` that is annotated with one."""
+    kinds = {field: (kind, *getattr(kind, "__metadata__", ())) for field, kind in _types(cls).items()}
+    return {field: get_args(part) for field, parts in kinds.items() for part in parts if get_origin(part) is Literal}
 
 
 def check_fields(owner: Any, name: str) -> None:
     """Raise ``UserError``, with ``name`` in front, unless every field of a dataclass holds what its type allows: one
-    of the texts of a ``Literal``, or a number as in ``Positive`` above. Fields of other types are not looked at."""
-    for field in fields(owner):
-        kind, value = _types(type(owner))[field.name], getattr(owner, field.name)
-        if get_origin(kind) is Literal and value not in get_args(kind):
-            raise UserError(f"{name}: {field.name} is {value!r}; allowed: {', '.join(get_args(kind))}")
+    of its ``choices``, or a number as in ``Positive`` above. Fields of other types are not looked at."""
+    cls: Any = type(owner)
+    texts = choices(cls)
+    for field in fields(cls):
+        kind, value = _types(cls)[field.name], getattr(owner, field.name)
+        if field.name in texts and value not in texts[field.name]:
+            raise UserError(f"{name}: {field.name} is {value!r}; allowed: {', '.join(texts[field.name])}")
         for rule in getattr(kind, "__metadata__", ()):
             numbers = int if get_args(kind)[0] is int else (int, float)
+            if not isinstance(rule, Allowed):
+                continue
             if isinstance(value, bool) or not isinstance(value, numbers) or not rule.holds(value):
                 raise UserError(f"{name}: {field.name} is {value!r}; it must be {rule.words}")

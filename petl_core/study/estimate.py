@@ -59,8 +59,8 @@ class Cell:
     method: str
     hyper: str
     batch_size: int
-    precision: Any
-    augment: Any
+    precision: str
+    augment: str
     head_only: bool
     held_back: str
     backbone: str = field(compare=False)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from petl_core import methods
 from petl_core.data.embedded import SHIPPED, parts_of_name
@@ -131,7 +130,7 @@ class Profile:
     published_sizes: bool = False
     published_seeds: tuple[int, ...] = (PUBLISHED_SEED,)
     amounts: tuple[Amount, ...] = AMOUNTS
-    augments: tuple[tuple[str, Any], ...] = ()  # many-shot tasks, without their number, and Recipe.augment
+    augments: tuple[tuple[str, str], ...] = ()  # many-shot tasks, without their number, and Recipe.augment
     search: Adaptive | None = None  # None: the fixed grid of ``lrs`` and ``trials``
     repeats: int = 0  # of the whole protocol, in the part "repeats"
     repeat: int = 0  # which of them this is; 0: none, the protocol itself

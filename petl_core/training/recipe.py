@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from petl_core.utils import Fraction, NumberFromZero, Positive, PositiveNumber, Share, UserError, check_fields, choices
 
@@ -47,14 +47,14 @@ class Recipe:
     batch_size: Positive = 64
     drop_path: Fraction = 0.0
     flip: bool = False
-    normalise: Literal["backbone", "imagenet", "none"] = "backbone"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    decay: Literal["matrices", "all"] = "matrices"
+    normalise: Annotated[str, Literal["backbone", "imagenet", "none"]] = "backbone"
+    precision: Annotated[str, Literal["auto", "fp32", "bf16"]] = "auto"
+    decay: Annotated[str, Literal["matrices", "all"]] = "matrices"
     l2_sp: NumberFromZero = 0.0
     layer_decay: Share = 1.0
-    augment: Literal["none", "crop_flip", "crop_flip_vertical", "clip"] = "none"
+    augment: Annotated[str, Literal["none", "crop_flip", "crop_flip_vertical", "clip"]] = "none"
     checkpointing: bool = False
-    compile: Literal["auto", "on", "off"] = "auto"
+    compile: Annotated[str, Literal["auto", "on", "off"]] = "auto"
     clip_norm: float | None = None
 
     def __post_init__(self) -> None:
