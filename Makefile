@@ -2,6 +2,8 @@
 #   make PYTHON=python3.12 ...    another interpreter than python3 (3.11 to 3.13) for that environment
 #   make WORKERS=4 ...            notebooks and runs at a time; without it, one per core
 #   make PORT=8080 book-serve     another port than 8000
+#   make PHOTOGRAPHS=my_data PHOTOGRAPHS_FLAGS="--weights" reproduce-photographs
+#                                 another folder than PETL_DATA or runs/photographs; options of petl_make photographs
 
 PYTHON  ?= python3
 WORKERS ?=
@@ -10,7 +12,10 @@ PORT    ?= 8000
 
 VENV := .venv
 PY   := $(VENV)/bin/python
-FRESH := runs/results-$(PROFILE)
+FRESH = runs/results-$(PROFILE)
+PHOTOGRAPHS := $(if $(PETL_DATA),$(PETL_DATA),runs/photographs)
+PHOTOGRAPHS_FLAGS ?=
+ON_PHOTOGRAPHS := 03 05 08 09 10 # the chapters that need no parts of the study but those that this profile has
 SMOKE := runs/results-smoke
 WORKERS_FLAG := $(if $(WORKERS),--workers $(WORKERS))
 LOCKED := --extra notebooks --extra clip --extra ray --extra dev
@@ -22,10 +27,10 @@ DATA_PATHS := import pathlib, sys, sysconfig; \
 	pathlib.Path(sysconfig.get_path("purelib"), "petl.pth").write_text("\n".join(sys.argv[1:]) + "\n")
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce notebooks test data-env test-data lint book book-serve book-print bench bench-gpu lock clean
+.PHONY: help install reproduce reproduce-photographs notebooks test data-env test-data lint book book-serve book-print bench bench-gpu lock clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-17s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-28s %s\n", $$1, $$2 }'
 
 install: $(VENV)/.ready ## make .venv with the locked packages (the first of the other targets does it too)
 
@@ -36,9 +41,6 @@ $(VENV)/.ready: requirements.txt pyproject.toml
 	$(PY) -m pip install -qq -r requirements.txt
 	$(PY) -m pip install -qq --no-deps --no-build-isolation --no-index -e .
 	@touch $@
-
-# Says which step begins and, for the quick profile, how long all the rest takes on two cores: quiet, and beside other work.
-step = @echo "step $(1) of 4: $(2)$(if $(filter quick,$(PROFILE)),; from here $(3) minutes on two cores)"
 
 # Says which step begins and, for the quick profile, how long all the rest takes on two cores: quiet, and beside other work.
 step = @echo "step $(1) of 4: $(2)$(if $(filter quick,$(PROFILE)),; from here $(3) minutes on two cores)"
@@ -54,6 +56,22 @@ reproduce: $(VENV)/.ready ## recompute the study at PROFILE=quick and its notebo
 	@echo "notebooks: runs/notebooks/$(PROFILE)   book: runs/book-$(PROFILE)/index.html   records: $(FRESH)"
 	$(PY) -m petl_guide claims --profile $(PROFILE) --results $(FRESH) --compare data/results
 	$(PY) -m petl_core study --profile $(PROFILE) --results $(FRESH) --compare data/results
+
+reproduce-photographs: PROFILE := photographs
+reproduce-photographs: export PETL_DATA := $(abspath $(PHOTOGRAPHS))
+reproduce-photographs: $(VENV)/.ready ## fetch ten sets of photographs and PACS (1.4 GB), recompute the study on them (half a day), chapters, compare
+	$(call step,1,the photographs)
+	$(PY) -m petl_make photographs --out $(PHOTOGRAPHS) $(PHOTOGRAPHS_FLAGS)
+	$(call step,2,the study)
+	$(PY) -m petl_core study --profile $(PROFILE) --results $(FRESH) $(WORKERS_FLAG)
+	$(call step,3,the notebooks)
+	$(PY) -m petl_guide notebooks execute --profile $(PROFILE) --results fresh --runs $(FRESH) --out runs/notebooks/$(PROFILE) --only $(ON_PHOTOGRAPHS) $(WORKERS_FLAG)
+	$(call step,4,the claims and comparing with the shipped records)
+	$(PY) -m petl_guide claims --profile $(PROFILE) --results $(FRESH)
+	@if test -d data/results/$(PROFILE); then \
+		$(PY) -m petl_guide claims --profile $(PROFILE) --results $(FRESH) --compare data/results/$(PROFILE) && \
+		$(PY) -m petl_core study --profile $(PROFILE) --results $(FRESH) --compare data/results/$(PROFILE); \
+	else echo "this checkout has no data/results/$(PROFILE): there are no shipped records of this profile to compare with"; fi
 
 notebooks: $(VENV)/.ready ## execute the notebooks at the laptop profile on the shipped records and write them back, with the README's numbers (authors)
 	$(PY) -m petl_guide notebooks refresh $(WORKERS_FLAG)

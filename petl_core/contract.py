@@ -123,11 +123,12 @@ def _refusal(call: Callable[..., Any], *args: Any, **named: Any) -> str:
     return ""
 
 
-RULES: dict[str, Callable[[Bench, Method, str], Any]] = {}
+Rule = Callable[[Bench, Method, str], Any]
+RULES: dict[str, Rule] = {}
 SLOW = ("compiled",)
 
 
-def rule(function: Callable[[Bench, Method, str], Any]) -> Callable[[Bench, Method, str], Any]:
+def rule(function: Rule) -> Rule:
     """Decorator: a rule, under its function's name; the docstring's first line says what it asks."""
     RULES[function.__name__] = function
     return function
@@ -137,8 +138,8 @@ def rule(function: Callable[[Bench, Method, str], Any]) -> Callable[[Bench, Meth
 def description(bench: Bench, method: Method, variant: str) -> None:
     """the file says paper, formula, sites, parameters, merging; the class its title, family, size"""
     cls = type(method)
-    missing = [part for part in PARTS if part not in (sys.modules[cls.__module__].__doc__ or "")]
-    assert not missing, f"the file's docstring lacks {', '.join(missing)}"
+    missing = {part for part in PARTS if part not in (sys.modules[cls.__module__].__doc__ or "")}
+    assert not missing, f"the file's docstring lacks {_some(missing)}"
     assert cls.family in FAMILIES, f"family is '{cls.family}'; allowed: {', '.join(FAMILIES)}"
     assert "arXiv" in cls.paper, f"paper is '{cls.paper}'; write authors, year and arXiv number"
     assert cls.size_field in (None, *SIZES), f"size_field is '{cls.size_field}'; allowed: None, {', '.join(SIZES)}"
@@ -200,9 +201,11 @@ def count(bench: Bench, method: Method, variant: str) -> None:
     if not _refusal(meta_count, method, ODD):  # a method may refuse a shape, if it says so
         numbers[ODD] = meta_count(method, ODD)
     for config, counted in numbers.items():
-        shape = f"a ViT of width {config.width}, hidden layer {config.hidden}, {config.depth} blocks"
-        formula = method.count(config)
-        assert formula == counted, f"count() gives {formula:,} for {shape}, but {counted:,} train"
+        shape, formula = (
+            f"width {config.width}, hidden layer {config.hidden}, {config.depth} blocks",
+            method.count(config),
+        )
+        assert formula == counted, f"count() gives {formula:,} for a ViT of {shape}, but {counted:,} train"
 
 
 @rule
@@ -255,8 +258,8 @@ def files(bench: Bench, method: Method, variant: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         again = load_adapter(save_adapter(model, Path(folder) / "a.safetensors")).eval()
     for value in (1.0, 0.0, 0.4):
-        same = torch.equal(interpolate(again, value)(images()), interpolate(model, value)(images()))
-        assert same, f"the model from the file gives other logits (alpha {value:g})"
+        far = gap(interpolate(again, value)(images()), interpolate(model, value)(images()))
+        assert far == 0.0, f"the model from the file gives other logits (alpha {value:g})"
     assert again.spec == model.spec, "the model from the file has another spec"
     assert trained(again) == trained(model), "the model from the file trains other parameters"
 
@@ -282,9 +285,8 @@ def bfloat16(bench: Bench, method: Method, variant: str) -> None:
     between = interpolate(model.eval(), 0.5).to(torch.bfloat16)(images().bfloat16())
     assert half.dtype == between.dtype == torch.bfloat16, f"bfloat16 in, {half.dtype} and {between.dtype} out"
     assert between.isfinite().all(), "at alpha 0.5 in bfloat16 logits are not finite"
-    far = 0.1 * reference.abs().max().item()
-    assert gap(mixed.float(), reference) < far, "under autocast logits are far from those in float32"
-    assert gap(half.float(), reference) < far, "in bfloat16 logits are far from those in float32"
+    for how, logits in (("under autocast", mixed), ("with converted weights", half)):
+        assert gap(logits.float(), reference) < 0.1 * reference.abs().max(), f"logits {how} are far from float32's"
     finite = all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
     assert finite, "under autocast a gradient is missing or not finite"
 
@@ -292,20 +294,17 @@ def bfloat16(bench: Bench, method: Method, variant: str) -> None:
 @rule
 def copies(bench: Bench, method: Method, variant: str) -> None:
     """a deep copy is a model of its own, and the same seed makes the same start"""
-    model = bench.build(method, variant)
-    before = model(images())
-    other = copy.deepcopy(model)
-    assert torch.equal(other(images()), before), "a copy gives other logits"
-    shake(other)
-    again = bench.build(method, variant)
+    model, again = (bench.build(method, variant) for _ in range(2))
+    before, other = model(images()), copy.deepcopy(model)
     assert torch.equal(again(images()), before), "the same seed makes another start"
-    same = torch.equal(other(images()), shake(again)(images()))
+    assert torch.equal(other(images()), before), "a copy gives other logits"
+    own = {p.data_ptr() for p in model.parameters()}
+    assert own.isdisjoint(p.data_ptr() for p in other.parameters()), "the copy shares tensors with the original"
+    same = torch.equal(shake(other)(images()), shake(again)(images()))
     assert same, "the copy's edits are not all its own: make edits objects, not closures"
     assert torch.equal(model(images()), before), "changing the copy changes the original"
     other.train()
     assert not model.methods.training, "the copy's training mode reaches the original"
-    own = {p.data_ptr() for p in model.parameters()}
-    assert own.isdisjoint(p.data_ptr() for p in other.parameters()), "the copy shares tensors with the original"
 
 
 @rule

@@ -1,4 +1,4 @@
-"""What every room uses: the error for bad input, where data lie, and writing files whole."""
+"""What every room uses: the error for bad input, checks of settings, where data lie, and writing files whole."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from functools import cache, partial
+from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -149,3 +152,44 @@ def progress_bar(
     from tqdm import tqdm
 
     return tqdm(items, desc=title, disable=None if shown else True, delay=delay, leave=False, **options)
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Which numbers a setting may have, in words and as a test; a part of the field's annotated type."""
+
+    words: str
+    holds: Callable[[float], bool]
+
+
+Positive = Annotated[int, Allowed("a whole number, 1 or more", lambda value: value >= 1)]
+PositiveNumber = Annotated[float, Allowed("a finite number above 0", lambda value: 0.0 < value < inf)]
+NumberFromZero = Annotated[float, Allowed("a finite number, 0 or more", lambda value: 0.0 <= value < inf)]
+Fraction = Annotated[float, Allowed("a number in [0, 1)", lambda value: 0.0 <= value < 1.0)]
+Share = Annotated[float, Allowed("a number in (0, 1]", lambda value: 0.0 < value <= 1.0)]
+_types: Any = cache(partial(get_type_hints, include_extras=True))  # of a class: field to type
+
+
+@cache
+def choices(cls: type) -> dict[str, tuple[str, ...]]:
+    """The fields of a dataclass that hold one of some texts, and these texts: what is typed as ``Literal`` or, where
+    texts come from elsewhere, as a ``str`` that is annotated with one."""
+    kinds = {field: (kind, *getattr(kind, "__metadata__", ())) for field, kind in _types(cls).items()}
+    return {field: get_args(part) for field, parts in kinds.items() for part in parts if get_origin(part) is Literal}
+
+
+def check_fields(owner: Any, name: str) -> None:
+    """Raise ``UserError``, with ``name`` in front, unless every field of a dataclass holds what its type allows: one
+    of its ``choices``, or a number as in ``Positive`` above. Fields of other types are not looked at."""
+    cls: Any = type(owner)
+    texts = choices(cls)
+    for field in fields(cls):
+        kind, value = _types(cls)[field.name], getattr(owner, field.name)
+        if field.name in texts and value not in texts[field.name]:
+            raise UserError(f"{name}: {field.name} is {value!r}; allowed: {', '.join(texts[field.name])}")
+        for rule in getattr(kind, "__metadata__", ()):
+            numbers = int if get_args(kind)[0] is int else (int, float)
+            if not isinstance(rule, Allowed):
+                continue
+            if isinstance(value, bool) or not isinstance(value, numbers) or not rule.holds(value):
+                raise UserError(f"{name}: {field.name} is {value!r}; it must be {rule.words}")

@@ -187,7 +187,9 @@ def test_readme_papermill_command_fits_the_notebook(readme: str, repository: Pat
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
-@pytest.mark.parametrize("target", ["help", "install", "reproduce", "test", "lint", "book", "bench", "clean"])
+@pytest.mark.parametrize(
+    "target", ["help", "install", "reproduce", "reproduce-photographs", "test", "lint", "book", "bench", "clean"]
+)
 def test_make_knows_what_to_do(target: str, repository: Path) -> None:
     done = subprocess.run(["make", "-n", target], cwd=repository, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -21,6 +21,7 @@ COMMANDS = {  # name: its module, whose ``main`` takes the arguments and returns
     "mini-clip": ("petl_make.mini_clip", "pre-train the small CLIP"),
     "vtab": ("petl_make.vtab.prepare", "make lossless packs of VTAB-1K's nineteen tasks"),
     "check-vtab": ("petl_make.vtab.check", "is this folder VTAB-1K? counts, classes, duplicates, JPEG"),
+    "photographs": ("petl_make.photographs.make", "fetch and make ten sets of photographs and PACS"),
     "zero-shot": ("petl_make.zero_shot", "write CLIP's zero-shot head (needs the extra clip)"),
     "costs": ("petl_make.costs", "measure time and memory of each method"),
 }

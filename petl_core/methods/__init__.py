@@ -13,7 +13,7 @@ import importlib
 import pkgutil
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -60,32 +60,38 @@ def load(path: str | Path) -> str:
     Raises ``UserError`` if there is no such file, it does not run, it does not register exactly one method, or it
     takes a name that another method has; the registry is then as before.
     """
-    path = Path(path).resolve()
+    path, before = Path(path).resolve(), dict(registry)
     if not path.is_file() or path.suffix != ".py":
         raise UserError(f"there is no Python file {path}; give the .py file that defines your method")
-    source = path.read_bytes()
-    module = ModuleType(f"petl_core_outside.{path.stem}_{hashlib.sha256(bytes(path) + source).hexdigest()[:8]}")
-    module.__file__ = str(path)
-    sys.modules[module.__name__] = module  # dataclasses and inspect look there
-    old = [cls for cls in registry.values() if getattr(sys.modules.get(cls.__module__), "__file__", "") == str(path)]
-    others = {name: cls for name, cls in registry.items() if cls not in old}
-    with ExitStack() as undo:
-        undo.callback(_set_registry, dict(registry))  # unless all goes well
-        _set_registry(others)
-        try:
-            exec(compile(source, str(path), "exec"), module.__dict__)
-        except UserError as error:
-            raise UserError(f"{path.name}: {error}") from error
-        except Exception as error:
-            raise UserError(f"{path.name} does not run: {type(error).__name__}: {error}") from error
+    try:
+        for name, cls in before.items():
+            if getattr(sys.modules.get(cls.__module__), "__file__", "") == str(path):
+                del registry[name]
+        others = set(registry)
+        _run(path)
         new = [name for name in registry if name not in others]
         if len(new) != 1:
             raise UserError(
                 f"{path.name} must register one method, it registers {', '.join(new) or 'none'}; "
                 "write @register above its dataclass"
             )
-        undo.pop_all()
+    except BaseException:
+        _set_registry(before)
+        raise
     return new[0]
+
+
+def _run(path: Path) -> None:
+    source = path.read_bytes()
+    module = ModuleType(f"petl_core_outside.{path.stem}_{hashlib.sha256(bytes(path) + source).hexdigest()[:8]}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # dataclasses and inspect look there
+    try:
+        exec(compile(source, str(path), "exec"), module.__dict__)
+    except UserError as error:
+        raise UserError(f"{path.name}: {error}") from error
+    except Exception as error:
+        raise UserError(f"{path.name} does not run: {type(error).__name__}: {error}") from error
 
 
 @contextmanager

@@ -13,48 +13,17 @@ A method has up to three effects, all of them declared here and none of them kno
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
-from petl_core.utils import UserError
+from petl_core.utils import Fraction, NumberFromZero, Positive, PositiveNumber, UserError, check_fields  # noqa: F401
 from petl_core.vit import ViT, ViTConfig
 
 registry: dict[str, type[Method]] = {}
-
-
-@dataclass(frozen=True)
-class Allowed:
-    """Which numbers a hyper-parameter may have, in words and as a test; a part of the field's annotated type."""
-
-    words: str
-    holds: Callable[[float], bool]
-
-
-Positive = Annotated[int, Allowed("a whole number, 1 or more", lambda value: value >= 1)]
-PositiveNumber = Annotated[float, Allowed("a finite number above 0", lambda value: 0.0 < value < math.inf)]
-NumberFromZero = Annotated[float, Allowed("a finite number, 0 or more", lambda value: 0.0 <= value < math.inf)]
-Fraction = Annotated[float, Allowed("a number in [0, 1)", lambda value: 0.0 <= value < 1.0)]
-
-
-_types: Any = functools.cache(functools.partial(get_type_hints, include_extras=True))  # of a class: field to type
-
-
-def check_fields(owner: Any, name: str) -> None:
-    """Raise ``ValueError``, with ``name`` in front, unless every field of a dataclass holds what its type allows: one
-    of the texts of a ``Literal``, or a number as in ``Positive`` above. Fields of other types are not looked at."""
-    for field in fields(owner):
-        kind, value = _types(type(owner))[field.name], getattr(owner, field.name)
-        if get_origin(kind) is Literal and value not in get_args(kind):
-            raise ValueError(f"{name}: {field.name} is {value!r}; allowed: {', '.join(get_args(kind))}")
-        for rule in getattr(kind, "__metadata__", ()):
-            numbers = int if get_args(kind)[0] is int else (int, float)
-            if isinstance(value, bool) or not isinstance(value, numbers) or not rule.holds(value):
-                raise ValueError(f"{name}: {field.name} is {value!r}; it must be {rule.words}")
 
 
 @dataclass(frozen=True)

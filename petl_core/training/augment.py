@@ -13,8 +13,8 @@ clip                 crop and mirror; two operations of RandAugment, each with p
 ===================  ================================================================================================
 
 Where there is an augmentation, the task's images may be larger than the model's (256 and 224 pixels, as in the study):
-training crops from the whole image, evaluation reads the square in its middle. All random numbers of a batch are drawn
-at once from generators of their own, which the seed fixes.
+training crops from the whole image, evaluation reads the square in its middle. Random numbers come from generators of
+their own, which the seed fixes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from petl_core.training.randaugment import OPERATIONS, to_bytes
+from petl_core.training.randaugment import OPERATIONS, operate, to_bytes
 
 if TYPE_CHECKING:
     from petl_core.training.recipe import Recipe
@@ -38,8 +38,6 @@ STATISTICS = {  # mean and standard deviation of each channel; "backbone": the o
 }
 ATTEMPTS = 10  # at a rectangle that fits, as in torchvision and timm
 OWN = 2**61  # keeps the generators here apart from the one of the order of the images
-
-Draw = dict[str, Tensor]  # the random numbers of a batch, one row an image
 
 
 class Normaliser:
@@ -73,70 +71,58 @@ class Augmentation:
 
     def __call__(self, images: Tensor, normalise: Callable[[Tensor], Tensor]) -> Tensor:
         """Augmented and normalised images, float (B, 3, size_out, size_out), of uint8 (B, 3, size_in, size_in)."""
-        drawn = self.draw(len(images))
-        return self.erase(normalise(self.change(images, drawn)), drawn)
-
-    def draw(self, count: int) -> Draw:
-        """The random numbers of a batch of ``count`` images, in the order in which they are used."""
-        drawn = {"box": self._boxes(count, self.size_in, (0.08, 1.0), (3 / 4, 4 / 3))}
-        drawn["mirror"] = self._uniform(count) < 0.5
-        drawn["turn"] = torch.zeros(count, dtype=torch.bool)
+        count = len(images)
+        box = self.boxes(count, self.size_in, (0.08, 1.0), (3 / 4, 4 / 3))
+        mirror, turn = self._uniform(count) < 0.5, torch.zeros(count, dtype=torch.bool)
         if self.kind == "crop_flip_vertical":
-            drawn["turn"] = self._uniform(count) < 0.5
-        if self.kind == "clip":
-            chosen = torch.randint(len(OPERATIONS), (count, 2), generator=self.random)
-            drawn["operation"] = chosen.where(self._uniform(count, 2) < 0.5, torch.tensor(-1))  # -1: none
-            drawn["level"] = (0.9 + 0.05 * torch.randn(count, 2, generator=self.random)).clamp(0.0, 1.0)
-            drawn["sign"] = 1.0 - 2.0 * (self._uniform(count, 2) < 0.5)
-            box = self._boxes(count, self.size_out, (0.02, 1 / 3), (0.3, 1 / 0.3), inside=True)
-            drawn["erase"] = box * (self._uniform(count, 1) < 0.25)
-            shape = (count, 3, self.size_out, self.size_out)
-            drawn["noise"] = torch.randn(shape, generator=self.noise, device=self.noise.device)
-        return drawn
-
-    def change(self, images: Tensor, draw: Draw) -> Tensor:
-        """uint8 (B, 3, size_in, size_in) -> uint8 (B, 3, size_out, size_out): crop, mirror, RandAugment."""
-        images = crop(images, draw["box"], self.size_out, draw["mirror"], draw["turn"])
+            turn = self._uniform(count) < 0.5
+        images = crop(images, box, self.size_out, mirror, turn)
         if self.kind != "clip":
-            return images
+            return normalise(images)
+        return self.erased(normalise(self.operated(images)))
+
+    def operated(self, images: Tensor) -> Tensor:
+        """uint8 (B, 3, S, S) after two operations of RandAugment, each of which half of the images get."""
+        count = len(images)
+        chosen = torch.randint(len(OPERATIONS), (count, 2), generator=self.random)
+        chosen = chosen.where(self._uniform(count, 2) < 0.5, torch.tensor(-1))  # -1: none
+        levels = (0.9 + 0.05 * torch.randn(count, 2, generator=self.random)).clamp(0.0, 1.0)
+        signs = 1.0 - 2.0 * (self._uniform(count, 2) < 0.5)
         for layer in range(2):
-            chosen, levels, signs = (draw[name][:, layer] for name in ("operation", "level", "sign"))
-            for number, (operation, signed) in enumerate(OPERATIONS.values()):
-                rows = (chosen == number).nonzero()[:, 0]
+            for number, (name, signed) in enumerate(OPERATIONS.items()):
+                rows = (chosen[:, layer] == number).nonzero()[:, 0]
                 if len(rows):
-                    level = levels[rows] * signs[rows] if signed else levels[rows]
+                    level = levels[rows, layer] * signs[rows, layer] if signed else levels[rows, layer]
                     rows, level = rows.to(images.device), level.to(images.device).view(-1, 1, 1, 1)
-                    images[rows] = operation(images[rows], level, self.fill)
+                    images[rows] = operate(name, images[rows], level, self.fill)
         return images
 
-    def erase(self, inputs: Tensor, draw: Draw) -> Tensor:
-        """Normalised (B, 3, S, S) with noise in the rectangles to be erased."""
-        if self.kind != "clip":
-            return inputs
-        top, left, height, width = draw["erase"].to(inputs.device).view(-1, 4, 1, 1, 1).unbind(1)
-        place = torch.arange(self.size_out, device=inputs.device)
+    def erased(self, inputs: Tensor) -> Tensor:
+        """Normalised (B, 3, S, S), in a quarter of the images with noise in a rectangle."""
+        count, size = len(inputs), inputs.shape[-1]
+        box = self.boxes(count, size, (0.02, 1 / 3), (0.3, 1 / 0.3)) * (self._uniform(count, 1) < 0.25)
+        top, left, height, width = box.to(inputs.device).view(-1, 4, 1, 1, 1).unbind(1)
+        place = torch.arange(size, device=inputs.device)
         down, across = place.view(-1, 1), place.view(1, -1)
         inside = (down >= top) & (down < top + height) & (across >= left) & (across < left + width)
-        return torch.where(inside, draw["noise"], inputs)
+        noise = torch.randn(inputs.shape, generator=self.noise, device=inputs.device)
+        return torch.where(inside, noise, inputs)
 
     def _uniform(self, *shape: int) -> Tensor:
         return torch.rand(shape, generator=self.random)
 
-    def _boxes(
-        self, count: int, size: int, areas: tuple[float, float], aspects: tuple[float, float], *, inside: bool = False
-    ) -> Tensor:
+    def boxes(self, count: int, size: int, areas: tuple[float, float], aspects: tuple[float, float]) -> Tensor:
         """Top, left, height, width (B, 4) of random rectangles in a square, uniform in area and in the logarithm of the
-        aspect (width by height). Of ``ATTEMPTS`` for each image the first is taken that fits. Where none does, that is
-        the whole square or, ``inside`` (which asks for room to spare), nothing."""
+        aspect (width by height). Of ``ATTEMPTS`` for each image the first is taken that fits; where none does, that is
+        the whole square."""
         area = size**2 * (areas[0] + (areas[1] - areas[0]) * self._uniform(count, ATTEMPTS))
         low, high = math.log(aspects[0]), math.log(aspects[1])
         aspect = (low + (high - low) * self._uniform(count, ATTEMPTS)).exp()
         heights, widths = (area / aspect).sqrt().round().long(), (area * aspect).sqrt().round().long()
-        most, otherwise = (size - 1, 0) if inside else (size, size)
-        fits = (heights >= 1) & (heights <= most) & (widths >= 1) & (widths <= most)
+        fits = (heights >= 1) & (heights <= size) & (widths >= 1) & (widths <= size)
         first, image = fits.int().argmax(1), torch.arange(count)
-        height = torch.where(fits.any(1), heights[image, first], otherwise)
-        width = torch.where(fits.any(1), widths[image, first], otherwise)
+        height = torch.where(fits.any(1), heights[image, first], size)
+        width = torch.where(fits.any(1), widths[image, first], size)
         top = (self._uniform(count) * (size - height + 1)).long()
         left = (self._uniform(count) * (size - width + 1)).long()
         return torch.stack([top, left, height, width], dim=1)

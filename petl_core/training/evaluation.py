@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from petl_core.training.augment import Normaliser
-from petl_core.training.feeds import Feed, Resident
+from petl_core.training.feeds import Feed
 from petl_core.training.recipe import Recipe
-from petl_core.training.steps import autocast, evaluation_batch, out_of_memory
+from petl_core.training.steps import EVALUATION_BATCH, autocast, out_of_memory
 
 if TYPE_CHECKING:
     from petl_core.vit import ViT
@@ -38,31 +38,26 @@ def predict(model: ViT, images: Tensor, recipe: Recipe = Recipe()) -> Tensor:
 def forward(model: ViT, function: Callable[[Tensor], Tensor], images: Tensor, recipe: Recipe) -> Tensor:
     """``function`` (the model or a part of it) of uint8 images (n, 3, S, S), normalised as ``recipe`` says."""
     device = next(model.parameters()).device
-    feed = Resident(images.to(device))
-    return evaluate(function, feed, Normaliser(model, recipe), recipe, evaluation_batch(model.config, device))
+    return evaluate(function, Feed(images.to(device), device), Normaliser(model, recipe), recipe)
 
 
 @torch.no_grad()
 def evaluate(
-    function: Callable[[Tensor], Tensor],
-    images: Feed,
-    prepare: Callable[[Tensor], Tensor],
-    recipe: Recipe,
-    batch: int,
+    function: Callable[[Tensor], Tensor], images: Feed, prepare: Callable[[Tensor], Tensor], recipe: Recipe
 ) -> Tensor:
-    """``function`` of all prepared images, ``batch`` at a time, without gradients: float32 on the images' device.
+    """``function`` of all prepared images without gradients: float32 on the images' device.
 
     A batch that is too large for the device's memory is halved. ``UserError`` if one image is too much.
     """
-    batch = min(batch, len(images))
+    size = min(EVALUATION_BATCH, len(images))
     while True:
         try:
             outputs = []
-            for part in images.batches(torch.arange(len(images)).split(batch)):
+            for part in images.batches(torch.arange(len(images)).split(size)):
                 with autocast(images.device, recipe):
                     outputs.append(function(prepare(part)).float())
             return torch.cat(outputs)
         except torch.OutOfMemoryError as error:
-            if batch == 1:
+            if size == 1:
                 raise out_of_memory(images.device, error) from None
-        batch = (batch + 1) // 2
+        size = (size + 1) // 2

@@ -1,21 +1,23 @@
 """Where a run's images lie: on the model's device, all of them as bytes, or on the host, from where batches are sent.
 
-A task of VTAB-1K's size is a few hundred megabytes, so it is moved once and there is no loader. A task that would fill
-more than ``RESIDENT`` of the device's memory is streamed: a thread gathers the next batches (the images may be mapped
-from a file) in page-locked memory while the device computes. The numbers that come out are the same.
+A task of VTAB-1K's size is a few hundred megabytes, so it is moved once and there is no loader. A larger one is
+streamed: threads gather the next batches (the images may be mapped from a file) in page-locked memory while the
+device computes. The numbers that come out are the same.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from petl_core.data.decode import prefetched
+from petl_core.utils import UserError
 
 if TYPE_CHECKING:
     from petl_core.data.task import Task
@@ -24,54 +26,35 @@ RESIDENT = 0.5  # of the free memory of a GPU, or of the machine's memory elsewh
 AHEAD = 3  # batches gathered before they are asked for
 
 
-class Resident:
-    """Images (n, 3, S, S) uint8, or features (n, D), that lie on the device."""
+@dataclass(frozen=True)
+class Feed:
+    """Images uint8 (n, 3, S, S), or features (n, D), of which batches are wanted on ``device``.
 
-    def __init__(self, images: Tensor) -> None:
-        self.images, self.device = images, images.device
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def batches(self, parts: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The images of each of the index tensors."""
-        return (self.images[part.to(self.device)] for part in parts)
-
-
-class Streamed:
-    """Rows ``index`` (n,) of uint8 images (M, 3, S, S) that stay on the host, sent to ``device`` batch by batch.
-
-    ``images`` is a tensor, or what gives one where it is indexed (``data.cache.Mapped``).
+    Without ``rows`` they lie there. With ``rows`` (n,) they are those of ``images`` (M, 3, S, S), a tensor on the host
+    or what gives one where it is indexed (``data.cache.Mapped``), and are sent batch by batch.
     """
 
-    def __init__(self, images: Tensor, index: Tensor, device: torch.device) -> None:
-        self.images, self.index, self.device = images, index, device
+    images: Tensor
+    device: torch.device
+    rows: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.images if self.rows is None else self.rows)
 
     def batches(self, parts: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The images of each of the index tensors; the next few are gathered meanwhile."""
-        with self._thread() as pool:
-            waiting: deque[Future[Tensor]] = deque()
-            for part in parts:
-                waiting.append(pool.submit(self._gather, self.index[part]))
-                if len(waiting) > AHEAD:
-                    yield waiting.popleft().result().to(self.device, non_blocking=True)
-            while waiting:
-                yield waiting.popleft().result().to(self.device, non_blocking=True)
+        """The images of each of the index tensors; of a stream the next few are gathered meanwhile."""
+        rows = self.rows
+        if rows is None:
+            yield from (self.images[part.to(self.device)] for part in parts)
+            return
+        for _, images in prefetched(parts, lambda part: self._locked(self.images[rows[part]]), ahead=AHEAD):
+            yield images.to(self.device, non_blocking=True)
 
-    def _thread(self) -> ThreadPoolExecutor:
-        if self.device.type == "cuda":  # a thread's own current device; locking pages on another would occupy that too
-            return ThreadPoolExecutor(1, initializer=torch.cuda.set_device, initargs=(self.device,))
-        return ThreadPoolExecutor(1)
-
-    def _gather(self, rows: Tensor) -> Tensor:
-        images = self.images[rows]
-        return images.pin_memory() if self.device.type == "cuda" else images
-
-
-Feed = Resident | Streamed
+    def _locked(self, images: Tensor) -> Tensor:
+        if self.device.type != "cuda":
+            return images
+        with torch.cuda.device(self.device):  # a thread has one of its own; locking pages on another would occupy it
+            return images.pin_memory()
 
 
 def feeds(
@@ -79,31 +62,20 @@ def feeds(
 ) -> list[tuple[Feed, Tensor, tuple[str, ...]]]:
     """Of each split, ``count`` evenly spaced images (None: all), their labels (n,) on the device, and ids.
 
-    All of them are resident if together they fit.
+    All of them are resident if together they fit. Images that are mapped from files are not read into the host's own
+    memory, whatever their number.
     """
-    if fits(task, splits, device):
-        taken = [take(task, split, count) for split, count in splits]
-        return [(Resident(images.to(device)), labels.to(device), ids) for images, labels, ids in taken]
-    rows = [rows_of(task, split, count) for split, count in splits]
+    chosen = [rows_of(task, split, count) for split, count in splits]
+    size = sum(len(rows) for rows in chosen) * math.prod(task.images.shape[1:])  # bytes
+    streamed = size > RESIDENT * memory(device) or (device.type != "cuda" and not isinstance(task.images, Tensor))
     return [
         (
-            Streamed(task.images, index, device),
-            task.labels[index].to(device),
-            tuple(task.ids[i] for i in index.tolist()),
+            Feed(task.images, device, rows) if streamed else Feed(task.images[rows].to(device), device),
+            task.labels[rows].to(device),
+            tuple(task.ids[i] for i in rows.tolist()),
         )
-        for index in rows
+        for rows in chosen
     ]
-
-
-def fits(task: Task, counts: Iterable[tuple[str, int | None]], device: torch.device) -> bool:
-    """Do these many images of these splits fit in ``RESIDENT`` of the memory there is for them?
-
-    Images that are mapped from files are not read into the host's own memory, whatever their number.
-    """
-    if device.type != "cuda" and not isinstance(task.images, Tensor):
-        return False
-    images = sum(min(len(task.splits[split]), count or len(task.splits[split])) for split, count in counts)
-    return images * math.prod(task.images.shape[1:]) <= RESIDENT * memory(device)
 
 
 def memory(device: torch.device) -> float:
@@ -113,11 +85,15 @@ def memory(device: torch.device) -> float:
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # not on Windows
-        return float("inf")
+        return math.inf
 
 
 def rows_of(task: Task, split: str, count: int | None = None) -> Tensor:
     """The samples (n,) of a split, or ``count`` of them, evenly spaced, if it has more."""
+    if split not in task.splits:
+        raise UserError(f"task '{task.name}' has no split '{split}'; it has: {', '.join(sorted(task.splits))}")
+    if count is not None and count < 1:
+        raise UserError(f"of split '{split}' {count} images are asked for; give 1 or more, or None for the whole split")
     index = task.splits[split]
     if count is None or count >= len(index):
         return index
@@ -126,7 +102,5 @@ def rows_of(task: Task, split: str, count: int | None = None) -> Tensor:
 
 def take(task: Task, split: str, count: int | None = None) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     """``count`` evenly spaced images of a split (None: all), uint8 (n, 3, S, S), their labels (n,) and ids."""
-    if count is None or split not in task.splits:
-        return task.split(split)  # which says what splits there are
     index = rows_of(task, split, count)  # before any image is read
     return task.images[index], task.labels[index], tuple(task.ids[i] for i in index.tolist())

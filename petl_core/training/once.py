@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from petl_core.training.augment import Normaliser
 from petl_core.training.evaluation import evaluate
-from petl_core.training.feeds import Feed, Resident, memory
+from petl_core.training.feeds import Feed, memory
 from petl_core.training.recipe import Recipe, layer_of
-from petl_core.training.steps import Network, evaluation_batch
+from petl_core.training.steps import Network
 
 if TYPE_CHECKING:
     from petl_core.vit import ViT
@@ -36,6 +36,12 @@ class Part:
     prepare: Callable[[Tensor], Tensor]
     images: Feed
 
+    def behind(self, below: Network, network: Network, recipe: Recipe) -> Part:
+        """``network`` on what ``below`` makes of the images."""
+        return Part(
+            network, nn.Identity(), Feed(evaluate(below, self.images, self.prepare, recipe), self.images.device)
+        )
+
 
 def parts_of(model: ViT, recipe: Recipe, images: Feed, held: Feed) -> tuple[Part, Part]:
     """What trains on ``images``, and what answers ``held``, the images that are evaluated.
@@ -47,26 +53,14 @@ def parts_of(model: ViT, recipe: Recipe, images: Feed, held: Feed) -> tuple[Part
     normalise = Normaliser(model, recipe)
     training, answering = Part(model, normalise, images), Part(model, normalise, held)
     still, config = still_blocks(model, recipe), model.config
-    batch = evaluation_batch(config, images.device)
     tokens = 4 * len(images) * (1 + config.grid**2) * config.width  # bytes
     if still > config.depth:
-        training, answering = (
-            _behind(part, model.forward_features, model.head, recipe, batch) for part in (training, answering)
-        )
+        training = training.behind(model.forward_features, model.head, recipe)
+        answering = answering.behind(model.forward_features, model.head, recipe)
     elif still > 0 and tokens <= KEPT * memory(images.device):
         below = functools.partial(model.tokens, blocks=still)
-        training = _behind(training, below, functools.partial(_above, model, still), recipe, batch)
+        training = training.behind(below, lambda x: model.head(model.features(x, still)), recipe)
     return training, answering
-
-
-def _behind(part: Part, below: Network, network: Network, recipe: Recipe, batch: int) -> Part:
-    """``network`` on what ``below`` makes of the images of ``part``."""
-    outputs = evaluate(below, part.images, part.prepare, recipe, batch)
-    return Part(network, nn.Identity(), Resident(outputs))
-
-
-def _above(model: ViT, blocks: int, tokens: Tensor) -> Tensor:
-    return model.head(model.features(tokens, blocks))
 
 
 def still_blocks(model: ViT, recipe: Recipe) -> int:

@@ -4,29 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
-from petl_core.utils import UserError
+from petl_core.utils import Fraction, NumberFromZero, Positive, PositiveNumber, Share, UserError, check_fields, choices
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-CHOICES = {
-    "normalise": ("backbone", "imagenet", "none"),
-    "precision": ("auto", "fp32", "bf16"),
-    "decay": ("matrices", "all"),
-    "augment": ("none", "crop_flip", "crop_flip_vertical", "clip"),
-    "compile": ("auto", "on", "off"),
-}
-RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (  # fields, what is allowed, in words
-    (("lr",), lambda v: 0.0 < v < math.inf, "be greater than 0, for example 1e-3"),
-    (("weight_decay", "final_lr", "l2_sp"), lambda v: 0.0 <= v < math.inf, "be 0 or greater"),
-    (("epochs", "batch_size"), lambda v: isinstance(v, int) and v >= 1, "be a whole number, 1 or more"),
-    (("warmup", "drop_path"), lambda v: 0.0 <= v < 1.0, "lie in [0, 1)"),
-    (("layer_decay",), lambda v: 0.0 < v <= 1.0, "lie in (0, 1]: 1 is the same rate for all"),
-)
 NOT_MATRICES = re.compile(r"token|pos_embed|prompt|quer|gamma|scale|shift|norm|bias")  # in a parameter's name
 
 
@@ -54,41 +39,37 @@ class Recipe:
     CUDA (``petl_core.training.steps.compiling_pays``), "on" any run, "off" none.
     """
 
-    lr: float = 1e-3
-    weight_decay: float = 1e-4
-    epochs: int = 20
-    warmup: float = 0.1
-    final_lr: float = 0.0
-    batch_size: int = 64
-    drop_path: float = 0.0
+    lr: PositiveNumber = 1e-3
+    weight_decay: NumberFromZero = 1e-4
+    epochs: Positive = 20
+    warmup: Fraction = 0.1
+    final_lr: NumberFromZero = 0.0
+    batch_size: Positive = 64
+    drop_path: Fraction = 0.0
     flip: bool = False
-    normalise: str = "backbone"
-    precision: str = "auto"
-    decay: str = "matrices"
-    l2_sp: float = 0.0
-    layer_decay: float = 1.0
-    augment: str = "none"
+    normalise: Annotated[str, Literal["backbone", "imagenet", "none"]] = "backbone"
+    precision: Annotated[str, Literal["auto", "fp32", "bf16"]] = "auto"
+    decay: Annotated[str, Literal["matrices", "all"]] = "matrices"
+    l2_sp: NumberFromZero = 0.0
+    layer_decay: Share = 1.0
+    augment: Annotated[str, Literal["none", "crop_flip", "crop_flip_vertical", "clip"]] = "none"
     checkpointing: bool = False
-    compile: str = "auto"
+    compile: Annotated[str, Literal["auto", "on", "off"]] = "auto"
     clip_norm: float | None = None
 
     def __post_init__(self) -> None:
-        for fields, allowed, words in RANGES:
-            for field in fields:
-                value = getattr(self, field)
-                if isinstance(value, bool) or not isinstance(value, (int, float)) or not allowed(value):
-                    raise UserError(f"Recipe.{field} is {value!r}; it must {words}")
+        check_fields(self, "Recipe")
         if self.clip_norm is not None and not 0.0 < self.clip_norm < math.inf:
-            raise UserError(f"Recipe.clip_norm is {self.clip_norm}; it must be greater than 0, or None for no clipping")
-        for field, choices in CHOICES.items():
-            if getattr(self, field) not in choices:
-                raise UserError(f"Recipe.{field} is {getattr(self, field)!r}; allowed: {', '.join(choices)}")
+            raise UserError(f"Recipe: clip_norm is {self.clip_norm}; it must be above 0, or None for no clipping")
         if self.final_lr > self.lr:
-            raise UserError(f"Recipe.final_lr is {self.final_lr}, above the base rate {self.lr}; choose a smaller one")
+            raise UserError(f"Recipe: final_lr is {self.final_lr}, above the base rate {self.lr}; choose a smaller one")
         if self.flip and self.augment != "none":
-            raise UserError(f"Recipe.flip is True, but augment='{self.augment}' mirrors images already; leave flip out")
+            raise UserError(f"Recipe: flip is True, but augment='{self.augment}' mirrors already; leave flip out")
         if self.checkpointing and self.compile == "on":
-            raise UserError("Recipe.compile is 'on' with checkpointing, which is not compiled; leave one of them out")
+            raise UserError("Recipe: compile is 'on' with checkpointing, which is not compiled; leave one of them out")
+
+
+CHOICES = choices(Recipe)
 
 
 def learning_rate(step: int, total: int, recipe: Recipe) -> float:
@@ -147,7 +128,7 @@ def anchors_of(model: nn.Module, recipe: Recipe) -> list[tuple[nn.Parameter, Ten
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad and not n.startswith(("head.", "methods."))]
     if not named:
         raise UserError(
-            f"Recipe.l2_sp is {recipe.l2_sp}, but no parameter of the backbone is unfrozen; use it with full or with "
+            f"Recipe: l2_sp is {recipe.l2_sp}, but no parameter of the backbone is unfrozen; use it with full or with "
             "another method that edits the backbone's own weights"
         )
     return [(parameter, parameter.detach().clone()) for _, parameter in named]

@@ -2,8 +2,7 @@
 
 One run is on one device; several devices are used by several runs at a time (``petl_core.study``).
 
-Nothing below the first trainable parameter costs a backward pass: frozen parameters and images ask for no gradient, so
-autograd keeps nothing of the blocks before it and stops there (``tests/core/training/test_steps.py`` looks).
+Nothing below the first trainable parameter costs a backward pass: frozen parameters and images ask for no gradient.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from petl_core.training.recipe import Recipe
     from petl_core.vit import ViT, ViTConfig
 
-EVALUATION_BATCH = 250  # on a CPU
+EVALUATION_BATCH = 250  # images; the logits of shipped records hang on it
 COMPILE_FROM = 3e16  # floating-point operations of a training, see ``compiling_pays``
 NO_TRIAL = ("cpu",)  # devices that need none: no error tells that memory ran out, and all operations give equal bits
 Network = Callable[[Tensor], Tensor]  # a model, or the part of it that moves
@@ -39,8 +38,8 @@ class Gradients:
 
     ``micro`` is how many images go through the network at once; None as long as whole batches do. The gradients of the
     pieces, each weighted with its share of the batch, add up to that of the batch. ``exact``: with operations that give
-    equal bits for equal calls. ``compiled`` is the network compiled for batches of ``compiled_size``; others, such as
-    the last of an epoch, go through it as it is. ``settle`` decides all of these before the first epoch.
+    equal bits for equal calls. ``compiled`` is the network compiled for whole batches; others, such as the last of an
+    epoch, go through it as it is. ``settle`` decides all of these before the first epoch.
     """
 
     def __init__(self, network: Network, parameters: list[nn.Parameter], recipe: Recipe) -> None:
@@ -49,7 +48,6 @@ class Gradients:
         self.micro: int | None = None
         self.exact = True
         self.compiled: Network | None = None
-        self.compiled_size = recipe.batch_size
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Fill ``.grad`` for inputs (B, 3, S, S), or what else the network reads, and labels (B,).
@@ -75,7 +73,7 @@ class Gradients:
         return total, right
 
     def _logits(self, x: Tensor) -> Tensor:
-        if self.compiled is None or len(x) != self.compiled_size:
+        if self.compiled is None or len(x) != self.recipe.batch_size:
             return self.network(x)
         torch.compiler.cudagraph_mark_step_begin()
         return self.compiled(x)
@@ -108,15 +106,15 @@ class Gradients:
     def _tried(self, inputs: Tensor, labels: Tensor) -> bool:
         """Did a batch go through? Where it did not, one thing is given up."""
         try:
-            with kept_random(self.device):
+            with seeded(0, self.device):
                 for _ in range(1 if self.compiled is None else 3):  # to be compiled, recorded as a graph, and replayed
                     self(inputs, labels)
+            return True
         except torch.OutOfMemoryError as error:
             size = self.micro or len(inputs)
             if size == 1:
                 raise out_of_memory(self.device, error) from None
             self.micro, self.compiled = (size + 1) // 2, None  # a graph holds memory of its own
-            return False
         except Exception as error:  # whatever the compiler, or a C compiler that is missing, has to say
             if self.exact and "deterministic" in str(error):
                 _say(f"runs on {self.device} will differ in their last bits: {error}")
@@ -126,8 +124,7 @@ class Gradients:
                 self.compiled = None
             else:
                 raise
-            return False
-        return True
+        return False
 
 
 def _say(message: str) -> None:
@@ -171,41 +168,21 @@ def deterministic(device: torch.device, *, wanted: bool = True) -> Iterator[None
 
 
 @contextmanager
-def kept_random(device: torch.device) -> Iterator[None]:
-    """Give torch's random state, on the CPU and on ``device``, back as it was."""
-    mps = torch.mps.get_rng_state() if device.type == "mps" else None
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        try:
-            yield
-        finally:
-            if mps is not None:
-                torch.mps.set_rng_state(mps)
-
-
-@contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Seed torch for what runs inside (dropout, drop path); the caller's random state is left alone."""
-    with kept_random(device):
+    mps = torch.mps.get_rng_state() if device.type == "mps" else None
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach devices that are not ours
         if device.type == "cuda":
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
         elif device.type == "mps":
             torch.mps.manual_seed(seed)
-        yield
-
-
-@contextmanager
-def checkpointed(model: ViT, *, wanted: bool) -> Iterator[None]:
-    """Inside, no block keeps its activations for the backward pass, which computes them anew; equal gradients."""
-    blocks = model.blocks if wanted else []
-    for block in blocks:
-        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
-    try:
-        yield
-    finally:
-        for block in blocks:
-            del block.forward  # what the class defines is there again
+        try:
+            yield
+        finally:
+            if mps is not None:
+                torch.mps.set_rng_state(mps)
 
 
 @contextmanager
@@ -215,15 +192,20 @@ def at_work(model: ViT, recipe: Recipe, seed: int) -> Iterator[None]:
     ``UserError`` if the device's memory runs out, which after ``Gradients.settle`` means that others took it.
     """
     device = next(model.parameters()).device
-    with seeded(seed, device), checkpointed(model, wanted=recipe.checkpointing):
-        model.set_drop_path(recipe.drop_path)
-        try:
+    checkpointed = model.blocks if recipe.checkpointing else []
+    for block in checkpointed:  # keeps no activations: the backward pass computes them anew, for equal gradients
+        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
+    model.set_drop_path(recipe.drop_path)
+    try:
+        with seeded(seed, device):
             yield
-        except torch.OutOfMemoryError as error:
-            raise out_of_memory(device, error) from None
-        finally:
-            model.set_drop_path(0.0)
-            model.eval()
+    except torch.OutOfMemoryError as error:
+        raise out_of_memory(device, error) from None
+    finally:
+        for block in checkpointed:
+            del block.forward  # what the class defines is there again
+        model.set_drop_path(0.0)
+        model.eval()
 
 
 def forward_flops(config: ViTConfig) -> float:
@@ -239,26 +221,15 @@ def forward_flops(config: ViTConfig) -> float:
 def compiling_pays(config: ViTConfig, images: int, recipe: Recipe, device: torch.device) -> bool:
     """Should a training on ``images`` images be compiled?
 
-    With ``compile="auto"``: on CUDA, if forward and backward passes come to ``COMPILE_FROM`` operations, which is
-    430,000 images of ViT-B/16: a many-shot run, and not one of VTAB-1K (100,000). At 250 TFLOP/s that is two minutes,
-    of which compiling is to save a third; for a ViT of 12 blocks it took 44 s of a CPU (its C++ backend, one thread, no
-    cache; ``make bench-gpu`` measures both on a GPU). The rule looks at the work and not at a clock, so that equal
-    specs are computed alike.
+    With ``compile="auto"``: on CUDA, if forward and backward passes come to ``COMPILE_FROM`` operations: 430,000 images
+    of ViT-B/16, so a many-shot run and not one of VTAB-1K (100,000). That is two minutes at 250 TFLOP/s, of which
+    compiling (44 s for 12 blocks on a CPU; ``make bench-gpu`` measures it) is to save a third. The rule looks at the
+    work and not at a clock, so that equal specs are computed alike.
     """
     if recipe.compile != "auto":
         return recipe.compile == "on"
     work = 2.0 * forward_flops(config) * images * recipe.epochs
     return device.type == "cuda" and not recipe.checkpointing and work >= COMPILE_FROM
-
-
-def evaluation_batch(config: ViTConfig, device: torch.device) -> int:
-    """Images of an evaluation batch. On CUDA the power of two, 32 to 1024, whose forward pass needs at most an eighth
-    of the device's memory (an image: 16 float32 copies of its tokens); of all memory, so that it is always the same."""
-    if device.type != "cuda":
-        return EVALUATION_BATCH
-    image = 16 * 4 * (1 + config.grid**2) * config.width
-    most = torch.cuda.get_device_properties(device).total_memory / 8 / image
-    return 2 ** min(10, max(5, int(math.log2(most))))
 
 
 def peak_memory_mb(device: torch.device) -> float:

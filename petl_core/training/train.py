@@ -26,7 +26,7 @@ from petl_core.training.evaluation import accuracy, evaluate, forward, predict
 from petl_core.training.feeds import feeds, take
 from petl_core.training.once import Part, parts_of
 from petl_core.training.recipe import CHOICES, Recipe, anchors_of, learning_rate, parameter_groups
-from petl_core.training.steps import NO_TRIAL, Gradients, at_work, compiling_pays, evaluation_batch, peak_memory_mb
+from petl_core.training.steps import NO_TRIAL, Gradients, at_work, compiling_pays, peak_memory_mb
 from petl_core.utils import UserError, progress_bar
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def train(
     not enough memory for one image.
     """
     splits = [(train_on, max_train), (evaluate_on, max_evaluate)]
-    _check(model, task, recipe, seed, splits)
+    _check(model, task, recipe, seed)
     start, start_cpu, device = time.perf_counter(), time.process_time(), next(model.parameters()).device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -205,8 +205,7 @@ class Training:
 def _answer(model: ViT, held: Part, task: Task, split: str, recipe: Recipe) -> np.ndarray:
     """Logits (n, C), float16, of the images that are evaluated; all are NaN if one is not finite."""
     model.eval()
-    batch = evaluation_batch(model.config, held.images.device)
-    logits = evaluate(held.network, held.images, held.prepare, recipe, batch).cpu()
+    logits = evaluate(held.network, held.images, held.prepare, recipe).cpu()
     if not torch.isfinite(logits).all():
         return np.full(logits.shape, np.nan, dtype=np.float16)
     return task.restrict(split, logits).clamp(-LARGEST, LARGEST).numpy().astype(np.float16)
@@ -219,8 +218,8 @@ def _best(scores: list[float]) -> tuple[float | None, int | None]:
     return float(np.nanmax(scores)), int(np.nanargmax(scores)) + 1
 
 
-def _check(model: ViT, task: Task, recipe: Recipe, seed: int, splits: list[tuple[str, int | None]]) -> None:
-    """``UserError`` where these do not go together; ``splits``: names, and how many images to keep."""
+def _check(model: ViT, task: Task, recipe: Recipe, seed: int) -> None:
+    """``UserError`` where these do not go together."""
     larger = task.image_size > model.config.image_size and recipe.augment != "none"
     if task.image_size != model.config.image_size and not larger:
         raise UserError(
@@ -234,11 +233,6 @@ def _check(model: ViT, task: Task, recipe: Recipe, seed: int, splits: list[tuple
             f"the model's head has {classes} classes, task '{task.name}' has {task.num_classes}; "
             f"build the model with create_model(..., num_classes={task.num_classes})"
         )
-    for split, count in splits:
-        if split not in task.splits:
-            raise UserError(f"task '{task.name}' has no split '{split}'; it has: {', '.join(sorted(task.splits))}")
-        if count is not None and count < 1:
-            raise UserError(f"max_train or max_evaluate is {count}; it must be 1 or more, or None for the whole split")
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise UserError(f"seed is {seed!r}; it must be a whole number, 0 or more")
     if not any(p.requires_grad for p in model.parameters()):

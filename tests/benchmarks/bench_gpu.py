@@ -41,7 +41,7 @@ import petl_core as pc
 from petl_core.data.task import Task, make_task
 from petl_core.study.environment import describe_environment
 from petl_core.study.execute import device_called
-from petl_core.training.steps import evaluation_batch, forward_flops
+from petl_core.training.steps import EVALUATION_BATCH, forward_flops
 from petl_core.training.train import Recipe, predict, train
 from petl_core.utils import write_atomic
 from petl_make.vtab.check import STANDARD
@@ -189,7 +189,7 @@ def speeds(options: argparse.Namespace, task: Task, peak: float) -> list[dict[st
                 recipe = dataclasses.replace(options.recipe, compile=compiled)
                 found = rate(backbone, method, options.device, task, recipe, options.epochs)
                 passes = PASSES.get(method, 2.0)
-                work = forward_flops(pc.backbones.config_of(backbone)) * found.images_per_s
+                work = forward_flops(pc.config_of(backbone)) * found.images_per_s
                 share = None if passes is None else passes * work / peak
                 rows.append({"backbone": backbone, "method": method, "compile": compiled, "share_of_peak": share})
                 rows[-1] |= dataclasses.asdict(found)
@@ -277,10 +277,9 @@ def whole_run(options: argparse.Namespace, task: Task, rows: list[dict[str, Any]
     other = statistics.mean(max(0.0, row["other_seconds"]) for row in mine)
     seconds = (TUNING * 80_000 + FINAL * 100_000) / average + FINAL * TEST / testing + (TUNING + FINAL) * other
     kind = "estimated from the rates" if measured is None else f"measured {measured:,.1f} s, from the rates"
-    at_once, all_of_them = evaluation_batch(model.config, torch.device(options.device)), TUNING + FINAL
     print(f"\na VTAB-1K run of {lora['method']} on {backbone}, 1,000 images x 100 epochs and {TEST:,} test images:")
-    print(f"  {kind} {estimate:,.1f} s ({testing:,.0f} test images/s, {at_once} at once)")
-    print(f"the study's grid of {all_of_them:,} trainings, one at a time, at the mean rate of {len(mine)} methods:")
+    print(f"  {kind} {estimate:,.1f} s ({testing:,.0f} test images/s, {EVALUATION_BATCH} at once)")
+    print(f"the study's grid of {TUNING + FINAL:,} trainings, one at a time, at the mean rate of {len(mine)} methods:")
     print(f"  {seconds / 3600:,.0f} hours of this device")
     return {
         "backbone": backbone,
@@ -302,7 +301,7 @@ def accuracies(options: argparse.Namespace) -> list[dict[str, Any]]:
     fast = {"precision": "bf16", "compile": "on" if options.device.startswith("cuda") else "off"}
     print(f"{'task':<16}{'seed':>5}{'fp32 %':>9}{'bf16 %':>9}{'difference':>12}{'same answers %':>16}")
     for name in options.accuracy:
-        task = pc.load_task(name, size=pc.backbones.config_of(backbone).image_size)
+        task = pc.load_task(name, size=pc.config_of(backbone).image_size)
         for seed in range(3):
             runs = []
             for how in ({"precision": "fp32", "compile": "off"}, fast):

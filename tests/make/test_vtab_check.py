@@ -116,6 +116,25 @@ def test_a_damaged_image_and_a_folder_without_lists_are_errors(folder: Path, tmp
         vtab1k.tasks_in(str(tmp_path / "empty"))
 
 
+def test_things_in_the_middle_are_no_marks_of_jpeg_and_their_jpeg_copies_have_them() -> None:
+    random, grid = np.random.default_rng(0), np.mgrid[:64, :64]
+    images = []
+    for _ in range(100):
+        distance = np.abs(grid - random.normal(31.5, 1.5, (2, 1, 1))).max(axis=0)
+        inside = np.clip((random.normal(23.5, 1.5) - distance) / 3 + 0.5, 0, 1)[:, :, None]  # a box with a soft edge
+        small = Image.fromarray(random.integers(100, 200, (9, 9, 3)).astype(np.uint8))
+        images.append((np.asarray(small.resize((64, 64), Image.Resampling.BICUBIC)) * inside).astype(np.uint8))
+    steps = np.mean([np.abs(np.diff(image.mean(2), axis=1)).mean(0) for image in images], axis=0)
+    at_edges = np.arange(1, 64) % 8 == 0
+    assert steps[at_edges].mean() / steps[~at_edges].mean() > 1.1  # compared with all others they looked so
+    assert blockiness(images) < BLOCKY
+    copies = []
+    for image in images:
+        Image.fromarray(image).save(buffer := io.BytesIO(), "JPEG", quality=60)
+        copies.append(np.asarray(Image.open(buffer)))
+    assert blockiness(copies) > BLOCKY
+
+
 def test_blockiness_of_steps_at_eight_pixels() -> None:
     blocks = np.kron(np.random.default_rng(0).integers(0, 200, (4, 4)), np.ones((8, 8)))
     noise = np.random.default_rng(1).integers(0, 20, (32, 32))

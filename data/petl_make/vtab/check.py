@@ -16,7 +16,7 @@ from petl_core.data.folder import image_folder
 from petl_core.data.vtab import LISTS, VTAB_SIZES, class_names, read_list
 from petl_core.utils import UserError
 from petl_make import command_line, say
-from petl_make.vtab.look import LOOKED_AT, Look, blockiness, kind_of
+from petl_make.vtab.look import LOOKED_AT, STEPS, Look, blockiness, kind_of
 from petl_make.vtab.tasks import TASKS
 
 JOINED = "train800val200.txt"
@@ -36,7 +36,7 @@ class Report:
         sizes = " + ".join(f"{split} {count:,}" for split, count in look.counts.items())
         line = f"{look.name}: {sizes}; {look.classes} classes; {look.formats_text()}"
         if not np.isnan(look.blockiness):
-            line += f", edges at 8 pixels {look.blockiness:.2f} times the others"
+            line += f", edges at 8 pixels {look.blockiness:.2f} times those beside them"
         faults = [f"  FAULT  {text}" for text in self.faults]
         return "\n".join([line, *faults, *(f"  note   {text}" for text in self.notes)])
 
@@ -90,8 +90,8 @@ def _check_pack(folder: Path) -> Report:
     labels = {split: part.labels for split, part in pack.splits.items()}
     report = _counted(folder.name, len(pack.meta["classes"]), labels, {split: split for split in labels})
     report.look.formats = Counter(pack.meta["formats"])
-    if pack.meta["blockiness"] is not None:
-        report.look.blockiness = pack.meta["blockiness"]
+    if pack.meta.get(STEPS) is not None:
+        report.look.blockiness = pack.meta[STEPS]
     if pack.meta["resized_to"]:
         report.notes.append(f"resized: {pack.meta['resizing']}")
     images = ((split, _digest(image)) for split, part in pack.splits.items() for image in part.images)

@@ -28,7 +28,7 @@ from petl_core.data.vtab import LISTS, VTAB_SIZES
 from petl_core.utils import UserError
 from petl_make import command_line, say
 from petl_make.vtab.check import tasks_in
-from petl_make.vtab.look import LOOKED_AT, Look, blockiness, kind_of
+from petl_make.vtab.look import LOOKED_AT, STEPS, Look, blockiness, kind_of
 from petl_make.vtab.sources import Encoded, FolderSource, HubSource, Source, TfdsSource, package
 from petl_make.vtab.tasks import TASKS, find
 
@@ -115,7 +115,7 @@ def prepare(name: str, source: Source, out: Path, size: int = SIZE, *, partial: 
         "counts": look.counts,
         **source.about(),
         "formats": dict(look.formats),
-        "blockiness": None if np.isnan(look.blockiness) else round(look.blockiness, 4),
+        STEPS: None if np.isnan(look.blockiness) else round(look.blockiness, 4),
         "resized_to": side,
         "resizing": f"bicubic to {size} x {size}, proportions not kept" if side else "none",
         "decoded_by": f"Pillow {PIL.__version__}",

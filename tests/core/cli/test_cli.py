@@ -96,7 +96,7 @@ def test_a_run_that_diverges_says_so(capsys, backbone):
         (["run", "lora", "digits", "--set", "rank=0"], "rank is 0"),
         (["run", "lora", "digits", "--set", "rank=-1"], "rank is -1"),
         (["run", "lora", "digits", "--set", "rnk=1"], "it has: rank"),
-        (["run", "lora", "digits", "--lr", "0"], "greater than 0"),
+        (["run", "lora", "digits", "--lr", "0"], "above 0"),
         (["run", "lora", "digits", "--epochs", "0"], "whole number"),
         (["run", "lora", "digits", "--evaluate-on", "tset"], "no split 'tset'"),
         (["run", "lora", "digits", "--device", "tpu"], "available: cpu"),

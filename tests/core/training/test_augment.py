@@ -11,9 +11,10 @@ from small import easy_task, tiny_model
 from timm.data import auto_augment
 from torch import Tensor
 
+from petl_core.training import augment
 from petl_core.training.augment import Augmentation, Normaliser, augmentation_of, crop
 from petl_core.training.evaluation import predict
-from petl_core.training.randaugment import OPERATIONS
+from petl_core.training.randaugment import OPERATIONS, operate
 from petl_core.training.recipe import Recipe
 from petl_core.training.train import train
 from petl_core.utils import UserError
@@ -75,12 +76,12 @@ def test_the_operations_are_those_of_timm() -> None:
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_each_operation_is_pillows(name: str, photograph: Image.Image) -> None:
-    operation, signed = OPERATIONS[name]
+    signed = OPERATIONS[name]
     dull = photograph.point(lambda v: 30 + v // 2)  # there is contrast to gain
     levels, signs = (0.9, 0.35, 0.99), (1.0, -1.0, -1.0)
     images = tensor(dull)[None].repeat(3, 1, 1, 1)
     level = torch.tensor([v * (s if signed else 1.0) for v, s in zip(levels, signs, strict=True)]).view(-1, 1, 1, 1)
-    for got, value, sign in zip(operation(images, level, FILL), levels, signs, strict=True):
+    for got, value, sign in zip(operate(name, images, level, FILL), levels, signs, strict=True):
         gaps = differences(got, pillows(name, dull, value, sign))
         geometric = name.startswith(("Rotate", "Shear", "Translate"))
         assert got.dtype == torch.uint8
@@ -89,40 +90,51 @@ def test_each_operation_is_pillows(name: str, photograph: Image.Image) -> None:
     assert torch.equal(images[0], tensor(dull))  # what came in is not changed
 
 
-def test_what_a_rotation_leaves_is_filled(photograph: Image.Image) -> None:
-    operation, _ = OPERATIONS["Rotate"]
-    (got,) = operation(tensor(photograph)[None], torch.ones(1, 1, 1, 1), FILL)
-    assert got[:, 0, 0].tolist() == FILL.tolist() == got[:, -1, -1].tolist()
+def clip() -> Augmentation:
+    return Augmentation("clip", 40, 32, FILL, torch.device("cpu"), 0)
 
 
-def test_what_is_drawn_lies_where_it_may() -> None:
-    drawn = Augmentation("clip", 40, 32, FILL, torch.device("cpu"), 0).draw(4000)
-    top, left, height, width = drawn["box"].unbind(1)
+def test_crops_lie_where_they_may() -> None:
+    top, left, height, width = clip().boxes(4000, 40, (0.08, 1.0), (3 / 4, 4 / 3)).unbind(1)
     area, aspect = (height * width) / 1600, width / height
     assert area.min() > 0.05 and area.max() <= 1.0 and abs(area.float().mean() - 0.54) < 0.06
     assert aspect.min() > 0.6 and aspect.max() < 1.6
     assert (top >= 0).all() and (top + height <= 40).all() and (left >= 0).all() and (left + width <= 40).all()
     assert (top + height == 40).any() and (left == 0).any()
-    assert abs(drawn["mirror"].float().mean() - 0.5) < 0.04
-    assert abs((drawn["operation"] < 0).float().mean() - 0.5) < 0.03
-    assert drawn["operation"].unique().tolist() == list(range(-1, 15))
-    assert abs(drawn["level"].mean() - 0.9) < 0.01 and drawn["level"].max() <= 1.0
-    erased = drawn["erase"][drawn["erase"][:, 2] > 0]
-    assert abs(len(erased) / 4000 - 0.25) < 0.03
-    share = erased[:, 2] * erased[:, 3] / 1024
-    assert share.min() > 0.01 and share.max() < 0.36 and abs(share.float().mean() - 0.177) < 0.03
-    assert (erased[:, 0] + erased[:, 2] <= 32).all() and (erased[:, 1] + erased[:, 3] <= 32).all()
 
 
-def test_erasing_puts_noise_into_the_rectangle_alone() -> None:
-    augmentation = Augmentation("clip", 32, 32, FILL, torch.device("cpu"), 0)
-    drawn = augmentation.draw(64)
-    inputs = torch.full((64, 3, 32, 32), 7.0)
-    erased = augmentation.erase(inputs, drawn)
-    counts = (erased != 7.0).flatten(1).sum(1)
-    assert counts.tolist() == (3 * drawn["erase"][:, 2] * drawn["erase"][:, 3]).tolist()
-    noise = erased[erased != 7.0]
+@pytest.mark.parametrize(("kind", "turned"), [("crop_flip", 0.0), ("crop_flip_vertical", 0.5)])
+def test_half_of_the_images_are_mirrored_and_turned_where_asked(kind: str, turned: float, monkeypatch) -> None:
+    drawn = []
+    monkeypatch.setattr(augment, "crop", lambda images, box, size, *flags: drawn.append(flags) or images)
+    Augmentation(kind, 40, 32, FILL, torch.device("cpu"), 0)(torch.zeros(4000, 3, 1, 1), lambda images: images)
+    for flags, share in zip(drawn[0], (0.5, turned), strict=True):
+        assert abs(flags.float().mean() - share) < 0.04
+
+
+def test_each_image_gets_an_operation_half_of_the_time_twice(monkeypatch) -> None:
+    levels: dict[str, list[Tensor]] = {name: [] for name in OPERATIONS}
+    monkeypatch.setattr(augment, "operate", lambda name, images, level, fill: levels[name].append(level) or images)
+    clip().operated(torch.zeros(4000, 3, 1, 1, dtype=torch.uint8))
+    every = {name: torch.cat(of_both).flatten() for name, of_both in levels.items()}
+    assert abs(sum(map(len, every.values())) / 4000 - 1) < 0.06
+    for name, level in every.items():
+        assert abs(len(level) / 4000 - 1 / 15) < 0.02
+        assert abs(level.abs().mean() - 0.9) < 0.01 and level.abs().max() <= 1.0
+        assert abs((level > 0).float().mean() - (0.5 if OPERATIONS[name] else 1.0)) < 0.15
+
+
+def test_erasing_puts_noise_into_a_rectangle_of_a_quarter_of_the_images() -> None:
+    erased = clip().erased(torch.full((1000, 3, 32, 32), 7.0)) != 7.0
+    noise = clip().erased(torch.full((1000, 3, 32, 32), 7.0))[erased]
     assert abs(noise.mean()) < 0.05 and abs(noise.std() - 1) < 0.05
+    where = erased.any(1)
+    shares = where.flatten(1).float().mean(1)
+    assert abs((shares > 0).float().mean() - 0.25) < 0.05
+    shares = shares[shares > 0]
+    assert shares.min() > 0.01 and shares.max() < 0.36 and abs(shares.mean() - 0.177) < 0.03
+    rectangle = where.any(1, keepdim=True) & where.any(2, keepdim=True)
+    assert torch.equal(rectangle, where) and torch.equal(erased.all(1), where)
 
 
 @pytest.mark.parametrize("kind", ["crop_flip", "crop_flip_vertical", "clip"])

@@ -34,19 +34,17 @@ def test_streamed_images_give_the_same_bits(tmp_path, monkeypatch, method: str, 
 
 
 def test_only_images_that_fit_are_resident(monkeypatch) -> None:
-    task, device = easy_task(), torch.device("cpu")
     image = 3 * 16 * 16
-    monkeypatch.setattr(feeds, "memory", lambda device: 2.0 * 120 * image)
-    assert feeds.fits(task, [("train1000", None), ("test", None)], device)
-    monkeypatch.setattr(feeds, "memory", lambda device: 2.0 * 120 * image - 1)
-    assert not feeds.fits(task, [("train1000", None), ("test", None)], device)
-    assert feeds.fits(task, [("train1000", 79), ("test", 1000)], device)
+    monkeypatch.setattr(feeds, "memory", lambda device: 2.0 * 119 * image)
+    for most, resident in ((None, False), (79, True)):  # of 80 training images, and 40 to be answered
+        for feed, _, _ in feeds.feeds(easy_task(), [("train1000", most), ("test", 1000)], torch.device("cpu")):
+            assert (feed.rows is None) == resident
 
 
 def test_a_stream_is_gathered_ahead_in_order_and_its_errors_arrive() -> None:
     task = easy_task()
     index = task.splits["train1000"]
-    stream = feeds.Streamed(task.images, index, torch.device("cpu"))
+    stream = feeds.Feed(task.images, torch.device("cpu"), index)
     parts = list(torch.randperm(80, generator=torch.Generator().manual_seed(0)).split(7))
     for part, images in zip(parts, stream.batches(parts), strict=True):
         assert torch.equal(images, task.images[index[part]])

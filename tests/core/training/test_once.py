@@ -43,6 +43,7 @@ EXACT = [
     {"normalise": "none"},
     {"layer_decay": 0.5},
     {"decay": "all"},
+    {"clip_norm": 1.0},
 ]
 
 
