@@ -16,9 +16,11 @@ from petl_core.utils import UserError, __version__
 
 if TYPE_CHECKING:
     from petl_core import methods
+    from petl_core.compare.predict import predict
     from petl_core.data import Task, load_task
     from petl_core.models.adapters import load_adapter, save_adapter
     from petl_core.models.build import count_trainable, create_model, interpolate, merge
+    from petl_core.models.export import export
     from petl_core.models.weights import config_of, save_backbone
     from petl_core.training.recipe import Recipe
     from petl_core.training.train import Run, train
@@ -34,6 +36,8 @@ _HOME = {
     "create_model": "petl_core.models.build",
     "interpolate": "petl_core.models.build",
     "merge": "petl_core.models.build",
+    "export": "petl_core.models.export",
+    "predict": "petl_core.compare.predict",
     "config_of": "petl_core.models.weights",
     "save_backbone": "petl_core.models.weights",
     "Recipe": "petl_core.training.recipe",
@@ -100,11 +104,13 @@ __all__ = [
     "config_of",
     "count_trainable",
     "create_model",
+    "export",
     "interpolate",
     "load_adapter",
     "load_task",
     "merge",
     "methods",
+    "predict",
     "save_adapter",
     "save_backbone",
     "train",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,8 +82,8 @@ def _batches(model: Model, images: Images, *, progress: bool) -> Iterator[tuple[
     if isinstance(images, Tensor):
         if images.dtype != torch.uint8 or images.shape[1:] != (3, size, size):
             raise UserError(
-                f"images are {images.dtype} {tuple(images.shape)}; the model takes uint8 (n, 3, {size}, {size}), or give "
-                "files or PIL images, which are made into squares here"
+                f"images are {images.dtype} {tuple(images.shape)}; the model takes uint8 (n, 3, {size}, {size}); "
+                "files and PIL images are made into such squares here"
             )
         for start in range(0, len(images), BATCH):
             part = images[start : start + BATCH]
