@@ -51,7 +51,6 @@ STUDY_EXAMPLES = """examples:
   python -m petl_core study --profile laptop16 --part tuned --task digits count      some tasks of a part
   python -m petl_core study --profile quick --compare data/results      and compare with the shipped records
   python -m petl_core study --profile laptop --results runs --pack results     write the records compactly
-  python -m petl_core study --profile laptop --reuse data/results    only what was not shipped
   python -m petl_core study --profile gpu --plan --measure           how many runs, hours and gigabytes
   python -m petl_core study --profile full --executor ray --gpus-per-run 0.25    on the Ray cluster of this machine
 
@@ -152,7 +151,6 @@ def _study_options(add: argparse.ArgumentParser) -> None:
     add.add_argument("--task", nargs="+", metavar="NAME", help="only these tasks (default: all of the profile)")
     add.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core; 0: none extra)")
     add.add_argument("--device", help="cpu, cuda or mps (default: the profile's)")
-    add.add_argument("--reuse", metavar="DIR", help="first take over what is wanted from the packed records in DIR")
     add.add_argument("--plan", action="store_true", help="only count what there is to do, and how long it takes")
     add.add_argument("--measure", action="store_true", help="time each kind of run first, for the hours of the plan")
     add.add_argument("--yes", action="store_true", help="start also what is estimated to take more than a day")

@@ -6,27 +6,18 @@ chosen before anything is trained, from steps that were timed on the user's own 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-
-from petl_core import methods
-from petl_core.data import Task
-from petl_core.models.build import count_trainable, create_model
-from petl_core.study.time import HEAD, Speed
-from petl_core.training.train import Recipe, predict, train
+from petl_core.study.time import Speed
 from petl_core.utils import UserError
 
 UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 BATCH = 32
 MOST_EPOCHS = 100  # of a final run; the published protocol's
 USED = 0.85  # of the budget is planned for; the rest is for what the timing did not see
-MEASURE = 1.5  # seconds at most for timing a method's steps, if eight images take less
 WORKERS_START = 5.0  # seconds until worker processes have imported torch and decoded the images
 SHARING = 1.15  # a run beside others takes longer than one alone
 LADDER = (  # (trials of each method, steps of a final run, seeds)
@@ -96,34 +87,6 @@ class Plan:
 
 def _counted(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
-
-
-def measure(backbone: str, method: str, task: Task, device: str) -> Speed:
-    """Time one method on a few of the task's own images, as its runs will be: one thread on a CPU."""
-    threads = torch.get_num_threads()
-    try:
-        if device == "cpu":
-            torch.set_num_threads(1)
-        start = time.perf_counter()
-        model = create_model(backbone, method, num_classes=task.num_classes, image_size=task.image_size).to(device)
-        build = time.perf_counter() - start
-        recipe = Recipe(lr=type(methods.get(method)).lrs[0], epochs=1, batch_size=BATCH)
-        few = min(8, len(task.splits["train800"]))
-        first = train(model, task, recipe, max_train=few, max_evaluate=1, evaluate_on="val200")  # to warm up
-        each = first.seconds / few
-        head_only = count_trainable(model) == 0
-        images = task.split("train1000")[0]
-        some = min(len(task.splits["train1000"]), 2 * BATCH, int(MEASURE / (2 * each)))
-        if some >= few:  # else the warm-up was long enough to be the measurement
-            long = dataclasses.replace(recipe, epochs=2)
-            run = train(model, task, long, train_on="train1000", max_train=some, max_evaluate=1, evaluate_on="val200")
-            each, few = run.seconds / (2 * some), some
-        start = time.perf_counter()
-        predict(model, images[:few])
-        evaluate = (time.perf_counter() - start) / few
-    finally:
-        torch.set_num_threads(threads)
-    return Speed(build, HEAD * evaluate if head_only else each, evaluate, head_only)
 
 
 def epochs_of(steps: int, images: int) -> int:

@@ -7,8 +7,8 @@ import os
 import pickle
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -51,17 +51,6 @@ class Reply:
 def default_workers() -> int:
     """One worker for each core this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def python_path() -> str:
-    """What PYTHONPATH must be for another process to import this petl_core."""
-    package = str(Path(__file__).resolve().parent.parent.parent)
-    return os.pathsep.join(p for p in (package, os.environ.get("PYTHONPATH", "")) if p)
-
-
-def worker_environment() -> dict[str, str]:
-    """The environment of a worker process on this machine."""
-    return {**os.environ, **WORKER_ENVIRONMENT, "PYTHONPATH": python_path()}
 
 
 @functools.lru_cache(maxsize=2)
@@ -142,9 +131,14 @@ def execute(spec: RunSpec, device: str = "cpu", *, progress: bool = False) -> Ru
 
 def attempt(spec: RunSpec, variant: str, device: str) -> Reply:
     """Do a run in this process and say what became of it, whatever happens."""
+    return _whatever_happens(
+        lambda: Reply(*as_record(spec, execute(spec, device), variant, describe_environment(device)))
+    )
+
+
+def _whatever_happens(act: Callable[[], Reply]) -> Reply:
     try:
-        run = execute(spec, device)
-        return Reply(*as_record(spec, run, variant, describe_environment(device)))
+        return act()
     except UserError as error:
         return Reply(error=str(error))
     except Exception:
@@ -173,13 +167,12 @@ def order_of(spec: RunSpec, variant: str) -> dict[str, Any]:
 
 def perform(order: dict[str, Any], device: str) -> Reply:
     """Do a run that ``order_of`` described, in a worker process."""
-    try:
+
+    def act() -> Reply:
         methods.registry.update({kind.name: kind for kind in pickle.loads(order["methods"])})
         spec = RunSpec.from_dict(order["spec"])
         if spec.digest != order["digest"]:
             raise UserError("petl_core there is another version than the one that made the plan; update it")
         return attempt(spec, order["variant"], device_called(device))
-    except UserError as error:
-        return Reply(error=str(error))
-    except Exception:
-        return Reply(error=traceback.format_exc())
+
+    return _whatever_happens(act)

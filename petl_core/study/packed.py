@@ -42,33 +42,24 @@ class Pack:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._cache: tuple[str, dict[str, np.ndarray]] = ("", {})
-        self._checksums = self._read_checksums()
+        try:
+            self._checksums: dict[str, str] = dict(json.loads((root / CHECKSUMS).read_bytes()))
+        except (OSError, ValueError, TypeError) as error:
+            raise self._damaged(CHECKSUMS, f"{error}; if it is not there, an older version wrote the pack") from error
         environments = json.loads(self._content(ENVIRONMENTS))
         records = [json.loads(line) for line in self._content(RECORDS).splitlines()]
         for record in records:
             record["environment"] = environments[record["environment"]]
         self.records = {record["digest"]: record for record in records}
 
-    def __contains__(self, digest: str) -> bool:
-        return digest in self.records
-
-    def get(self, digest: str) -> dict[str, Any]:
-        """The record of that digest; ``UserError`` if there is none."""
-        if digest not in self.records:
-            raise UserError(f"no record {digest} in {self.root}; run the study that makes it")
-        return self.records[digest]
-
-    def predictions(self, digest: str) -> Predictions:
-        """Logits, labels and ids of a run; ``UserError`` if they were not packed."""
-        record = self.get(digest)
-        if not record["predictions"]:
-            raise UserError(f"the pack {self.root} holds no predictions of record {digest}; run it to get them")
+    def predictions(self, record: dict[str, Any]) -> Predictions:
+        """Logits, labels and ids of a run whose predictions were packed."""
         name = predictions_name(record["spec"]["task"])
         if self._cache[0] != name:
             with np.load(io.BytesIO(self._content(name)), allow_pickle=False) as file:
                 self._cache = (name, {key: file[key] for key in file.files})
         arrays = self._cache[1]
-        row = arrays["digests"].tolist().index(digest)
+        row = arrays["digests"].tolist().index(record["digest"])
         planes = np.stack([arrays["low"][row], arrays["high"][row]], axis=-1)  # (n, C, 2) bytes, little-endian
         return planes.view("<f2")[..., 0], arrays["labels"].astype(np.int64), tuple(arrays["ids"].tolist())
 
@@ -82,17 +73,6 @@ class Pack:
         if checksum(content) != self._checksums.get(name):
             raise self._damaged(name, f"its checksum is not the one in {CHECKSUMS}")
         return content
-
-    def _read_checksums(self) -> dict[str, str]:
-        try:
-            checksums = json.loads((self.root / CHECKSUMS).read_bytes())
-        except FileNotFoundError:
-            raise self._damaged(CHECKSUMS, "it is not there: it was lost, or an older version wrote the pack") from None
-        except (OSError, ValueError) as error:
-            raise self._damaged(CHECKSUMS, str(error)) from error
-        if not isinstance(checksums, dict):
-            raise self._damaged(CHECKSUMS, "it is no list of files")
-        return checksums
 
     def _damaged(self, name: str, reason: str) -> UserError:
         return UserError(f"the file {self.root / name} is damaged ({reason}); get a fresh copy of {self.root}")

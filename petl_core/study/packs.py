@@ -1,4 +1,4 @@
-"""Writes packs, records in few files that are small enough to ship, and takes packed records over into a folder.
+"""Writes packs: records in few files that are small enough to ship.
 
 ``study.packed`` says what a pack consists of. Where predictions are not packed, the records still carry the SHA-256 of
 their logits, so that any run can be compared to the bit.
@@ -63,21 +63,6 @@ def write_checksums(folder: Path, names: Iterable[str]) -> Path:
     """Write the checksums of these files of a pack, as they are now; returns the path."""
     checksums = {name: checksum((folder / name).read_bytes()) for name in sorted(names)}
     return write_atomic(folder / CHECKSUMS, (json.dumps(checksums, indent=1) + "\n").encode())
-
-
-def unpack(shipped: Records, out: Records, digests: Iterable[str]) -> int:
-    """Copy packed records into a folder of records, so that a study there does not repeat them; returns how many.
-
-    Those that ``out`` has already are left alone. A record whose logits were not packed has none there either. Which
-    variants a copy serves is left open: the study that wants it says so, and may have chosen other runs.
-    """
-    count = 0
-    for digest in digests:
-        if shipped.has(digest) and not out.has(digest):
-            record = {**shipped.get(digest), "variants": []}
-            out.add(record, shipped.predictions(digest) if record["predictions"] else None)
-            count += 1
-    return count
 
 
 def _write_predictions(records: Records, path: Path, task: str, digests: list[str]) -> None:

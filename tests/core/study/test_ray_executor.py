@@ -83,9 +83,9 @@ def test_a_node_that_is_killed_costs_no_record_and_no_bit(cluster, plan, tmp_pat
     wrong = dataclasses.replace(plan[0].spec, task_digest="other data")
     there = Records(tmp_path / "ray")
     with RayExecutor(there, cluster.address) as executor:
-        assert executor.places() == 2
+        assert executor.capacity() == 2
         outcome = executor.run([*plan, Planned(wrong, "x")])
-        assert executor.places() == 1
+        assert executor.capacity() == 1
         again = executor.run(plan)
     assert outcome.done == len(plan) and outcome.again >= 1
     assert f"{outcome.again} runs were begun again" in outcome.report()
