@@ -31,7 +31,7 @@ from petl_core.data.load import LOADERS
 from petl_core.data.task import Task
 from petl_core.models import weights as backbones
 from petl_core.study import plan as study
-from petl_core.study.budget import BATCH, Plan, clock, make_plan, seconds_of
+from petl_core.study.budget import BATCH, Plan, clock, make_plan, measure, seconds_of
 from petl_core.study.execute import default_workers, device_called, fresh_task
 from petl_core.study.executor import Planned
 from petl_core.study.predictions import load as load_predictions
@@ -39,7 +39,7 @@ from petl_core.study.profile import DROP_PATHS, Profile
 from petl_core.study.records import Records, RunSpec
 from petl_core.study.runner import Runner
 from petl_core.study.search import Setting
-from petl_core.study.time import Speed, measure
+from petl_core.study.time import Speed
 from petl_core.training.train import Recipe
 from petl_core.utils import UserError, as_given_or_below, write_atomic
 

@@ -21,14 +21,14 @@ from petl_core.data.embedded import SIZE, WORLD, embedded_names
 from petl_core.data.load import DEFAULT_SIZE, counts
 from petl_core.data.task import Task, make_task
 from petl_core.study import plan as study
-from petl_core.study.budget import clock
+from petl_core.study.budget import clock, measure
 from petl_core.study.digests import ABSENT, why_no_task, why_no_weights
 from petl_core.study.environment import describe_environment
 from petl_core.study.profile import Profile
 from petl_core.study.records import Records
 from petl_core.study.runner import worker_pool
 from petl_core.study.spec import RunSpec
-from petl_core.study.time import Speed, head_only, images, measure, seconds
+from petl_core.study.time import Speed, head_only, images, seconds
 from petl_core.training.train import Recipe
 from petl_core.utils import UserError, write_atomic
 

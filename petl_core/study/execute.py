@@ -7,7 +7,6 @@ import os
 import pickle
 import sys
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,7 @@ from petl_core.data.task import with_split
 from petl_core.models.build import create_model
 from petl_core.study import measures
 from petl_core.study.environment import describe_environment
-from petl_core.study.packed import Predictions
+from petl_core.study.packs import Predictions
 from petl_core.study.records import as_record
 from petl_core.study.spec import RunSpec
 from petl_core.training.probe import set_probe_head
@@ -36,6 +35,9 @@ WORKER_ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(2**33),
     "MALLOC_TOP_PAD_": str(2**26),
 }
+
+
+OF_TRAIN = ("seed", "train_on", "evaluate_on", "max_train", "max_evaluate", "track")  # arguments that a spec has
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def build(spec: RunSpec, device: str = "cpu") -> Any:
     return model
 
 
-def execute(spec: RunSpec, device: str = "cpu", *, progress: bool = False) -> Run:
+def execute(spec: RunSpec, device: str = "cpu") -> Run:
     """Do one run: task, model, training. Equal specs give equal bits on one CPU with one thread."""
     task = task_of(spec)
     if task.digest != spec.task_digest:
@@ -112,18 +114,7 @@ def execute(spec: RunSpec, device: str = "cpu", *, progress: bool = False) -> Ru
             f"changed, delete {cache_folder() / 'digests'} and start the study again"
         )
     model = build(spec, device)
-    run = train(
-        model,
-        task,
-        spec.recipe,
-        seed=spec.seed,
-        train_on=spec.train_on,
-        evaluate_on=spec.evaluate_on,
-        max_train=spec.max_train,
-        max_evaluate=spec.max_evaluate,
-        track=spec.track,
-        progress=progress,
-    )
+    run = train(model, task, spec.recipe, **{name: getattr(spec, name) for name in OF_TRAIN})
     if spec.measure and not run.diverged:
         run.measures = {name: measures.get(name)(model, task, spec.recipe, spec.max_evaluate) for name in spec.measure}
     return run
@@ -131,14 +122,8 @@ def execute(spec: RunSpec, device: str = "cpu", *, progress: bool = False) -> Ru
 
 def attempt(spec: RunSpec, variant: str, device: str) -> Reply:
     """Do a run in this process and say what became of it, whatever happens."""
-    return _whatever_happens(
-        lambda: Reply(*as_record(spec, execute(spec, device), variant, describe_environment(device)))
-    )
-
-
-def _whatever_happens(act: Callable[[], Reply]) -> Reply:
     try:
-        return act()
+        return Reply(*as_record(spec, execute(spec, device), variant, describe_environment(device)))
     except UserError as error:
         return Reply(error=str(error))
     except Exception:
@@ -167,12 +152,11 @@ def order_of(spec: RunSpec, variant: str) -> dict[str, Any]:
 
 def perform(order: dict[str, Any], device: str) -> Reply:
     """Do a run that ``order_of`` described, in a worker process."""
-
-    def act() -> Reply:
+    try:
         methods.registry.update({kind.name: kind for kind in pickle.loads(order["methods"])})
-        spec = RunSpec.from_dict(order["spec"])
+        spec, there = RunSpec.from_dict(order["spec"]), device_called(device)
         if spec.digest != order["digest"]:
             raise UserError("petl_core there is another version than the one that made the plan; update it")
-        return attempt(spec, order["variant"], device_called(device))
-
-    return _whatever_happens(act)
+    except Exception as error:
+        return Reply(error=str(error) if isinstance(error, UserError) else traceback.format_exc())
+    return attempt(spec, order["variant"], there)

@@ -4,7 +4,7 @@
 memory, hardware and versions; ``predictions.npz`` the test logits (float16), labels and sample ids. Both are written to
 a temporary folder, synced to the disk, and renamed. Trials keep no predictions. ``record.json`` begins with checksums
 of both, which are verified on reading: a changed number is an error, and a study sets such a record aside and runs it
-again. ``study.packed`` reads the compact form that is shipped; ``Records`` reads either.
+again. ``study.packs`` reads and writes the compact form that is shipped; ``Records`` reads either.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy as np
 from petl_core import methods
 from petl_core.study.environment import describe_environment
 from petl_core.study.leases import left_behind, temporary
-from petl_core.study.packed import RECORDS, Pack, Predictions, checksum
+from petl_core.study.packs import RECORDS, Pack, Predictions, checksum
 from petl_core.study.spec import CODE_VERSION, LATER_IN_RECIPE, RunSpec
 from petl_core.training.recipe import Recipe
 from petl_core.training.train import Run

@@ -18,6 +18,7 @@ import torch
 from joblib.externals.loky import ProcessPoolExecutor
 from tqdm import tqdm
 
+from petl_core.study.budget import threads
 from petl_core.study.execute import (
     WORKER_ENVIRONMENT,
     Reply,
@@ -66,13 +67,8 @@ class Here(Place):
 
     def begin(self, run: Planned) -> Future[Reply]:
         future: Future[Reply] = Future()
-        threads = torch.get_num_threads()
-        try:
-            if self.device == "cpu":
-                torch.set_num_threads(1)
+        with threads(1 if self.device == "cpu" else None):
             future.set_result(attempt(run.spec, run.variant, self.device))
-        finally:
-            torch.set_num_threads(threads)
         return future
 
     def end(self) -> None:

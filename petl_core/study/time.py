@@ -1,29 +1,19 @@
 """How long a run takes: images times passes through the network, at the speed of its kind of step.
 
-This is the one model of it, with its one timer: plans of a comparison (``study.budget``), estimates of a study
-(``study.estimate``), and the order and progress of its runs (``study.executor``) all take it from here.
+This is the one model of it: plans of a comparison, estimates of a study (``study.estimate``), and the order and the
+progress of its runs (``study.executor``) all take it from here. The one timer is ``study.budget.measure``.
 """
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-
-import torch
+from dataclasses import dataclass
 
 from petl_core.data.load import counts
-from petl_core.data.task import Task
-from petl_core.models.build import count_trainable, create_model
-from petl_core.models.weights import config_of
 from petl_core.study.measures import ALPHAS, FEATURE_IMAGES
 from petl_core.study.spec import RunSpec
-from petl_core.training.train import Recipe, predict, take, train
+from petl_core.training.recipe import Recipe
 
 HEAD = 0.02  # an epoch of the head alone on an image's kept features, as a share of a pass through the network
-FEW = 8  # images that are timed first
-MEASURE, ROUNDS = 1.5, 3  # seconds for timing a method's steps, in so many rounds, if the first images take less
 
 
 @dataclass(frozen=True)
@@ -75,50 +65,3 @@ def seconds(spec: RunSpec, speed: Speed) -> float:
 def cost(spec: RunSpec) -> float:
     """Work of a run in passes of one image, roughly: for the order of runs and the time left."""
     return seconds(spec, PASSES_OF_HEAD if head_only(spec.method, spec.recipe) else PASSES)
-
-
-def measure(
-    backbone: str, method: str, task: Task, device: str, recipe: Recipe | None = None, *, pretrained: bool = True
-) -> Speed:
-    """Time a method on a few images of a task, as its runs will be: one thread on a CPU.
-
-    Steps are those of ``recipe`` (default: batches of 32). Of several rounds the median counts, which one hiccup of the
-    machine cannot move; with a network so slow that the first few images take long, these are the measurement.
-    """
-    recipe, threads = recipe or Recipe(batch_size=32), torch.get_num_threads()
-    count = min(len(task.splits["train800"]), recipe.batch_size)
-    few = min(FEW, count)
-    config_of(backbone)  # which imports timm, before anything is timed
-    try:
-        if device == "cpu":
-            torch.set_num_threads(1)
-        start = time.perf_counter()
-        size, classes = task.image_size, task.num_classes
-        model = create_model(backbone, method, num_classes=classes, image_size=size, pretrained=pretrained).to(device)
-        build = time.perf_counter() - start
-        pictures = take(task, "train800", count)[0]
-
-        def to_train(most: int, epochs: int) -> float:
-            its = replace(recipe, epochs=epochs)
-            run = train(model, task, its, train_on="train800", max_train=most, max_evaluate=1, evaluate_on="val200")
-            return run.seconds / (most * epochs)
-
-        def to_evaluate(most: int) -> float:
-            start = time.perf_counter()
-            predict(model, pictures[:most], recipe)
-            return (time.perf_counter() - start) / most
-
-        to_train(1, 1)  # to warm up
-        each, evaluate = to_train(few, 1), to_evaluate(few)
-        epochs = int(MEASURE / ROUNDS / (each * count))
-        if epochs:
-            each = _median(lambda: to_train(count, epochs))
-            evaluate = _median(lambda: to_evaluate(count))
-    finally:
-        torch.set_num_threads(threads)
-    only_head = count_trainable(model) == 0 and head_only(method, recipe)
-    return Speed(build, HEAD * evaluate if only_head else each, evaluate, only_head)
-
-
-def _median(timed: Callable[[], float]) -> float:
-    return statistics.median(timed() for _ in range(ROUNDS))

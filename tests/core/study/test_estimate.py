@@ -10,7 +10,7 @@ from petl_core import cli, methods
 from petl_core.data import load_task
 from petl_core.data.load import counts
 from petl_core.data.vtab import VTAB_SIZES
-from petl_core.study import digests, estimate, time
+from petl_core.study import budget, digests, estimate
 from petl_core.study import plan as study
 from petl_core.study.estimate import Kind, forecast, kind_of
 from petl_core.study.profile import Part
@@ -179,7 +179,7 @@ def test_a_kind_that_cannot_be_built_ends_the_timing(backbone):
 
 def test_one_hiccup_moves_no_rate(monkeypatch, backbone):
     """Of the rounds of training the median counts."""
-    real, calls = time.train, []
+    real, calls = budget.train, []
 
     def train(*args, **options):
         calls.append(options["max_train"])
@@ -187,8 +187,8 @@ def test_one_hiccup_moves_no_rate(monkeypatch, backbone):
         usual = options["max_train"] * args[2].epochs / 1e4
         return dataclasses.replace(run, seconds=100.0 if len(calls) == 3 else usual)
 
-    monkeypatch.setattr(time, "train", train)
-    assert time.measure(backbone, "lora", load_task("digits"), "cpu").train == pytest.approx(1e-4)
+    monkeypatch.setattr(budget, "train", train)
+    assert budget.measure(backbone, "lora", load_task("digits"), "cpu").train == pytest.approx(1e-4)
     assert calls == [1, 8, 32, 32, 32]
 
 
