@@ -87,28 +87,23 @@ def _records_there(folder: str) -> Records:
 
 def _may_start(options: argparse.Namespace, profile: Profile, records: Records) -> bool:
     """Print the plan if asked; say no after --plan, and unless agreed to what takes more than a day or nobody knows."""
-    device = options.device or profile.device
+    device, large = options.device or profile.device, profile.device != "cpu"
     workers = options.workers or (default_workers() if device == "cpu" else 1)
-    rates = estimate.find_rates(records.root, device)
-    large = profile.device != "cpu"
-    if not (options.plan or options.measure or rates or large):
+    if not (options.plan or options.measure or large):
         return True  # nothing is known about the time, and the profiles for a CPU are short
-    plan = estimate.forecast(profile, records, options.part)
+    plan, rates = estimate.forecast(profile, records, options.part), {}
     if options.plan:
         print(plan.text())
     if options.measure:
-        device_called(device)
-        records.check_writable()
-        rates |= estimate.time_kinds({estimate.kind_of(spec) for spec in plan.todo}, device, workers)
-        estimate.save_rates(records.root, device, rates)
+        rates = estimate.time_kinds({estimate.kind_of(spec) for spec in plan.todo}, device_called(device), workers)
     found = estimate.estimate(plan.todo, rates, workers)
-    why = found.text(workers, device)
     if options.plan or options.measure:
-        print(why)
+        print(found.text(workers, device))
     if options.plan:
         return False
     if options.yes or not ((large and found.unknown) or found.wall > estimate.DAY):
         return True
+    question = f"{len(plan.todo):,} runs are to be done; {found.text(workers, device)}"
     if not sys.stdin.isatty():
-        raise UserError(f"{len(plan.todo):,} runs are to be done; {why}. Add --yes to start them")
-    return input(f"{len(plan.todo):,} runs; {why}. Start? [y/N] ").strip().lower() in ("y", "yes")
+        raise UserError(f"{question}. Add --yes to start them")
+    return input(f"{question}. Start? [y/N] ").strip().lower() in ("y", "yes")

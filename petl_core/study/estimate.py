@@ -8,11 +8,9 @@ it is drawn by lot, which is fair to all of them.
 from __future__ import annotations
 
 import functools
-import json
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,14 +21,13 @@ from petl_core.data.task import Task, make_task
 from petl_core.study import plan as study
 from petl_core.study.budget import clock, measure
 from petl_core.study.digests import ABSENT, why_no_task, why_no_weights
-from petl_core.study.environment import describe_environment
 from petl_core.study.profile import Profile
 from petl_core.study.records import Records
 from petl_core.study.runner import worker_pool
 from petl_core.study.spec import RunSpec
 from petl_core.study.time import Speed, head_only, images, seconds
 from petl_core.training.train import Recipe
-from petl_core.utils import UserError, write_atomic
+from petl_core.utils import UserError
 
 DAY = 86_400.0  # seconds; what is estimated above it is not started without being asked
 CLASSES = 100
@@ -60,8 +57,9 @@ class Forecast:
             lines.append(f"absent here: {', '.join(self.absent)}")
             firsts = {what.partition(" ")[0]: f"  {what}: {why}" for what, why in reversed(self.absent.items())}
             lines += firsts.values()  # one reason for weights and one for tasks
-        disk = sum(map(record_bytes, self.todo)) / 1e9
-        return "\n".join([*lines, f"disk for {len(self.todo):,} records: about {disk:.2g} GB"])
+        disk = sum(map(record_bytes, self.todo)) / 1e6
+        size = f"{disk:.2g} MB" if disk < 100 else f"{disk / 1e3:.2g} GB"
+        return "\n".join([*lines, f"disk for {len(self.todo):,} records: about {size}"])
 
 
 class Drawn(Records):
@@ -126,7 +124,7 @@ class Kind:
     head_only: bool
 
     def task(self) -> Task:
-        """Random images of two batches at most, of which one each to validate and to test with."""
+        """A batch of random images to train on, and one image each to validate and to test with."""
         count, random = self.batch_size + 2, np.random.default_rng(0)
         pixels = random.integers(0, 256, (count, 3, self.image_size, self.image_size), dtype=np.uint8)
         index = np.arange(count)
@@ -193,29 +191,3 @@ def time_kinds(kinds: Iterable[Kind], device: str, workers: int) -> dict[Kind, S
     finally:
         pool.shutdown(kill_workers=True)
     return dict(zip(wanted, timed, strict=True))
-
-
-# Rates on the disk
-
-
-def save_rates(folder: Path, device: str, rates: Mapping[Kind, Speed]) -> Path:
-    """Write rates beside the records of a study, with those that are there of this machine; returns the path."""
-    every = find_rates(folder, device) | dict(rates)
-    rows = [{"kind": asdict(kind), "speed": asdict(speed)} for kind, speed in every.items()]
-    held = {"device_name": describe_environment(device)["device_name"], "rates": rows}
-    return write_atomic(_path(folder, device), json.dumps(held, indent=1).encode(), make_folder=True)
-
-
-def find_rates(folder: Path, device: str) -> dict[Kind, Speed]:
-    """The rates that were measured for a study on this kind of device; none where their file is of another kind."""
-    try:
-        held = json.loads(_path(folder, device).read_text(encoding="utf-8"))
-        if held["device_name"] != describe_environment(device)["device_name"]:
-            return {}
-        return {Kind(**row["kind"]): Speed(**row["speed"]) for row in held["rates"]}
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AssertionError):  # the last two: no such device
-        return {}
-
-
-def _path(folder: Path, device: str) -> Path:
-    return folder / f"rates-{device}.json"

@@ -11,6 +11,7 @@ import concurrent.futures
 import dataclasses
 import math
 import re
+import shutil
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -278,9 +279,9 @@ class Progress:
         self.done, self.work, now = self.done + 1, self.work + cost(spec), time.monotonic()
         gone = now - self.start
         times = [tqdm.format_interval(t) for t in (gone, gone * (self.total - self.work) / self.work)]
-        text = f"{self.phase} {self.done}/{self.count}, {times[0]} gone, {times[1]} left; {spec}: {_score(reply)}"[:158]
+        text = f"{self.phase} {self.done}/{self.count}, {times[0]} gone, {times[1]} left; {spec}: {_score(reply)}"
         if not self.line.disable:
-            self.line.set_description_str(text)
+            self.line.set_description_str(text[: shutil.get_terminal_size().columns - 1])
         elif self.shown and (reply.record is None or self.done == self.count or now - self.printed > SHOWN):
             self.printed = now
             print(text, file=sys.stderr, flush=True)

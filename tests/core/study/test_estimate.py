@@ -1,7 +1,6 @@
 """What a study will cost, before it starts: counts by name, plans without data, timed rates, and the question asked."""
 
 import dataclasses
-import json
 
 import pytest
 import torch
@@ -154,22 +153,12 @@ def test_seconds_of_a_run():
 
 
 @pytest.mark.slow
-def test_rates_are_measured_kept_and_found_again(backbone, tmp_path):
+def test_rates_are_measured(backbone):
     kinds = [kind_of(spec("lora", backbone=backbone)), kind_of(spec("linear", backbone=backbone, task="count"))]
     rates = estimate.time_kinds(kinds, "cpu", 2)
     assert set(rates) == set(kinds)
     assert all(0 < value < 60 for rate in rates.values() for value in (rate.build, rate.train, rate.evaluate))
     assert [rates[kind].head_only for kind in kinds] == [False, True]
-    path = estimate.save_rates(tmp_path / "runs", "cpu", rates)
-    other = {dataclasses.replace(kinds[0], batch_size=1): rates[kinds[0]]}
-    estimate.save_rates(tmp_path / "runs", "cpu", other)
-    assert estimate.find_rates(tmp_path / "runs", "cpu") == rates | other
-    assert estimate.find_rates(tmp_path / "runs", "cuda:99") == {}
-    text = json.loads(path.read_text())
-    path.write_text(json.dumps({**text, "device_name": "another machine"}))
-    assert estimate.find_rates(tmp_path / "runs", "cpu") == {}
-    path.write_text("not JSON")
-    assert estimate.find_rates(tmp_path / "runs", "cpu") == {}
 
 
 def test_a_kind_that_cannot_be_built_ends_the_timing(backbone):
@@ -208,22 +197,19 @@ def test_the_plan_counts_and_after_measuring_says_how_long(small, capsys, tmp_pa
     assert "12 runs in all; 0 are there already" in text and "no rates are measured" in text
     assert cli.main([*small, "--plan", "--measure"]) == 0
     assert "with 1 at a time" in capsys.readouterr().out
-    assert cli.main([*small, "--plan"]) == 0  # they are kept
-    assert "with 1 at a time" in capsys.readouterr().out
     assert not Records(tmp_path / "runs").digests()
 
 
 def test_more_than_a_day_is_not_started_without_being_asked(small, capsys, tmp_path, monkeypatch):
-    plan = forecast(dataclasses.replace(profile("smoke"), backbone=small[6]), Records(tmp_path / "runs"), ["default"])
-    slow = {kind_of(spec): Speed(estimate.DAY / 6, 0.0, 0.0) for spec in plan.todo}
-    estimate.save_rates(tmp_path / "runs", "cpu", slow)
-    assert cli.main(small) == 2
+    slow = Speed(estimate.DAY / 6, 0.0, 0.0)
+    monkeypatch.setattr(estimate, "time_kinds", lambda kinds, *_: dict.fromkeys(kinds, slow))
+    assert cli.main([*small, "--measure"]) == 2
     assert "12 runs are to be done; time: 48h" in (error := capsys.readouterr().err) and "Add --yes" in error
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", lambda question: "n")
-    assert cli.main(small) == 0
+    assert cli.main([*small, "--measure"]) == 0
     assert not Records(tmp_path / "runs").digests()
-    assert cli.main([*small, "--yes"]) == 0
+    assert cli.main([*small, "--measure", "--yes"]) == 0
     assert "12 runs done" in capsys.readouterr().out
 
 

@@ -202,3 +202,10 @@ def test_a_run_whose_worker_is_killed_or_hangs_is_begun_again(tiny, records, sig
 def test_fewer_workers_than_none_are_refused(records):
     with pytest.raises(UserError, match="-1"):
         Runner(records, -1)
+
+
+def test_workers_take_the_gpus_in_turn():
+    assert [runner.shared_out("cuda", i, gpus=2) for i in range(4)] == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
+    assert [runner.shared_out("cuda", i, gpus=1) for i in range(2)] == ["cuda", "cuda"]
+    assert runner.shared_out("cuda:1", 0, gpus=2) == "cuda:1"
+    assert runner.shared_out("cpu", 3, gpus=2) == "cpu"
