@@ -1,11 +1,11 @@
 """Runs on the machines of a Ray cluster, as ``study.runner`` does them on this one: same plan, same records.
 
-Each place for a run (one CPU, or a share of a GPU) is held by one Ray actor, a process that keeps its torch, its GPU
-and the tasks it has read, and does one run after the other with the threads and the environment of a local worker, so
+Each run is a task of Ray's on one CPU, perhaps with a share of a GPU. Ray's worker processes do one after the other,
+keeping their torch, their GPU and the tasks they have read, with the threads and the environment of a local worker, so
 that equal processors give equal bits. A finished run comes back as its record, and this process writes it: no folder
 needs to be shared, and a half-written record cannot be. Data and weights are read by each machine itself, at the same
 paths or under the same PETL_DATA. If a machine or a process is lost, its run is begun again elsewhere; if this process
-is lost, the actors end with it, and the same command resumes.
+is lost, Ray ends its tasks, and the same command resumes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any
 import torch
 
 from petl_core.study.execute import WORKER_ENVIRONMENT, Reply, order_of, perform
-from petl_core.study.executor import LOOK, TRIES, Executor, Place, Planned, in_a_line
+from petl_core.study.executor import LOOK, Executor, Place, Planned, in_a_line
 from petl_core.study.records import Records
 from petl_core.utils import UserError
 
@@ -35,7 +35,7 @@ PASSED_ON = ("PETL_DATA", "PETL_CACHE", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLI
 
 
 class RayExecutor(Executor):
-    """Executes plans on a Ray cluster; ``close`` ends its actors and, if it started or joined Ray, leaves it.
+    """Executes plans on a Ray cluster; ``close`` ends its tasks and, if it started or joined Ray, leaves it.
 
     Args:
         address: "auto" (the cluster that this machine is part of, or RAY_ADDRESS), "local" (a new one of this machine
@@ -67,16 +67,19 @@ class RayExecutor(Executor):
             raise UserError(f"workers is {workers}; with Ray it must be 1 or more, or left out")
         super().__init__(records, progress=progress)
         self.device, self.most = device, workers
-        self.starts_failed = 0  # in a row
         self.ray, self.connected = _connect(address, workers)
-        self.looked, self.most_now = time.monotonic(), self.capacity()
-        if not self.most_now:
+        self.looked, self.room = time.monotonic(), self.capacity()
+        if not self.room:
             self.close()
             needed = f"1 CPU and {self.gpus:g} of a GPU" if self.gpus else "1 CPU"
             raise UserError(f"the Ray cluster has no machine with {needed} for a run; add one, or change --device")
+        passed = {name: os.environ[name] for name in PASSED_ON if os.environ.get(name)}
+        environment = {"env_vars": {**WORKER_ENVIRONMENT, **passed, "PYTHONPATH": python_path()}}
+        options = {"num_cpus": 1, "num_gpus": self.gpus, "max_calls": 0, "max_retries": 0, "runtime_env": environment}
+        self.remote = self.ray.remote(**options)(do_run)
 
     def close(self) -> None:
-        """End the actors, in the middle of a run if need be, and leave the cluster."""
+        """End the tasks, in the middle of a run if need be, and leave the cluster."""
         with contextlib.suppress(Exception):  # the cluster may be gone
             super().close()
         if self.connected:
@@ -94,62 +97,38 @@ class RayExecutor(Executor):
         return total if self.most is None else min(total, self.most)
 
     def ready(self, waiting: int) -> Sequence[Place]:
-        """The actors that are up. Where the cluster has room for more and runs are waiting for them, more are started.
-
-        ``UserError`` where one after the other cannot be started."""
+        """As many places as the machines that are up have, looked at anew every second."""
         if time.monotonic() - self.looked > LOOK:
-            self.looked, self.most_now = time.monotonic(), self.capacity()
-        for actor in [actor for actor in self.places if actor.up.done()]:
-            if (error := actor.up.exception()) is None:
-                self.starts_failed = 0
-            else:
-                self.places.remove(actor)
-                self.starts_failed += 1
-                if self.starts_failed >= TRIES * max(1, self.most_now):
-                    raise UserError(f"no worker could be started on the Ray cluster: {in_a_line(error)}") from error
-        for _ in range(min(self.most_now - len(self.places), waiting - (len(self.places) - len(self.busy)))):
-            self.places.append(self._start())
-        return [actor for actor in self.places if actor.up.done()]
-
-    def _start(self) -> Actor:
-        passed = {name: os.environ[name] for name in PASSED_ON if os.environ.get(name)}
-        environment = {**WORKER_ENVIRONMENT, **passed, "PYTHONPATH": python_path()}
-        options = {"num_cpus": 1, "num_gpus": self.gpus, "max_restarts": 0, "max_task_retries": 0}
-        kind = self.ray.remote(RemoteWorker).options(**options, runtime_env={"env_vars": environment})
-        return Actor(self.ray, kind.remote(self.device, os.getcwd()))
+            self.looked, self.room = time.monotonic(), self.capacity()
+        self.places += [Task(self.ray, self.remote, self.device) for _ in range(self.room - len(self.places))]
+        return self.places[: self.room]
 
 
-class Actor(Place):
-    """A Ray actor, of which ``up`` tells when it has started, or has failed to."""
+class Task(Place):
+    """A place in the cluster, and Ray's reference to what it has begun."""
 
-    def __init__(self, ray: Any, handle: Any) -> None:
-        self.ray, self.handle = ray, handle
-        self.up: Future[None] = handle.ready.remote().future()
+    def __init__(self, ray: Any, remote: Any, device: str) -> None:
+        self.ray, self.remote, self.device = ray, remote, device
+        self.reference: Any = None
 
     def begin(self, run: Planned) -> Future[Reply]:
-        return self.handle.run.remote(order_of(run.spec, run.variant)).future()
+        self.reference = self.remote.remote(order_of(run.spec, run.variant), self.device, os.getcwd())
+        return self.reference.future()
 
     def end(self) -> None:
-        self.ray.kill(self.handle)
+        if self.reference is not None:
+            self.ray.cancel(self.reference, force=True)
 
 
-class RemoteWorker:
-    """The actor's class: does runs on its machine, one at a time, and gives their records back."""
-
-    def __init__(self, device: str, folder: str) -> None:
-        self.device = device
-        if os.path.isdir(folder):
-            os.chdir(folder)  # relative names mean the same as there
-        if device == "cpu":
-            torch.set_num_threads(1)
-
-    def ready(self) -> None:
-        """Answers when the process is up."""
-
-    def run(self, order: dict[str, Any]) -> Reply:
-        """Do a run; an error tells the machine too."""
-        reply = perform(order, self.device)
-        return replace(reply, error=f"on {socket.gethostname()}: {reply.error}") if reply.error else reply
+def do_run(order: dict[str, Any], device: str, folder: str) -> Reply:
+    """Do a run on a machine of the cluster; an error tells the machine too. Relative names mean the same as in
+    ``folder``, where there is one."""
+    if os.path.isdir(folder):
+        os.chdir(folder)
+    if device == "cpu":
+        torch.set_num_threads(1)
+    reply = perform(order, device)
+    return replace(reply, error=f"on {socket.gethostname()}: {reply.error}") if reply.error else reply
 
 
 def python_path() -> str:
