@@ -44,7 +44,8 @@ class RayExecutor(Executor):
         gpus_per_run: share of a GPU for each run, such as 0.25 for four runs on one (default: 1; 0 on a CPU).
         workers: runs at a time at most (default: as many as the cluster has places for).
 
-    Raises ``UserError`` without Ray, without a cluster at the address, or if the cluster has no place for a run.
+    On a cluster that others fill, Ray lets a run wait; one that waits longer than any run takes is begun again. Raises
+    ``UserError`` without Ray, without a cluster at the address, or if the cluster has no place for a run.
     """
 
     def __init__(

@@ -49,8 +49,8 @@ class Runner(Executor):
         super().__init__(records, progress=progress)
 
     def ready(self, waiting: int) -> Sequence[Place]:
-        """This process, or so many workers; a single run at the start is not worth one."""
-        if self.workers < 2 or (waiting < 2 and not self.places):
+        """This process, or as many workers as there are runs for."""
+        if self.workers < 2:
             return [] if self.busy else [Here(self.device)]
         there = {place.number for place in self.places}
         most = min(self.workers, len(self.busy) + waiting)
