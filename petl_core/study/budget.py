@@ -1,4 +1,4 @@
-"""How much of a comparison fits into a given time: the budget, the speed of this machine, and the plan made from both.
+"""A time that the user gives, the speed of a method on this machine, and how much of a comparison fits: its plan.
 
 The plan is a rung of ``LADDER``: equal trials for every method, longer runs and more seeds before more trials. It is
 chosen before anything is trained, from steps that were timed on the user's own images.
@@ -6,27 +6,29 @@ chosen before anything is trained, from steps that were timed on the user's own 
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import math
 import re
+import statistics
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 
-from petl_core import methods
-from petl_core.data import Task
+from petl_core.data.task import Task
 from petl_core.models.build import count_trainable, create_model
-from petl_core.study.time import HEAD, Speed
-from petl_core.training.train import Recipe, predict, train
+from petl_core.models.weights import config_of
+from petl_core.study.time import HEAD, Speed, head_only
+from petl_core.training.train import Recipe, predict, take, train
 from petl_core.utils import UserError
 
 UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 BATCH = 32
+FEW = 8  # images that are timed first
+MEASURE, ROUNDS = 1.5, 3  # seconds for timing a method's steps, in so many rounds, if the first images take less
 MOST_EPOCHS = 100  # of a final run; the published protocol's
 USED = 0.85  # of the budget is planned for; the rest is for what the timing did not see
-MEASURE = 1.5  # seconds at most for timing a method's steps, if eight images take less
 WORKERS_START = 5.0  # seconds until worker processes have imported torch and decoded the images
 SHARING = 1.15  # a run beside others takes longer than one alone
 LADDER = (  # (trials of each method, steps of a final run, seeds)
@@ -98,32 +100,52 @@ def _counted(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
-def measure(backbone: str, method: str, task: Task, device: str) -> Speed:
-    """Time one method on a few of the task's own images, as its runs will be: one thread on a CPU."""
-    threads = torch.get_num_threads()
-    try:
-        if device == "cpu":
-            torch.set_num_threads(1)
+def measure(
+    backbone: str, method: str, task: Task, device: str, recipe: Recipe | None = None, *, pretrained: bool = True
+) -> Speed:
+    """Time a method on a few images of a task, as its runs will be: one thread on a CPU.
+
+    Steps are those of ``recipe`` (default: batches of ``BATCH``). Of ``ROUNDS`` rounds the median counts, which one
+    hiccup of the machine cannot move; where the network is so slow that the first few images take long, these count.
+    """
+    recipe = recipe or Recipe(batch_size=BATCH)
+    count = min(len(task.splits["train800"]), recipe.batch_size)
+    few, (pictures, *_) = min(FEW, count), take(task, "train800", count)
+    config_of(backbone)  # which imports timm, before anything is timed
+    with threads(1 if device == "cpu" else None):
         start = time.perf_counter()
-        model = create_model(backbone, method, num_classes=task.num_classes, image_size=task.image_size).to(device)
+        size, classes = task.image_size, task.num_classes
+        model = create_model(backbone, method, num_classes=classes, image_size=size, pretrained=pretrained).to(device)
         build = time.perf_counter() - start
-        recipe = Recipe(lr=type(methods.get(method)).lrs[0], epochs=1, batch_size=BATCH)
-        few = min(8, len(task.splits["train800"]))
-        first = train(model, task, recipe, max_train=few, max_evaluate=1, evaluate_on="val200")  # to warm up
-        each = first.seconds / few
-        head_only = count_trainable(model) == 0
-        images = task.split("train1000")[0]
-        some = min(len(task.splits["train1000"]), 2 * BATCH, int(MEASURE / (2 * each)))
-        if some >= few:  # else the warm-up was long enough to be the measurement
-            long = dataclasses.replace(recipe, epochs=2)
-            run = train(model, task, long, train_on="train1000", max_train=some, max_evaluate=1, evaluate_on="val200")
-            each, few = run.seconds / (2 * some), some
-        start = time.perf_counter()
-        predict(model, images[:few])
-        evaluate = (time.perf_counter() - start) / few
+
+        def to_train(most: int, epochs: int) -> float:
+            its = replace(recipe, epochs=epochs)
+            run = train(model, task, its, train_on="train800", max_train=most, max_evaluate=1, evaluate_on="val200")
+            return run.seconds / (most * epochs)
+
+        def to_evaluate(most: int) -> float:
+            start = time.perf_counter()
+            predict(model, pictures[:most], recipe)
+            return (time.perf_counter() - start) / most
+
+        to_train(1, 1)  # to warm up
+        each, evaluate = to_train(few, 1), to_evaluate(few)
+        if epochs := int(MEASURE / ROUNDS / (each * count)):
+            each = statistics.median(to_train(count, epochs) for _ in range(ROUNDS))
+            evaluate = statistics.median(to_evaluate(count) for _ in range(ROUNDS))
+    only_head = count_trainable(model) == 0 and head_only(method, recipe)
+    return Speed(build, HEAD * evaluate if only_head else each, evaluate, only_head)
+
+
+@contextlib.contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """So many threads for torch, inside (None: as it is)."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(count or before)
+        yield
     finally:
-        torch.set_num_threads(threads)
-    return Speed(build, HEAD * evaluate if head_only else each, evaluate, head_only)
+        torch.set_num_threads(before)
 
 
 def epochs_of(steps: int, images: int) -> int:
