@@ -12,19 +12,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from petl_core.training.recipe import CHOICES
+from petl_core.training.recipe import CHOICES, Recipe
 from petl_core.utils import UserError, exit_code
 
 RECIPE = {  # options of ``run`` that are fields of the recipe, with what they are
-    "lr": (float, "base learning rate"),
-    "epochs": (int, "passes over the training images"),
-    "batch_size": (int, "images in a step"),
-    "weight_decay": (float, "AdamW's weight decay"),
-    "drop_path": (float, "stochastic depth in the last block"),
-    "normalise": (str, "of images, with whose mean and deviation"),
-    "augment": (str, "change of the training images"),
-    "precision": (str, "of the arithmetic; auto is bf16 on CUDA"),
-    "compile": (str, "with torch.compile; auto for long runs on CUDA"),
+    "lr": "base learning rate",
+    "epochs": "passes over the training images",
+    "batch_size": "images in a step",
+    "weight_decay": "AdamW's weight decay",
+    "drop_path": "stochastic depth in the last block",
+    "normalise": "of images, with whose mean and deviation",
+    "augment": "change of the training images",
+    "precision": "of the arithmetic; auto is bf16 on CUDA",
+    "compile": "with torch.compile; auto for long runs on CUDA",
+    "flip": "mirror half of the training images",
+    "checkpointing": "less memory, a third more work; equal results",
 }
 COMPARE = {  # whole numbers that ``compare`` takes
     "trials": "of each method",
@@ -51,7 +53,6 @@ STUDY_EXAMPLES = """examples:
   python -m petl_core study --profile laptop16 --part tuned --task digits count      some tasks of a part
   python -m petl_core study --profile quick --compare data/results      and compare with the shipped records
   python -m petl_core study --profile laptop --results runs --pack results     write the records compactly
-  python -m petl_core study --profile laptop --reuse data/results    only what was not shipped
   python -m petl_core study --profile gpu --plan --measure           how many runs, hours and gigabytes
   python -m petl_core study --profile full --executor ray --gpus-per-run 0.25    on the Ray cluster of this machine
 
@@ -133,10 +134,12 @@ def _run_options(add: argparse.ArgumentParser) -> None:
     add.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="hyper-parameters, such as rank=4")
     add.add_argument("--head", default="new", help="new, zero_shot (mini_clip on world, CLIP on ImageNet), or a file")
     add.add_argument("--image-size", type=int, help="side of the images in pixels (default: the backbone's)")
-    for name, (kind, text) in RECIPE.items():
-        add.add_argument(f"--{name.replace('_', '-')}", type=kind, choices=CHOICES.get(name), help=text)
-    add.add_argument("--flip", action="store_true", help="mirror half of the training images")
-    add.add_argument("--checkpointing", action="store_true", help="less memory, a third more work; equal results")
+    for name, text in RECIPE.items():
+        option, default = f"--{name.replace('_', '-')}", getattr(Recipe(), name)
+        if default is False:
+            add.add_argument(option, action="store_true", help=text)
+        else:
+            add.add_argument(option, type=type(default), default=default, choices=CHOICES.get(name), help=text)
     add.add_argument("--seed", type=int, default=0, help="fixes everything random (default: 0)")
     add.add_argument("--train-on", default="train1000", metavar="SPLIT", help="default: train1000")
     add.add_argument("--evaluate-on", default="test", metavar="SPLIT", help="default: test")
@@ -152,7 +155,6 @@ def _study_options(add: argparse.ArgumentParser) -> None:
     add.add_argument("--task", nargs="+", metavar="NAME", help="only these tasks (default: all of the profile)")
     add.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core; 0: none extra)")
     add.add_argument("--device", help="cpu, cuda or mps (default: the profile's)")
-    add.add_argument("--reuse", metavar="DIR", help="first take over what is wanted from the packed records in DIR")
     add.add_argument("--plan", action="store_true", help="only count what there is to do, and how long it takes")
     add.add_argument("--measure", action="store_true", help="time each kind of run first, for the hours of the plan")
     add.add_argument("--yes", action="store_true", help="start also what is estimated to take more than a day")
@@ -221,12 +223,10 @@ def _run(options: argparse.Namespace) -> int:
     from petl_core.models.build import create_model
     from petl_core.models.weights import config_of
     from petl_core.study.execute import device_called
-    from petl_core.training.recipe import Recipe
     from petl_core.training.train import train
 
     device = device_called(options.device)
-    given = {field: getattr(options, field) for field in RECIPE if getattr(options, field) is not None}
-    recipe = Recipe(**given, flip=options.flip, checkpointing=options.checkpointing)
+    recipe = Recipe(**{name: getattr(options, name) for name in RECIPE})
     size = options.image_size
     if size is None and options.task not in (*embedded_names(), WORLD):
         size = config_of(options.backbone).image_size

@@ -16,11 +16,12 @@ from __future__ import annotations
 import functools
 import json
 import math
-import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from petl_core.study.environment import bits_promised
@@ -35,29 +36,9 @@ TOLERANCE = 0.02
 LEAST = 0.5  # points; a smaller scatter of a method's differences is taken for this: few runs may agree by accident
 STAGES = {"final": "final runs", "trial": "trials"}
 SHOWN = 10  # runs outside their intervals that are named
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A run that both folders have. ``difference``: accuracy here minus there, in points; infinite if one diverged."""
-
-    digest: str
-    method: str
-    task: str
-    seed: int
-    stage: str
-    kind: str
-    difference: float
-    half: float  # half of the width of its interval, points
-    promised: bool  # equal processors and versions: bits must be equal
-    here: float  # accuracy, %
-    there: float
-
-    def __str__(self) -> str:
-        name = f"{self.digest} {self.method} on {self.task}, seed {self.seed}, {self.stage}"
-        if not math.isfinite(self.difference):
-            return f"{name}: diverged in one of them only"
-        return f"{name}: {self.difference:+.2f} points, interval +-{self.half:.2f}"
+# Of a pair: accuracies in %, their difference in points (infinite if one diverged), half of its interval's width, and
+# whether processors and versions are equal, so that bits must be.
+PAIR = ["digest", "method", "task", "seed", "stage", "kind", "difference", "half", "promised", "here", "there"]
 
 
 @dataclass(frozen=True)
@@ -73,21 +54,21 @@ class Shift:
     p: float
 
     def __str__(self) -> str:
-        whose = f"{self.method}, {self.n} {STAGES[self.stage]}"
-        return f"{whose}: {self.mean:+.2f} points [{self.low:+.2f}, {self.high:+.2f}], p = {self.p:.2g}"
+        return f"{self.mean:+.2f} points [{self.low:+.2f}, {self.high:+.2f}]"
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Every pair of runs; digests of runs that only the fresh folder has, and of wanted runs that it lacks."""
+    """A row of ``pairs`` (columns ``PAIR``) for each run that both folders have; digests of runs that only the fresh
+    folder has, and of wanted runs that it lacks."""
 
-    pairs: tuple[Pair, ...]
+    pairs: pd.DataFrame
     alone: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
 
-    def of_kind(self, *kinds: str) -> list[Pair]:
+    def of_kind(self, *kinds: str) -> pd.DataFrame:
         """The pairs of these kinds."""
-        return [pair for pair in self.pairs if pair.kind in kinds]
+        return self.pairs[self.pairs["kind"].isin(kinds)]
 
     @functools.cached_property
     def chance(self) -> float:
@@ -98,20 +79,12 @@ class Agreement:
     @functools.cached_property
     def shifts(self) -> list[Shift]:
         """The mean difference of each method in each stage, the least probable first."""
-        found = [shift for stage in STAGES for shift in _shifts(self._differences(stage), stage)]
+        found = [shift for stage in STAGES for shift in _shifts(self._of_stage(stage), stage, "method")]
         return sorted(found, key=lambda shift: (shift.p, -abs(shift.mean)))
 
-    def overall(self, stage: str) -> Shift | None:
-        """The mean difference of all runs of a stage; None for fewer than two."""
-        every = [value for values in self._differences(stage).values() for value in values]
-        return next(iter(_shifts({"all methods": every}, stage)), None)
-
-    def _differences(self, stage: str) -> dict[str, list[float]]:
-        groups: dict[str, list[float]] = {}
-        for pair in self.pairs:
-            if pair.stage == stage and math.isfinite(pair.difference):
-                groups.setdefault(pair.method, []).append(pair.difference)
-        return groups
+    def _of_stage(self, stage: str) -> pd.DataFrame:
+        """The runs of a stage that diverged in neither folder."""
+        return self.pairs[(self.pairs["stage"] == stage) & np.isfinite(self.pairs["difference"].astype(float))]
 
     @functools.cached_property
     def order(self) -> tuple[float, int]:
@@ -119,43 +92,34 @@ class Agreement:
 
         Means of the final runs on those tasks that all methods have, each task counting once.
         """
-        finals = [pair for pair in self.pairs if pair.stage == "final" and math.isfinite(pair.here + pair.there)]
-        tasks_of: dict[str, set[str]] = {}
-        for pair in finals:
-            tasks_of.setdefault(pair.method, set()).add(pair.task)
-        shared = set.intersection(*tasks_of.values()) if tasks_of else set()
-        if len(tasks_of) < 3 or not shared:
-            return math.nan, len(tasks_of)
-        means = []
-        for method in tasks_of:
-            cells = [[p for p in finals if (p.method, p.task) == (method, task)] for task in sorted(shared)]
-            here = statistics.fmean(statistics.fmean(p.here for p in cell) for cell in cells)
-            there = statistics.fmean(statistics.fmean(p.there for p in cell) for cell in cells)
-            means.append((here, there))
-        return float(stats.kendalltau(*zip(*means, strict=True)).statistic), len(means)
+        finals = self._of_stage("final").dropna(subset=["here", "there"])
+        means = finals.pivot_table(index="method", columns="task", values=["here", "there"]).dropna(axis=1)
+        if len(means) < 3 or means.empty:
+            return math.nan, finals["method"].nunique()
+        here, there = means["here"].mean(axis=1), means["there"].mean(axis=1)
+        return float(stats.kendalltau(here, there).statistic), len(means)
 
     @functools.cached_property
     def faults(self) -> list[str]:
         """Why these records do not agree with those; empty if they do."""
         found = []
-        if not self.pairs:
+        if self.pairs.empty:
             found.append("no run is in both folders: they belong to other profiles, data or weights")
         if self.missing:
             found.append(f"{len(self.missing)} runs are missing: {', '.join(self.missing[:SHOWN])}")
         if self.chance < LEVEL:
             found.append(f"{len(self.of_kind(OUTSIDE))} runs outside their intervals are more than chance gives")
-        found += [f"a shift beyond chance: {shift}" for shift in self.shifts if shift.p < LEVEL]
-        return found
+        return found + [f"a shift beyond chance: {_named(shift)}" for shift in self.shifts if shift.p < LEVEL]
 
     def report(self) -> str:
         """What was found and what it comes to, in lines for a reader."""
         lines = [f"{len(self.pairs)} runs compared"]
         if self.alone:
             lines.append(f"{len(self.alone)} more are only here: another setting won the trials there, or none ran")
-        if self.pairs:
-            lines += [*self._kinds(), *self._bits(), *self._means()]
+        if len(self.pairs):
+            lines += [*self._kinds(), self._bits(), *self._means()]
         verdict = "they do NOT agree" if self.faults else "they agree: what differs is no more than chance gives"
-        if self.pairs and len(self.of_kind(BITS)) == len(self.pairs) and not self.faults:
+        if len(self.of_kind(BITS)) == len(self.pairs) and not self.faults:
             verdict = "they agree to the bit"
         return "\n".join([*lines, f"judgement: {verdict}", *(f"  {fault}" for fault in self.faults)])
 
@@ -167,29 +131,32 @@ class Agreement:
             WITHIN: "no further off than another seed would be in 95 cases of 100",
             OUTSIDE: f"chance gives about {(1 - COVERED) * tried:.0f} of {tried}; p = {self.chance:.2g} for so many",
         }
-        shown = [kind for kind in meaning if self.of_kind(kind) or (kind == OUTSIDE and tried)]
-        lines = [f"{len(self.of_kind(kind)):>6} {kind}: {meaning[kind]}" for kind in shown]
-        lines += [f"       outside: {pair}" for pair in outside[:SHOWN]]
+        counts = {kind: len(self.of_kind(kind)) for kind in meaning}
+        shown = [kind for kind in meaning if counts[kind] or (kind == OUTSIDE and tried)]
+        lines = [f"{counts[kind]:>6} {kind}: {meaning[kind]}" for kind in shown]
+        for pair in outside[:SHOWN].itertuples():
+            name = f"{pair.digest} {pair.method} on {pair.task}, seed {pair.seed}, {pair.stage}"
+            by = "diverged in one of them only"
+            if math.isfinite(pair.difference):
+                by = f"{pair.difference:+.2f} points, interval +-{pair.half:.2f}"
+            lines.append(f"       outside: {name}: {by}")
         if len(outside) > SHOWN:
             lines.append(f"       and {len(outside) - SHOWN} more outside")
         return lines
 
-    def _bits(self) -> list[str]:
-        promised = [pair for pair in self.pairs if pair.promised]
-        broken = [pair for pair in promised if pair.kind != BITS]
-        text = "equal bits are promised where processor and versions are those of the record: "
-        if not promised:
-            return [f"{text}of none of these"]
-        return [f"{text}of {len(promised)} of these" + (f", and {len(broken)} have OTHER bits" if broken else "")]
+    def _bits(self) -> str:
+        promised = self.pairs[self.pairs["promised"].astype(bool)]
+        broken = (promised["kind"] != BITS).sum()
+        text = "equal bits are promised where processor and versions are those of the record: of"
+        return f"{text} {len(promised)} of these" + (f", and {broken} have OTHER bits" if broken else "")
 
     def _means(self) -> list[str]:
         lines = []
         for stage, name in STAGES.items():
-            if (shift := self.overall(stage)) is not None:
-                text = f"{shift.mean:+.2f} points [{shift.low:+.2f}, {shift.high:+.2f}] over {shift.n} {name}"
-                lines.append(f"mean difference, here minus there: {text}")
-        if self.shifts and self.of_kind(WITHIN, OUTSIDE):
-            lines.append(f"least probable of {len(self.shifts)} groups of runs: {self.shifts[0]}")
+            for shift in _shifts(self._of_stage(stage).assign(all="all"), stage, "all"):
+                lines.append(f"mean difference, here minus there: {shift} over {shift.n} {name}")
+        if self.shifts and len(self.of_kind(WITHIN, OUTSIDE)):
+            lines.append(f"least probable of {len(self.shifts)} groups of runs: {_named(self.shifts[0])}")
         tau, methods = self.order
         if math.isfinite(tau):
             lines.append(f"order of the {methods} methods by accuracy: Kendall's tau {tau:.2f} (1: the same order)")
@@ -207,32 +174,32 @@ def agreement_of(fresh: Records, shipped: Records, wanted: Iterable[str] = ()) -
     there = fresh.digests()
     common = [digest for digest in there if shipped.has(digest)]
     common.sort(key=lambda digest: (shipped.get(digest)["spec"]["task"], digest))  # packs keep one task's outputs open
-    pairs = tuple(_pair(digest, fresh, shipped, deviations) for digest in common)
+    pairs = pd.DataFrame([_pair(digest, fresh, shipped, deviations) for digest in common], columns=PAIR)
     alone = tuple(digest for digest in there if not shipped.has(digest))
     return Agreement(pairs, alone, tuple(sorted(set(wanted) - set(there))))
 
 
-def _pair(digest: str, fresh: Records, shipped: Records, deviations: dict[str, float]) -> Pair:
+def _pair(digest: str, fresh: Records, shipped: Records, deviations: dict[str, float]) -> tuple[Any, ...]:
     ours, theirs = fresh.get(digest), shipped.get(digest)
-    spec, a, b = ours["spec"], ours["metrics"]["accuracy"], theirs["metrics"]["accuracy"]
+    spec = ours["spec"]
+    accuracies = ours["metrics"]["accuracy"], theirs["metrics"]["accuracy"]
+    here, there = (math.nan if value is None else value for value in accuracies)
     variance = deviations.get(spec["task"], deviations.get("", 0.0)) ** 2
-    if ours["stage"] == "trial" and b is not None:
-        variance += b * (100.0 - b) / 200
+    if ours["stage"] == "trial" and not math.isnan(there):
+        variance += there * (100.0 - there) / 200
     half = float(stats.norm.ppf(0.5 + COVERED / 2)) * math.sqrt(2.0 * variance)
-    here, there = (math.nan if value is None else value for value in (a, b))
-    if a is None and b is None:
-        difference = 0.0
-    else:
-        difference = math.inf if a is None or b is None else a - b
-    if a == b and ours["logits_sha256"] == theirs["logits_sha256"]:
+    difference = here - there
+    if None in accuracies:
+        difference = 0.0 if accuracies == (None, None) else math.inf
+    if difference == 0.0 and ours["logits_sha256"] == theirs["logits_sha256"]:
         kind = BITS
     elif _equal_answers(digest, fresh, shipped):
         kind = ANSWERS
     else:
         kind = WITHIN if abs(difference) <= half else OUTSIDE
     promised = bits_promised(ours["environment"], theirs["environment"])
-    names = (digest, spec["method"], spec["task"], spec["seed"], ours["stage"])
-    return Pair(*names, kind, difference, half, promised, here, there)
+    names = digest, spec["method"], spec["task"], spec["seed"], ours["stage"]
+    return *names, kind, difference, half, promised, here, there
 
 
 def _equal_answers(digest: str, fresh: Records, shipped: Records) -> bool:
@@ -249,40 +216,37 @@ def _equal_answers(digest: str, fresh: Records, shipped: Records) -> bool:
     return float(np.abs(one.astype(np.float32) - other.astype(np.float32)).max()) <= TOLERANCE
 
 
-def _shifts(groups: dict[str, list[float]], stage: str) -> list[Shift]:
+def _shifts(pairs: pd.DataFrame, stage: str, by: str) -> list[Shift]:
     """The mean of each group of at least two differences (points), with interval and p, corrected for their number.
 
     The scatter of a difference is the group's own standard deviation or, if larger, the median group's: so neither a
     few runs that agree by accident nor one that went astray make a mean look surer than it is.
     """
-    judged = {name: np.asarray(values) for name, values in groups.items() if len(values) > 1}
-    if not judged:
-        return []
-    own = {name: float(values.std(ddof=1)) for name, values in judged.items()}
-    usual, freedom = max(LEAST, statistics.median(own.values())), sum(map(len, judged.values())) - len(judged)
+    groups = pairs["difference"].astype(float).groupby(pairs[by]).agg(["size", "mean", "std"]).query("size > 1")
+    usual, freedom = max(LEAST, groups["std"].median()), int((groups["size"] - 1).sum())
     found = []
-    for name, values in judged.items():
-        n, mean = len(values), float(values.mean())
-        error = max(own[name], usual) / math.sqrt(n)
-        degrees = n - 1 if own[name] > usual else freedom
+    for name, n, mean, own in groups.itertuples():
+        error = max(own, usual) / math.sqrt(n)
+        degrees = n - 1 if own > usual else freedom
         half = float(stats.t.ppf(0.5 + COVERED / 2, degrees)) * error
-        p = min(1.0, len(judged) * len(STAGES) * 2 * float(stats.t.sf(abs(mean) / error, degrees)))
+        p = min(1.0, len(groups) * len(STAGES) * 2 * float(stats.t.sf(abs(mean) / error, degrees)))
         found.append(Shift(name, stage, n, mean, mean - half, mean + half, p))
     return found
 
 
+def _named(shift: Shift) -> str:
+    return f"{shift.method}, {shift.n} {STAGES[shift.stage]}: {shift}, p = {shift.p:.2g}"
+
+
 def seed_deviations(records: Records) -> dict[str, float]:
     """Standard deviation between seeds by task, pooled over configurations; key "" pools over all tasks."""
-    groups: dict[tuple[str, str], list[float]] = {}
+    rows = []
     for digest in records.digests():
         record = records.get(digest)
         if record["stage"] == "final" and record["metrics"]["accuracy"] is not None:
-            spec = {key: value for key, value in record["spec"].items() if key != "seed"}
-            key = (spec["task"], json.dumps(spec, sort_keys=True))
-            groups.setdefault(key, []).append(record["metrics"]["accuracy"])
-    pooled: dict[str, list[float]] = {}
-    for (task, _), values in groups.items():
-        if len(values) > 1:
-            for name in (task, ""):
-                pooled.setdefault(name, []).append(statistics.variance(values))
-    return {task: math.sqrt(statistics.fmean(variances)) for task, variances in pooled.items()}
+            setting = json.dumps({**record["spec"], "seed": 0}, sort_keys=True)
+            rows.append((record["spec"]["task"], setting, record["metrics"]["accuracy"]))
+    finals = pd.DataFrame(rows, columns=["task", "setting", "accuracy"])
+    variances = finals.groupby(["task", "setting"])["accuracy"].var().dropna()
+    pooled = variances.groupby("task").mean() ** 0.5
+    return {**pooled.to_dict(), **({"": float(variances.mean() ** 0.5)} if len(variances) else {})}

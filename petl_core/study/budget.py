@@ -1,4 +1,4 @@
-"""A time that the user gives, and the speed of a method on this machine, timed on the user's own images."""
+"""A time that the user gives, and the speed of a method on this machine."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ import math
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 
-from petl_core import methods
-from petl_core.data import Task
+from petl_core.data.task import Task
 from petl_core.models.build import count_trainable, create_model
-from petl_core.study.time import HEAD, Speed
-from petl_core.training.train import Recipe, predict, train
+from petl_core.models.weights import config_of
+from petl_core.study.time import HEAD, Speed, head_only
+from petl_core.training.train import Recipe, predict, take, train
 from petl_core.utils import UserError
 
 UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 BATCH = 32
-MEASURE = 3.0  # seconds at most for timing a method's steps, if eight images take less
-TIMES = 5
+FEW = 8  # images that are timed first
+MEASURE, ROUNDS = 1.5, 3  # seconds for timing a method's steps, in so many rounds, if the first images take less
 
 
 def seconds_of(budget: str | float) -> float:
@@ -51,37 +52,41 @@ def clock(seconds: float) -> str:
     return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
 
 
-def measure(backbone: str, method: str, task: Task, device: str) -> Speed:
-    """Time one method on a few of the task's own images, as its runs will be: one thread on a CPU.
+def measure(
+    backbone: str, method: str, task: Task, device: str, recipe: Recipe | None = None, *, pretrained: bool = True
+) -> Speed:
+    """Time a method on a few images of a task, as its runs will be: one thread on a CPU.
 
-    Each part is timed ``TIMES`` times and the median counts, which a single hiccup of the machine cannot move."""
+    Steps are those of ``recipe`` (default: batches of ``BATCH``). Of ``ROUNDS`` rounds the median counts, which one
+    hiccup of the machine cannot move; where the network is so slow that the first few images take long, these count.
+    """
+    recipe = recipe or Recipe(batch_size=BATCH)
+    count = min(len(task.splits["train800"]), recipe.batch_size)
+    few, (pictures, *_) = min(FEW, count), take(task, "train800", count)
+    config_of(backbone)  # which imports timm, before anything is timed
     with threads(1 if device == "cpu" else None):
         start = time.perf_counter()
-        model = create_model(backbone, method, num_classes=task.num_classes, image_size=task.image_size).to(device)
+        size, classes = task.image_size, task.num_classes
+        model = create_model(backbone, method, num_classes=classes, image_size=size, pretrained=pretrained).to(device)
         build = time.perf_counter() - start
-        recipe = Recipe(lr=type(methods.get(method)).lrs[0], epochs=1, batch_size=BATCH)
-        pool = task.splits["train800"]
 
-        def seconds(count: int) -> float:
-            once = train(
-                model, task, recipe, max_train=count, max_evaluate=1, train_on="train800", evaluate_on="val200"
-            )
-            return once.seconds / count
+        def to_train(most: int, epochs: int) -> float:
+            its = replace(recipe, epochs=epochs)
+            run = train(model, task, its, train_on="train800", max_train=most, max_evaluate=1, evaluate_on="val200")
+            return run.seconds / (most * epochs)
 
-        each = seconds(min(8, len(pool)))  # to warm up
-        count = min(len(pool), BATCH, int(MEASURE / (TIMES * each)))
-        if count >= min(8, len(pool)):  # else the warm-up was long enough to be the measurement
-            each = statistics.median(seconds(count) for _ in range(TIMES))
-        images = task.images[pool[: max(count, 1)]]
-        evaluate = statistics.median(_timed(lambda: predict(model, images)) for _ in range(TIMES)) / len(images)
-    head_only = count_trainable(model) == 0
-    return Speed(build, HEAD * evaluate if head_only else each, evaluate, head_only)
+        def to_evaluate(most: int) -> float:
+            start = time.perf_counter()
+            predict(model, pictures[:most], recipe)
+            return (time.perf_counter() - start) / most
 
-
-def _timed(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+        to_train(1, 1)  # to warm up
+        each, evaluate = to_train(few, 1), to_evaluate(few)
+        if epochs := int(MEASURE / ROUNDS / (each * count)):
+            each = statistics.median(to_train(count, epochs) for _ in range(ROUNDS))
+            evaluate = statistics.median(to_evaluate(count) for _ in range(ROUNDS))
+    only_head = count_trainable(model) == 0 and head_only(method, recipe)
+    return Speed(build, HEAD * evaluate if only_head else each, evaluate, only_head)
 
 
 @contextlib.contextmanager

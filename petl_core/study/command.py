@@ -42,7 +42,7 @@ def study(options: argparse.Namespace) -> int:
     if not options.plan:
         for message in records.clean():
             print(message, file=sys.stderr)
-    others = {name: _records_there(name, getattr(options, name)) for name in ("compare", "reuse")}
+    shipped = _records_there(options.compare) if options.compare else None
     if not _may_start(options, profile, records):
         return 0
     executor, device = None, options.device or profile.device
@@ -52,21 +52,20 @@ def study(options: argparse.Namespace) -> int:
         executor = RayExecutor(records, options.address or "auto", device, options.gpus_per_run, options.workers)
     else:
         device_called(device)
-    given = (options.workers, options.part, options.device)
-    outcome = plans.run_study(profile, records, *given, reuse=others["reuse"], executor=executor)
+    outcome = plans.run_study(profile, records, options.workers, options.part, device, executor=executor)
     print(outcome.report())
     faults: list[str] = []
-    if options.pack or options.compare:
+    if options.pack or shipped:
         plan = plans.plan_trials(profile, options.part, records) + plans.plan_finals(profile, records, options.part)
         wanted = {planned.spec.digest for planned in plan}
     if options.pack:
         digests = {digest for digest in wanted if records.has(digest)}
         place = pack(records, options.pack, digests, functools.partial(_keep_logits, options.no_logits))
         print(f"packed {len(digests)} records into {place}")
-    if others["compare"]:
+    if shipped:
         from petl_core.study.agreement import agreement_of  # scipy, which a plan need not wait for
 
-        found = agreement_of(records, others["compare"], wanted)
+        found = agreement_of(records, shipped, wanted)
         print(found.report())
         faults = found.faults
     return 1 if outcome.failures or faults else 0
@@ -78,40 +77,33 @@ def _keep_logits(left_out: Sequence[str] | None, record: dict[str, Any]) -> bool
     return wanted and bool(set(LOGITS_OF) & set(record["variants"]))
 
 
-def _records_there(option: str, folder: str | None) -> Records | None:
-    """The records of a folder that an option names. ``UserError`` if there are none."""
-    if folder is None:
-        return None
+def _records_there(folder: str) -> Records:
+    """The records of a folder. ``UserError`` if there are none."""
     records = Records(folder)
     if not records.digests():
-        raise UserError(f"--{option} got '{folder}', in which there are no records; give another folder")
+        raise UserError(f"--compare got '{folder}', in which there are no records; give another folder")
     return records
 
 
 def _may_start(options: argparse.Namespace, profile: Profile, records: Records) -> bool:
     """Print the plan if asked; say no after --plan, and unless agreed to what takes more than a day or nobody knows."""
-    device = options.device or profile.device
+    device, large = options.device or profile.device, profile.device != "cpu"
     workers = options.workers or (default_workers() if device == "cpu" else 1)
-    rates = estimate.find_rates(records.root, device)
-    large = profile.device != "cpu"
-    if not (options.plan or options.measure or rates or large):
+    if not (options.plan or options.measure or large):
         return True  # nothing is known about the time, and the profiles for a CPU are short
-    plan = estimate.forecast(profile, records, options.part)
+    plan, rates = estimate.forecast(profile, records, options.part), {}
     if options.plan:
         print(plan.text())
     if options.measure:
-        device_called(device)
-        records.check_writable()
-        rates |= estimate.measure({estimate.cell_of(spec) for spec in plan.todo}, device, workers)
-        estimate.save_rates(records.root, device, workers, rates)
-    found = estimate.estimate(plan.todo, rates)
-    why = estimate.describe(found, workers, device)
+        rates = estimate.time_kinds({estimate.kind_of(spec) for spec in plan.todo}, device_called(device), workers)
+    found = estimate.estimate(plan.todo, rates, workers)
     if options.plan or options.measure:
-        print(why)
+        print(found.text(workers, device))
     if options.plan:
         return False
-    if options.yes or not ((large and found.unknown) or found.wall(workers) > estimate.DAY):
+    if options.yes or not ((large and found.unknown) or found.wall > estimate.DAY):
         return True
+    question = f"{len(plan.todo):,} runs are to be done; {found.text(workers, device)}"
     if not sys.stdin.isatty():
-        raise UserError(f"{len(plan.todo):,} runs are to be done; {why}. Add --yes to start them")
-    return input(f"{len(plan.todo):,} runs; {why}. Start? [y/N] ").strip().lower() in ("y", "yes")
+        raise UserError(f"{question}. Add --yes to start them")
+    return input(f"{question}. Start? [y/N] ").strip().lower() in ("y", "yes")

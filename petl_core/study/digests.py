@@ -29,15 +29,13 @@ WHEN_ABSENT = ("refuse", "count")  # what a plan does about data and weights tha
 def task_digest(name: str, size: int | None = None, absent: str = "refuse") -> str:
     """The digest of a task's data at an image size (None: the task's own). Where the data are not here: ``UserError``
     or, with ``absent="count"``, the word ``ABSENT``."""
-    return _unless_absent(absent, lambda: _task_digest(name, size))
+    return ABSENT if _is_counted(absent) and why_no_task(name, size) else _task_digest(name, size)
 
 
 def weights_digest(backbone: str, absent: str = "refuse") -> str:
     """The digest of a backbone's weights. Where they are not here, they are downloaded or, with ``absent="count"``, the
     word ``ABSENT`` is given."""
-    if absent == "count" and why_no_weights(backbone):
-        return ABSENT
-    return _unless_absent(absent, lambda: _weights_digest(backbone))
+    return ABSENT if _is_counted(absent) and why_no_weights(backbone) else _weights_digest(backbone)
 
 
 def why_no_task(name: str, size: int | None = None) -> str:
@@ -68,15 +66,10 @@ def forget() -> None:
     why_no_weights.cache_clear()
 
 
-def _unless_absent(absent: str, digest: Callable[[], str]) -> str:
+def _is_counted(absent: str) -> bool:
     if absent not in WHEN_ABSENT:
         raise UserError(f"absent is {absent!r}; it must be one of {', '.join(WHEN_ABSENT)}")
-    try:
-        return digest()
-    except UserError:
-        if absent == "refuse":
-            raise
-        return ABSENT
+    return absent == "count"
 
 
 @functools.cache

@@ -8,7 +8,6 @@ import pickle
 import sys
 import traceback
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -20,7 +19,7 @@ from petl_core.data.task import with_split
 from petl_core.models.build import create_model
 from petl_core.study import measures
 from petl_core.study.environment import describe_environment
-from petl_core.study.packed import Predictions
+from petl_core.study.packs import Predictions
 from petl_core.study.records import as_record
 from petl_core.study.spec import RunSpec
 from petl_core.training.probe import set_probe_head
@@ -38,6 +37,9 @@ WORKER_ENVIRONMENT = {
 }
 
 
+OF_TRAIN = ("seed", "train_on", "evaluate_on", "max_train", "max_evaluate", "track")  # arguments that a spec has
+
+
 @dataclass(frozen=True)
 class Reply:
     """What became of a run that was begun: its record and the predictions to keep with it or, without one, why not."""
@@ -51,17 +53,6 @@ class Reply:
 def default_workers() -> int:
     """One worker for each core this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def python_path() -> str:
-    """What PYTHONPATH must be for another process to import this petl_core."""
-    package = str(Path(__file__).resolve().parent.parent.parent)
-    return os.pathsep.join(p for p in (package, os.environ.get("PYTHONPATH", "")) if p)
-
-
-def worker_environment() -> dict[str, str]:
-    """The environment of a worker process on this machine."""
-    return {**os.environ, **WORKER_ENVIRONMENT, "PYTHONPATH": python_path()}
 
 
 @functools.lru_cache(maxsize=2)
@@ -114,7 +105,7 @@ def build(spec: RunSpec, device: str = "cpu") -> Any:
     return model
 
 
-def execute(spec: RunSpec, device: str = "cpu", *, progress: bool = False) -> Run:
+def execute(spec: RunSpec, device: str = "cpu") -> Run:
     """Do one run: task, model, training. Equal specs give equal bits on one CPU with one thread."""
     task = task_of(spec)
     if task.digest != spec.task_digest:
@@ -123,18 +114,7 @@ def execute(spec: RunSpec, device: str = "cpu", *, progress: bool = False) -> Ru
             f"changed, delete {cache_folder() / 'digests'} and start the study again"
         )
     model = build(spec, device)
-    run = train(
-        model,
-        task,
-        spec.recipe,
-        seed=spec.seed,
-        train_on=spec.train_on,
-        evaluate_on=spec.evaluate_on,
-        max_train=spec.max_train,
-        max_evaluate=spec.max_evaluate,
-        track=spec.track,
-        progress=progress,
-    )
+    run = train(model, task, spec.recipe, **{name: getattr(spec, name) for name in OF_TRAIN})
     if spec.measure and not run.diverged:
         run.measures = {name: measures.get(name)(model, task, spec.recipe, spec.max_evaluate) for name in spec.measure}
     return run
@@ -143,8 +123,7 @@ def execute(spec: RunSpec, device: str = "cpu", *, progress: bool = False) -> Ru
 def attempt(spec: RunSpec, variant: str, device: str) -> Reply:
     """Do a run in this process and say what became of it, whatever happens."""
     try:
-        run = execute(spec, device)
-        return Reply(*as_record(spec, run, variant, describe_environment(device)))
+        return Reply(*as_record(spec, execute(spec, device), variant, describe_environment(device)))
     except UserError as error:
         return Reply(error=str(error))
     except Exception:
@@ -175,11 +154,9 @@ def perform(order: dict[str, Any], device: str) -> Reply:
     """Do a run that ``order_of`` described, in a worker process."""
     try:
         methods.registry.update({kind.name: kind for kind in pickle.loads(order["methods"])})
-        spec = RunSpec.from_dict(order["spec"])
+        spec, there = RunSpec.from_dict(order["spec"]), device_called(device)
         if spec.digest != order["digest"]:
             raise UserError("petl_core there is another version than the one that made the plan; update it")
-        return attempt(spec, order["variant"], device_called(device))
-    except UserError as error:
-        return Reply(error=str(error))
-    except Exception:
-        return Reply(error=traceback.format_exc())
+    except Exception as error:
+        return Reply(error=str(error) if isinstance(error, UserError) else traceback.format_exc())
+    return attempt(spec, order["variant"], there)

@@ -1,18 +1,23 @@
 """Executes a plan: what is begun when, how often, and by which of several studies on one folder; writes the records.
 
-Where runs are done is for the kinds of ``Executor`` to say: ``study.runner`` on this machine, ``study.ray_executor`` on
-a cluster. A run whose worker is lost, or that takes far longer than any should, is begun again, ``TRIES`` times in all.
+Where runs are done is for the kinds of ``Executor`` to say, by their ``Place``s: ``study.runner`` on this machine,
+``study.ray_executor`` on a cluster. A run whose place is lost, or that takes far longer than any should, is begun
+again, ``TRIES`` times in all.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import math
+import re
+import shutil
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -27,6 +32,7 @@ from petl_core.utils import UserError
 
 TRIES = 3  # times that a run is begun before it counts as failed
 LOOK = 1.0  # seconds between two looks at what may have changed elsewhere
+SHOWN = 20.0  # seconds between two lines where there is no terminal
 HOUR = 3600.0  # a run may take an hour longer than ...
 SLOWEST = 20.0  # ... so many times what it would at the slowest pace of a finished run
 FIRST_PACE = 10.0  # seconds for each unit of ``cost``, before any run has finished
@@ -41,22 +47,11 @@ class Planned:
 
 
 @dataclass
-class Job:
-    """A planned run on its way."""
-
-    spec: RunSpec
-    variant: str
-    begun: int = 0  # times
-    since: float = 0.0  # when it was last begun
-
-
-@dataclass
 class Outcome:
     """What became of a plan."""
 
     done: int = 0
     skipped: int = 0
-    seconds: float = 0.0
     failures: list[tuple[RunSpec, str]] = field(default_factory=list)
     left: int = 0  # not begun, because the time was up
     again: int = 0  # times that a run was begun again, because a machine or its worker was lost
@@ -73,9 +68,29 @@ class Outcome:
             lines.append(f"{self.elsewhere} runs were done meanwhile by another study on the same folder")
         if self.again:
             lines.append(f"{self.again} runs were begun again, because a machine or its worker was lost")
-        for spec, reason in self.failures:
-            lines.append(f"FAILED {spec} ({spec.digest}): {reason.strip()}")
+        lines += [f"FAILED {spec} ({spec.digest}): {reason.strip()}" for spec, reason in self.failures]
         return "\n".join(lines)
+
+
+class Place(ABC):
+    """Where one run at a time is done."""
+
+    @abstractmethod
+    def begin(self, run: Planned) -> Future[Reply]:
+        """Begin a run. The future has an exception where the place was lost. ``UserError`` if it cannot be sent."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Give the place back, in the middle of a run if need be; that run's future then has an exception."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A run that a place is doing, since when (``time.monotonic``)."""
+
+    run: Planned
+    place: Place
+    since: float = field(default_factory=time.monotonic)
 
 
 class Executor(ABC):
@@ -83,6 +98,8 @@ class Executor(ABC):
 
     def __init__(self, records: Records, *, progress: bool = True) -> None:
         self.records, self.progress = records, progress
+        self.places: list[Any] = []  # of the subclass's kind of ``Place``
+        self.busy: dict[Future[Reply], Begun] = {}
         self._shared_with: set[str] = set()
         self._pace: dict[str, float] = {}  # the slowest, in seconds for each unit of cost, by backbone
         records.check_writable()
@@ -95,28 +112,15 @@ class Executor(ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @abstractmethod
     def close(self) -> None:
-        """Give back what runs were done with, whatever it is doing."""
-
-    def prepare(self, jobs: int) -> None:  # noqa: B027  (most need nothing)
-        """Told how many runs there will be at most, before any is begun."""
-
-    @abstractmethod
-    def has_room(self, waiting: int) -> bool:
-        """Is there room to begin a run? ``waiting``: how many want one."""
+        """Give all places back, whatever is done there."""
+        for place in self.places:
+            place.end()
+        self.places, self.busy = [], {}
 
     @abstractmethod
-    def begin(self, job: Job) -> None:
-        """Begin a run, for which there is room. ``UserError`` if it cannot be sent to where it would be done."""
-
-    @abstractmethod
-    def ended(self, seconds: float) -> list[tuple[Job, Reply]]:
-        """The runs that have ended; where none has, waits for one, up to ``seconds``."""
-
-    @abstractmethod
-    def end(self, job: Job) -> None:
-        """Stop a run that hangs; ``ended`` then gives it as lost."""
+    def ready(self, waiting: int) -> Sequence[Place]:
+        """The places that do runs, or could. ``waiting``: how many runs want one."""
 
     def run(self, plan: Iterable[Planned], until: float = math.inf) -> Outcome:
         """Run what has no record yet, longest first. Failures are collected; only a full or read-only disk stops it.
@@ -124,81 +128,70 @@ class Executor(ABC):
         What another study on the same folder is doing is left to it, and waited for. ``until`` is a time of
         ``time.monotonic``: a run that has not begun by then is left (``Outcome.left``).
         """
-        start, outcome = time.monotonic(), Outcome()
-        variants: dict[str, list[str]] = {}
-        todo: dict[str, Job] = {}
+        variants: dict[RunSpec, list[str]] = {}
         for planned in plan:
-            digest = planned.spec.digest
-            if digest not in variants:
-                if self.records.has(digest):
-                    outcome.skipped += 1
-                else:
-                    todo[digest] = Job(planned.spec, planned.variant)
-            variants.setdefault(digest, []).append(planned.variant)
-        jobs = sorted(todo.values(), key=_longest_first)
-        self.prepare(len(jobs))
+            variants.setdefault(planned.spec, []).append(planned.variant)
+        todo = [Planned(spec, names[0]) for spec, names in variants.items() if not self.records.has(spec)]
+        todo.sort(key=_longest_first)
+        outcome = Outcome(skipped=len(variants) - len(todo))
         try:
-            with Leases(self.records.root) as leases, Progress(jobs, shown=self.progress) as progress:
-                leases.clean()
-                for job, reply in self._replies(deque(jobs), leases, until, outcome):
+            with Leases(self.records.root) as leases, Progress(todo, shown=self.progress) as progress:
+                for run, reply in self._replies(deque(todo), leases, until, outcome):
                     if reply.record is not None:
                         self.records.add(reply.record, reply.predictions)
                         outcome.done += 1
                     else:
-                        outcome.failures.append((job.spec, reply.error))
-                    leases.give_back(job.spec.digest)
-                    progress.show(job.spec, reply)
+                        outcome.failures.append((run.spec, reply.error))
+                    leases.give_back(run.spec.digest)
+                    progress.show(run.spec, reply)
         except BaseException:  # Ctrl-C among them
             self.close()
             raise
-        for digest, names in variants.items():
-            if self.records.has(digest):
-                for name in names:
-                    self.records.add_variant(digest, name)  # reads the record, so a damaged one is found here
-        outcome.seconds = time.monotonic() - start
+        for spec, names in variants.items():
+            if self.records.has(spec):
+                self.records.add_variant(spec, *names)  # reads the record, so a damaged one is found here
         return outcome
 
     def _replies(
-        self, waiting: deque[Job], leases: Leases, until: float, outcome: Outcome
-    ) -> Iterator[tuple[Job, Reply]]:
+        self, waiting: deque[Planned], leases: Leases, until: float, outcome: Outcome
+    ) -> Iterator[tuple[Planned, Reply]]:
         """Each run with what became of it, as they end; what needs no reply is counted in ``outcome``."""
-        running: list[Job] = []
-        while waiting or running:
-            while waiting and time.monotonic() < until and self.has_room(len(waiting)):
-                job = self._next(waiting, leases, outcome)
-                if job is None:
+        tries: Counter[Planned] = Counter()
+        while waiting or self.busy:
+            while waiting and time.monotonic() < until and (place := self._free(len(waiting))):
+                run = self._next(waiting, leases, outcome)
+                if run is None:
                     break
-                job.begun, job.since = job.begun + 1, time.monotonic()
-                try:
-                    self.begin(job)
-                except UserError as error:  # it cannot be sent to where runs are done
-                    yield job, Reply(error=str(error))
-                else:
-                    running.append(job)
+                tries[run] += 1
+                begun = Begun(run, place)
+                self.busy[_future(begun)] = begun
             if time.monotonic() >= until:
                 outcome.left += len(waiting)
                 waiting.clear()
-            if not (waiting or running):
-                break
-            for job, reply in self.ended(LOOK):
-                running.remove(job)
-                if reply.lost and job.begun < TRIES:
+            if waiting and not self.busy:
+                time.sleep(LOOK)
+            for run, reply in self._ended():
+                if reply.lost and tries[run] < TRIES:
                     outcome.again += 1
-                    waiting.appendleft(job)
-                    continue
-                if reply.lost:
-                    reply = Reply(error=f"it was begun {TRIES} times; the last time: {reply.error}")
-                self._note_pace(job)
-                yield job, reply
-            for job in running:
-                if time.monotonic() - job.since > self.limit(job.spec):
-                    self.end(job)
+                    waiting.appendleft(run)
+                elif reply.lost:
+                    yield run, Reply(error=f"it was begun {TRIES} times; the last time: {reply.error}")
+                else:
+                    yield run, reply
+            for begun in self.busy.values():
+                if time.monotonic() - begun.since > self.limit(begun.run.spec):
+                    begun.place.end()
 
-    def _next(self, waiting: deque[Job], leases: Leases, outcome: Outcome) -> Job | None:
+    def _free(self, waiting: int) -> Place | None:
+        """A place where a run can begin, if there is one."""
+        taken = [begun.place for begun in self.busy.values()]
+        return next((place for place in self.ready(waiting) if place not in taken), None)
+
+    def _next(self, waiting: deque[Planned], leases: Leases, outcome: Outcome) -> Planned | None:
         """The next run that no other study is doing, leased; None where others are doing all that are waiting."""
         for _ in range(len(waiting)):
-            job = waiting.popleft()
-            digest = job.spec.digest
+            run = waiting.popleft()
+            digest = run.spec.digest
             try:
                 mine = digest in leases.held or leases.take(digest)
             except OSError as error:
@@ -207,10 +200,10 @@ class Executor(ABC):
                 leases.give_back(digest)
                 outcome.elsewhere += 1
             elif mine:
-                return job
+                return run
             else:
                 self._say_shared(leases.holder(digest))
-                waiting.append(job)
+                waiting.append(run)
         return None
 
     def _say_shared(self, holder: str) -> None:
@@ -219,61 +212,79 @@ class Executor(ABC):
             text = f"{holder} runs a study into {self.records.root} too: each leaves to the other what that has begun"
             tqdm.write(text, sys.stderr)
 
-    def _note_pace(self, job: Job) -> None:
-        pace = (time.monotonic() - job.since) / cost(job.spec)
-        self._pace[job.spec.backbone] = max(pace, self._pace.get(job.spec.backbone, 0.0))
+    def _ended(self) -> Iterator[tuple[Planned, Reply]]:
+        """The runs that have ended; where none has, waits for one for a moment."""
+        done, _ = concurrent.futures.wait(self.busy, LOOK, concurrent.futures.FIRST_COMPLETED)
+        for future in done:
+            begun = self.busy.pop(future)
+            spec, error = begun.run.spec, future.exception()
+            if error is None:
+                pace = (time.monotonic() - begun.since) / cost(spec)
+                self._pace[spec.backbone] = max(pace, self._pace.get(spec.backbone, 0.0))
+                yield begun.run, future.result()
+                continue
+            begun.place.end()
+            self.places = [place for place in self.places if place is not begun.place]
+            why = "its machine or its process was lost, perhaps for want of memory (try fewer --workers)"
+            yield begun.run, Reply(error=f"{why}: {in_a_line(error)}", lost=True)
 
     def limit(self, spec: RunSpec) -> float:
         """Seconds after which a run hangs, beyond doubt."""
         return HOUR + SLOWEST * self._pace.get(spec.backbone, FIRST_PACE) * cost(spec)
 
 
-def _longest_first(job: Job) -> tuple[Any, ...]:
+def _future(begun: Begun) -> Future[Reply]:
+    future: Future[Reply] = Future()
+    try:
+        return begun.place.begin(begun.run)
+    except UserError as error:  # it cannot be sent to where runs are done
+        future.set_result(Reply(error=str(error)))
+    except Exception as error:  # the place cannot be started, or has just been lost
+        future.set_exception(error)
+    return future
+
+
+def in_a_line(error: BaseException) -> str:
+    """What an error says, in one line without colours."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip() or type(error).__name__
+    return " ".join(text.split())[:300]
+
+
+def _longest_first(run: Planned) -> tuple[Any, ...]:
     """Runs of about equal length with those of the same task and method, whose data a worker then has."""
-    return -round(2 * math.log2(cost(job.spec))), job.spec.task, job.spec.method, job.spec.digest
+    return -round(2 * math.log2(cost(run.spec))), run.spec.task, run.spec.method, run.spec.digest
 
 
 class Progress:
-    """A bar with the phase and the time left on a terminal; elsewhere a line every 20 seconds, and for each failure."""
+    """A line with the phase and the time left: on a terminal one that changes, elsewhere one now and then, and one for
+    each failure."""
 
-    def __init__(self, jobs: list[Job], *, shown: bool) -> None:
-        phases = {"trial": "trials", "final": "final runs"}
-        stages = {job.spec.stage for job in jobs}
-        self.phase = phases[stages.pop()] if len(stages) == 1 else "runs"
-        self.shown, self.count, self.done, self.work = shown, len(jobs), 0, 0.0
-        self.total = sum(cost(job.spec) for job in jobs)
+    def __init__(self, todo: list[Planned], *, shown: bool) -> None:
+        stages = sorted({run.spec.stage for run in todo})
+        self.phase = {"trial": "trials", "final": "final runs"}.get(" ".join(stages), "runs")
+        self.total = sum(cost(run.spec) for run in todo)
+        self.shown, self.count, self.done, self.work = shown, len(todo), 0, 0.0
         self.start = self.printed = time.monotonic()
-        form = "{desc} {percentage:3.0f} %|{bar:20}| {elapsed} gone, {remaining} left{postfix}"
-        self.bar = tqdm(
-            total=self.total, desc=self._place(), bar_format=form, leave=False, disable=None if shown else True
-        )
+        start = f"{self.phase} 0/{self.count}"
+        self.line = tqdm(desc=start, bar_format="{desc}", leave=False, disable=None if shown else True)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bar.close()
+        self.line.close()
 
     def show(self, spec: RunSpec, reply: Reply) -> None:
         """A run has ended."""
-        self.done, self.work = self.done + 1, self.work + cost(spec)
-        line = f"{spec}: {_score(reply)}"
-        if not self.bar.disable:
-            self.bar.set_description_str(self._place(), refresh=False)
-            self.bar.set_postfix_str(line[:100], refresh=False)
-            self.bar.update(cost(spec))
-            return
-        now = time.monotonic()
-        failed, last = reply.record is None, self.done == self.count
-        if self.shown and (failed or last or now - self.printed > 20):
+        self.done, self.work, now = self.done + 1, self.work + cost(spec), time.monotonic()
+        gone = now - self.start
+        times = [tqdm.format_interval(t) for t in (gone, gone * (self.total - self.work) / self.work)]
+        text = f"{self.phase} {self.done}/{self.count}, {times[0]} gone, {times[1]} left; {spec}: {_score(reply)}"
+        if not self.line.disable:
+            self.line.set_description_str(text[: shutil.get_terminal_size().columns - 1])
+        elif self.shown and (reply.record is None or self.done == self.count or now - self.printed > SHOWN):
             self.printed = now
-            gone = now - self.start
-            left = gone * (self.total - self.work) / self.work
-            times = f"{tqdm.format_interval(gone)} gone, {tqdm.format_interval(left)} left"
-            print(f"[{self._place()}] {line}; {times}"[:158], file=sys.stderr, flush=True)
-
-    def _place(self) -> str:
-        return f"{self.phase} {self.done}/{self.count}"
+            print(text, file=sys.stderr, flush=True)
 
 
 def _score(reply: Reply) -> str:

@@ -61,6 +61,7 @@ class Leases:
         self._renewing = threading.Thread(target=self._renew, daemon=True)
 
     def __enter__(self) -> Self:
+        self._remove_void()
         self._renewing.start()
         return self
 
@@ -95,7 +96,7 @@ class Leases:
         found = _read(self._path(digest))
         return f"process {found.get('pid', '?')} on {found.get('host', '?')}"
 
-    def clean(self) -> None:
+    def _remove_void(self) -> None:
         """Remove the void leases that killed studies left."""
         with contextlib.suppress(OSError), self._alone():
             for path in self.root.glob(".lease-*"):

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from petl_core.data.embedded import demand_drawn
 from petl_core.study import profiles
 from petl_core.study.executor import Executor, Outcome, Planned
-from petl_core.study.packs import unpack
 from petl_core.study.parts import PARTS
 from petl_core.study.profile import Part, Profile
 from petl_core.study.protocol import OURS, Tuning, choose, final_specs, published_trials, trial_specs, trials, trials_of
 from petl_core.study.records import Records
 from petl_core.study.runner import Runner
+from petl_core.study.spec import RunSpec
 from petl_core.utils import UserError
 
 __all__ = ["PARTS", "Planned", "Profile", "choose", "final_specs", "plan_finals", "plan_trials", "published_trials"]
@@ -45,19 +45,24 @@ def tunings(profile: Profile, part: Part, records: Records | None, absent: str) 
     return [tuning for task, method in _cells(profile, part) for tuning in found(its, task, method, records)]
 
 
-@contextlib.contextmanager
-def _named(profile: Profile, part: Part) -> Iterator[None]:
-    """Say of an error inside in which part it is."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(
-            f"part '{part.name}' of profile '{profile.name}' cannot be planned: {error} (--part names the parts to run)"
-        ) from error
-
-
-def _wanted(profile: Profile, parts: Iterable[str] | None) -> list[Part]:
-    return [profile.part(name) for name in parts] if parts else list(profile.parts)
+def _runs(
+    profile: Profile,
+    parts: Iterable[str] | None,
+    records: Records | None,
+    absent: str,
+    wanted: Callable[[list[Tuning]], list[Planned]],
+) -> list[Planned]:
+    """The ``wanted`` runs of each of the parts; an error says in which part it is."""
+    plan: list[Planned] = []
+    for part in [profile.part(name) for name in parts] if parts else profile.parts:
+        try:
+            plan += wanted(tunings(profile, part, records, absent))
+        except UserError as error:
+            raise UserError(
+                f"part '{part.name}' of profile '{profile.name}' cannot be planned: {error} (--part names the parts to "
+                "run)"
+            ) from error
+    return plan
 
 
 def plan_trials(
@@ -68,11 +73,7 @@ def plan_trials(
     By a fixed grid these are all; an adaptive search decides on its next trial by the ``records`` of the earlier ones.
     ``absent="count"``: plan runs whose data or weights are not on this machine too, to be counted; else ``UserError``.
     """
-    plan: list[Planned] = []
-    for part in _wanted(profile, parts):
-        with _named(profile, part):
-            plan += trials_in(tunings(profile, part, records, absent))
-    return plan
+    return _runs(profile, parts, records, absent, trials_in)
 
 
 def trials_in(its: list[Tuning]) -> list[Planned]:
@@ -85,11 +86,7 @@ def plan_finals(
     profile: Profile, records: Records, parts: Iterable[str] | None = None, absent: str = "refuse"
 ) -> list[Planned]:
     """All final runs of the named parts that the trials in ``records`` decide; ``absent`` as in ``plan_trials``."""
-    plan: list[Planned] = []
-    for part in _wanted(profile, parts):
-        with _named(profile, part):
-            plan += finals_in(tunings(profile, part, records, absent), records)
-    return plan
+    return _runs(profile, parts, records, absent, lambda its: finals_in(its, records))
 
 
 def finals_in(its: list[Tuning], records: Records) -> list[Planned]:
@@ -113,50 +110,37 @@ def run_study(
     device: str | None = None,
     *,
     progress: bool = True,
-    reuse: Records | None = None,
     executor: Executor | None = None,
 ) -> Outcome:
     """The trials, then the choice, then the final runs; may be killed and started again at any moment.
 
     With an adaptive search the tasks of a part come one after another, each with its trials and final runs, so that a
-    study that stops has whole tasks, in the order of the profile.
-
-    ``executor`` does the runs, and is closed at the end (default: a ``Runner`` of ``workers`` on ``device``).
-    ``reuse``: packed records from which what is wanted is copied first, trials and (once these are chosen) final runs.
+    study that stops has whole tasks, in the order of the profile. ``executor`` does the runs, and is closed at the end
+    (default: a ``Runner`` of ``workers`` on ``device``).
     """
     profile = profiles.profile(profile) if isinstance(profile, str) else profile
-    parts = list(parts) if parts else None
-
-    def taken(plan: list[Planned]) -> list[Planned]:
-        if reuse is not None:
-            records.check_writable()
-            print(f"took over {unpack(reuse, records, dict.fromkeys(p.spec.digest for p in plan))} records")
-        return plan
-
     with contextlib.ExitStack() as stack:
         if executor is not None:
             stack.enter_context(executor)
-        portions = list(_portions(profile, parts))
-        _demand_images(portions, records, reuse)
-        first = taken(plan_trials(*portions[0], records)) if portions else []
-        device = device or profile.device
-        runner = executor or stack.enter_context(Runner(records, workers, device, progress=progress))
-        outcome = runner.run(first)
+        portions = list(_portions(profile, list(parts) if parts else None))
+        _demand_images(portions, records)
+        if executor is None:
+            executor = stack.enter_context(Runner(records, workers, device or profile.device, progress=progress))
+        outcome = Outcome()
         for its, names in portions:
-            asked = {p.spec.digest for p in first}
-            while new := [p for p in plan_trials(its, names, records) if p.spec.digest not in asked]:
-                asked |= {p.spec.digest for p in new}
-                outcome += runner.run(taken(new))
-            outcome += runner.run(taken(plan_finals(its, records, names)))
+            asked: set[RunSpec] = set()
+            while new := [run for run in plan_trials(its, names, records) if run.spec not in asked]:
+                asked |= {run.spec for run in new}
+                outcome += executor.run(new)
+            outcome += executor.run(plan_finals(its, records, names))
         return outcome
 
 
-def _demand_images(portions: list[tuple[Profile, list[str] | None]], records: Records, reuse: Records | None) -> None:
+def _demand_images(portions: list[tuple[Profile, list[str] | None]], records: Records) -> None:
     """``UserError`` before anything is run, if images of what is to be run have not been drawn yet."""
-    there = [place for place in (records, reuse) if place is not None]
     for profile, parts in portions:
-        specs = [run.spec for run in plan_trials(profile, parts, records)]
-        for task in sorted({spec.task for spec in specs if not any(place.has(spec) for place in there)}):
+        todo = [run.spec for run in plan_trials(profile, parts, records) if not records.has(run.spec)]
+        for task in sorted({spec.task for spec in todo}):
             demand_drawn(task)
 
 

@@ -58,11 +58,6 @@ class Predictions:
         """Which predictions are right, (R, n)."""
         return self.classes == self.labels
 
-    @property
-    def probabilities(self) -> np.ndarray:
-        """Softmax of the logits, (R, n, C)."""
-        return softmax(self.logits)
-
     @functools.cached_property
     def confidence(self) -> np.ndarray:
         """The probability of the predicted class, (R, n)."""

@@ -4,7 +4,7 @@
 memory, hardware and versions; ``predictions.npz`` the test logits (float16), labels and sample ids. Both are written to
 a temporary folder, synced to the disk, and renamed. Trials keep no predictions. ``record.json`` begins with checksums
 of both, which are verified on reading: a changed number is an error, and a study sets such a record aside and runs it
-again. ``study.packed`` reads the compact form that is shipped; ``Records`` reads either.
+again. ``study.packs`` reads and writes the compact form that is shipped; ``Records`` reads either.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy as np
 from petl_core import methods
 from petl_core.study.environment import describe_environment
 from petl_core.study.leases import left_behind, temporary
-from petl_core.study.packed import RECORDS, Pack, Predictions, checksum
+from petl_core.study.packs import RECORDS, Pack, Predictions, checksum
 from petl_core.study.spec import CODE_VERSION, LATER_IN_RECIPE, RunSpec
 from petl_core.training.recipe import Recipe
 from petl_core.training.train import Run
@@ -101,17 +101,17 @@ class Records:
                 aside = folder.with_name(f"set-aside-{folder.name}-{secrets.token_hex(2)}")
                 try:
                     folder.rename(aside)
+                    messages.append(f"{error}. It is now {aside.name}")
                 except FileNotFoundError:  # another study has just set it aside
                     continue
                 except OSError as reason:
                     raise self.cannot_write(reason) from error
-                messages.append(f"{error}. It is now {aside.name}")
         return messages
 
     def has(self, spec: RunSpec | str) -> bool:
         """Is there a record of this spec or digest?"""
         digest = _digest(spec)
-        return digest in self.pack if self.pack is not None else (self.root / digest / "record.json").is_file()
+        return digest in self.pack.records if self.pack is not None else (self.root / digest / "record.json").is_file()
 
     def digests(self) -> list[str]:
         """The digests of all records, sorted."""
@@ -121,11 +121,14 @@ class Records:
 
     def get(self, spec: RunSpec | str) -> dict[str, Any]:
         """The record of a run. ``UserError`` if there is none; ``DamagedRecord`` if it is not as it was written."""
-        digest = _digest(spec)
-        return self.pack.get(digest) if self.pack is not None else self._read(digest)[0]
+        return self._read(_digest(spec))[0]
 
     def _read(self, digest: str) -> tuple[dict[str, Any], str]:
-        """A record, verified, and the checksum of its predictions, "" where it has none."""
+        """A record, verified, and the checksum of its own file of predictions, "" where it has none."""
+        if not self.has(digest):
+            raise UserError(f"no record {digest} in {self.root}; run the study that makes it")
+        if self.pack is not None:
+            return self.pack.records[digest], ""
         path = self.root / digest / "record.json"
         try:
             record = json.loads(path.read_bytes())
@@ -137,22 +140,18 @@ class Records:
             if record["digest"] != digest:
                 raise ValueError("it belongs to another run")
             return record, checksums["predictions"]
-        except FileNotFoundError:
-            raise UserError(f"no record {digest} in {self.root}; run the study that makes it") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise _damaged(path, error) from error
 
     def predictions(self, spec: RunSpec | str) -> Predictions:
         """Logits (n, C) float16, labels (n,) int64 and ids of a final run's evaluation images."""
         digest = _digest(spec)
-        if self.pack is not None:
-            return self.pack.predictions(digest)
         record, expected = self._read(digest)
         if not record["predictions"]:
-            raise UserError(
-                f"record {digest} in {self.root} keeps no predictions (it is a trial, or its logits were not packed); "
-                "choose another run"
-            )
+            why = "it is a trial, or its logits were not packed"
+            raise UserError(f"record {digest} in {self.root} keeps no predictions ({why}); choose another run")
+        if self.pack is not None:
+            return self.pack.predictions(record)
         path = self.root / digest / "predictions.npz"
         try:
             content = path.read_bytes()
@@ -194,14 +193,13 @@ class Records:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def add_variant(self, spec: RunSpec | str, variant: str) -> None:
-        """Note that a record also serves this variant of the protocol; the record's digest does not change."""
+    def add_variant(self, spec: RunSpec | str, *variants: str) -> None:
+        """Note that a record also serves these variants of the protocol; the record's digest does not change."""
         digest = _digest(spec)
         record, answers = self._read(digest)
-        if variant in record["variants"]:
-            return
-        record["variants"] = sorted([*record["variants"], variant])
-        write_atomic(self.root / digest / "record.json", _as_json(record, answers))
+        if not set(variants) <= set(record["variants"]):
+            record["variants"] = sorted({*record["variants"], *variants})
+            write_atomic(self.root / digest / "record.json", _as_json(record, answers))
 
     def table(self) -> pd.DataFrame:
         """All records with flat columns (``COLUMNS``). A run that serves several variants has one row for each, so

@@ -6,18 +6,19 @@ progress. What to run, and why, is the plan's business; when, ``study.executor``
 
 from __future__ import annotations
 
-import concurrent.futures
 import os
 import signal
 import threading
 import time
 import warnings
-from typing import Any
+from collections.abc import Sequence
+from concurrent.futures import Future
 
 import torch
 from joblib.externals.loky import ProcessPoolExecutor
 from tqdm import tqdm
 
+from petl_core.study.budget import threads
 from petl_core.study.execute import (
     WORKER_ENVIRONMENT,
     Reply,
@@ -27,7 +28,7 @@ from petl_core.study.execute import (
     order_of,
     perform,
 )
-from petl_core.study.executor import Executor, Job
+from petl_core.study.executor import Executor, Place, Planned
 from petl_core.study.records import Records
 from petl_core.utils import UserError
 
@@ -45,82 +46,52 @@ class Runner(Executor):
         self.workers = (default_workers() if self.device == "cpu" else 1) if workers is None else workers
         if self.workers < 0:
             raise UserError(f"workers is {workers}; it must be 0 (in this process) or more")
-        self.places: list[Worker] = []
-        self.busy: dict[concurrent.futures.Future[Reply], tuple[Job, Worker | None]] = {}
-        self.used = 0  # places in use; 0: this process
         super().__init__(records, progress=progress)
 
-    def close(self) -> None:
-        """End the worker processes, whatever they are doing."""
-        for place in self.places:
-            place.end()
-        self.places, self.busy = [], {}
-
-    def prepare(self, jobs: int) -> None:
-        """Choose this process for a single run, else as many workers as are wanted."""
-        wanted = min(self.workers, jobs)
-        self.used = wanted if wanted > 1 else 0
-        while len(self.places) < self.used:
-            self.places.append(Worker(shared_out(self.device, len(self.places))))
-
-    def has_room(self, waiting: int) -> bool:
-        return len(self.busy) < max(1, self.used)
-
-    def begin(self, job: Job) -> None:
-        if not self.used:
-            self.busy[_done_here(job, self.device)] = job, None
-            return
-        taken = [place for _, place in self.busy.values()]
-        place = next(place for place in self.places if place not in taken)
-        self.busy[place.begin(job)] = job, place
-
-    def ended(self, seconds: float) -> list[tuple[Job, Reply]]:
-        if not self.busy:
-            time.sleep(seconds)
-        done, _ = concurrent.futures.wait(self.busy, seconds, concurrent.futures.FIRST_COMPLETED)
-        replies = []
-        for future in done:
-            job, place = self.busy.pop(future)
-            error = future.exception()
-            if error is not None and place is not None:
-                place.end()
-                said = f"its worker process was lost, perhaps killed for want of memory (try fewer --workers): {error}"
-                replies.append((job, Reply(error=said, lost=True)))
-            else:
-                replies.append((job, future.result()))
-        return replies
-
-    def end(self, job: Job) -> None:
-        for its, place in self.busy.values():
-            if its is job and place is not None:
-                place.end()
+    def ready(self, waiting: int) -> Sequence[Place]:
+        """This process, or as many workers as there are runs for."""
+        if self.workers < 2:
+            return [] if self.busy else [Here(self.device)]
+        there = {place.number for place in self.places}
+        most = min(self.workers, len(self.busy) + waiting)
+        new = [number for number in range(most) if number not in there]
+        self.places += [Worker(number, shared_out(self.device, number)) for number in new]
+        return self.places
 
 
-class Worker:
-    """A place for one run at a time: a pool of one process, so that one that dies takes no other run with it."""
+class Here(Place):
+    """This process, with one thread as the workers have, for the same bits."""
 
     def __init__(self, device: str) -> None:
         self.device = device
-        self.pool: ProcessPoolExecutor | None = None
 
-    def begin(self, job: Job) -> concurrent.futures.Future[Reply]:
-        """Begin a run; the process is started when first needed and again if it died."""
-        order = order_of(job.spec, job.variant)
-        try:
-            if self.pool is None:
-                setup: dict[str, Any] = {"initializer": _begin_worker, "initargs": (os.getpid(), self.device)}
-                self.pool = ProcessPoolExecutor(1, env=WORKER_ENVIRONMENT, **setup)
-            return self.pool.submit(perform, order, self.device)
-        except Exception as error:  # it cannot be started, or has just died
-            failed: concurrent.futures.Future[Reply] = concurrent.futures.Future()
-            failed.set_exception(error)
-            return failed
+    def begin(self, run: Planned) -> Future[Reply]:
+        future: Future[Reply] = Future()
+        with threads(1 if self.device == "cpu" else None):
+            future.set_result(attempt(run.spec, run.variant, self.device))
+        return future
 
     def end(self) -> None:
-        """End the process, whatever it is doing."""
-        pool, self.pool = self.pool, None
-        if pool is not None:
-            pool.shutdown(kill_workers=True)
+        """It cannot be ended, nor is it lost: a run has ended when ``begin`` has."""
+
+
+class Worker(Place):
+    """A pool of one process, so that one that dies takes no other run with it."""
+
+    def __init__(self, number: int, device: str) -> None:
+        self.number, self.device, self.pool = number, device, worker_pool(device, 1)
+
+    def begin(self, run: Planned) -> Future[Reply]:
+        return self.pool.submit(perform, order_of(run.spec, run.variant), self.device)
+
+    def end(self) -> None:
+        self.pool.shutdown(kill_workers=True)
+
+
+def worker_pool(device: str, workers: int) -> ProcessPoolExecutor:
+    """Worker processes, each with one thread; they are started when first needed."""
+    setup = {"initializer": _begin_worker, "initargs": (os.getpid(), device)}
+    return ProcessPoolExecutor(workers, env=WORKER_ENVIRONMENT, **setup)
 
 
 def _begin_worker(parent: int, device: str) -> None:
@@ -137,19 +108,6 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:  # the parent of an orphan is another process
         time.sleep(0.2)
     os._exit(1)  # in the middle of a run: it leaves no record
-
-
-def _done_here(job: Job, device: str) -> concurrent.futures.Future[Reply]:
-    """A run done in this process, with one thread as the workers have, for the same bits."""
-    future: concurrent.futures.Future[Reply] = concurrent.futures.Future()
-    threads = torch.get_num_threads()
-    try:
-        if device == "cpu":
-            torch.set_num_threads(1)
-        future.set_result(attempt(job.spec, job.variant, device))
-    finally:
-        torch.set_num_threads(threads)
-    return future
 
 
 def shared_out(device: str, number: int, gpus: int | None = None) -> str:

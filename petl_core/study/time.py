@@ -1,7 +1,7 @@
 """How long a run takes: images times passes through the network, at the speed of its kind of step.
 
-This is the one model of it: plans of a comparison (``study.budget``), estimates of a study (``study.estimate``), and
-the order and progress of its runs (``study.executor``) all take it from here.
+This is the one model of it: plans of a comparison, estimates of a study (``study.estimate``), and the order and the
+progress of its runs (``study.executor``) all take it from here. The one timer is ``study.budget.measure``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from petl_core.data.load import counts
 from petl_core.study.measures import ALPHAS, FEATURE_IMAGES
-from petl_core.study.records import RunSpec
+from petl_core.study.spec import RunSpec
+from petl_core.training.recipe import Recipe
 
 HEAD = 0.02  # an epoch of the head alone on an image's kept features, as a share of a pass through the network
 
@@ -43,14 +44,9 @@ def images(spec: RunSpec) -> tuple[int, int]:
     return min(train, spec.max_train or train), min(held, spec.max_evaluate or held)
 
 
-def head_only(spec: RunSpec) -> bool:
+def head_only(method: str, recipe: Recipe) -> bool:
     """Does each image pass the backbone once, because nothing before the head moves? As the trainer decides it."""
-    return (
-        spec.method == "linear"
-        and spec.recipe.drop_path == 0.0
-        and not spec.recipe.flip
-        and spec.recipe.augment == "none"
-    )
+    return method == "linear" and recipe.drop_path == 0.0 and not recipe.flip and recipe.augment == "none"
 
 
 def seconds(spec: RunSpec, speed: Speed) -> float:
@@ -68,4 +64,4 @@ def seconds(spec: RunSpec, speed: Speed) -> float:
 
 def cost(spec: RunSpec) -> float:
     """Work of a run in passes of one image, roughly: for the order of runs and the time left."""
-    return seconds(spec, PASSES_OF_HEAD if head_only(spec) else PASSES)
+    return seconds(spec, PASSES_OF_HEAD if head_only(spec.method, spec.recipe) else PASSES)

@@ -72,18 +72,10 @@ def test_t_interval_by_hand() -> None:
     assert math.isnan(accuracy.interval([5.0]).low)
 
 
-def test_bootstrap_interval_of_many_values_is_that_of_t() -> None:
-    values = np.random.default_rng(1).normal(70, 3, 200)
-    t, b = accuracy.interval(values), accuracy.interval(values, kind="bootstrap")
-    assert (b.low, b.high) == pytest.approx((t.low, t.high), abs=0.1)
-
-
 @pytest.mark.parametrize("bad", [[], [math.nan, 1.0]])
 def test_interval_refuses(bad: list[float]) -> None:
     with pytest.raises(UserError, match="finite numbers"):
         accuracy.interval(bad)
-    with pytest.raises(UserError, match="'t' or 'bootstrap'"):
-        accuracy.interval([1.0, 2.0], kind="z")
     with pytest.raises(UserError, match="between 0 and 1"):
         accuracy.interval([1.0, 2.0], level=95)
 

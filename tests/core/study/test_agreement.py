@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from petl_core import cli
 from petl_core.study import agreement
-from petl_core.study.agreement import ANSWERS, BITS, OUTSIDE, TOLERANCE, WITHIN, Agreement, Pair, agreement_of
+from petl_core.study.agreement import ANSWERS, BITS, OUTSIDE, PAIR, TOLERANCE, WITHIN, Agreement, agreement_of
 from petl_core.study.records import Records, RunSpec
 from petl_core.training.train import Recipe, Run
 
@@ -44,7 +45,11 @@ def folders(tmp_path) -> tuple[Records, Records]:
 
 
 def kinds(found: Agreement) -> dict[int, str]:
-    return {pair.seed: pair.kind for pair in found.pairs}
+    return dict(zip(found.pairs["seed"], found.pairs["kind"], strict=True))
+
+
+def agreement_by(rows: list[tuple]) -> Agreement:
+    return Agreement(pd.DataFrame(rows, columns=PAIR))
 
 
 def test_runs_are_sorted_by_how_well_they_agree(folders):
@@ -56,7 +61,7 @@ def test_runs_are_sorted_by_how_well_they_agree(folders):
     found = agreement_of(fresh, shipped)
     assert kinds(found) == {0: BITS, 1: WITHIN, 2: OUTSIDE}
     assert found.alone == (spec(seed=3).digest,)
-    assert found.of_kind(OUTSIDE)[0].half == pytest.approx(1.96 * math.sqrt(2) * 2, rel=1e-3)
+    assert found.of_kind(OUTSIDE)["half"].item() == pytest.approx(1.96 * math.sqrt(2) * 2, rel=1e-3)
     assert "-5.60 points" in found.report()
 
 
@@ -133,8 +138,8 @@ def made_up(scatter: float, shift: float = 0.0, method: str = "", seed: int = 0,
             kind = BITS if difference == 0 else WITHIN if abs(difference) <= width else OUTSIDE
             there = 70.0 + METHODS.index(name)
             cell = (f"{name}{stage}{number}", name, TASKS[number % 3], number // 3, stage)
-            pairs.append(Pair(*cell, kind, difference, width, False, there + difference, there))
-    return Agreement(tuple(pairs))
+            pairs.append((*cell, kind, difference, width, False, there + difference, there))
+    return agreement_by(pairs)
 
 
 @pytest.mark.parametrize("scatter", [0.0, 0.1, 0.5, 1.0, 2.4])  # points; 2.4: as another seed would give
@@ -156,8 +161,8 @@ def test_a_shift_of_three_points_in_one_method_is_caught(scatter, method):
 
 def test_a_few_runs_that_agree_by_accident_are_no_shift():
     """Two runs, both an image better: their scatter of zero says nothing."""
-    pairs = [Pair(str(i), "lora", "digits", i, "final", WITHIN, 0.1, 2.0, False, 80.1, 80.0) for i in range(2)]
-    assert Agreement(tuple(pairs)).faults == []
+    pairs = [(str(i), "lora", "digits", i, "final", WITHIN, 0.1, 2.0, False, 80.1, 80.0) for i in range(2)]
+    assert agreement_by(pairs).faults == []
 
 
 def test_one_run_that_went_astray_is_no_shift_and_more_than_chance_gives_are_a_fault():
@@ -165,10 +170,8 @@ def test_one_run_that_went_astray_is_no_shift_and_more_than_chance_gives_are_a_f
         differences = [-30.0 if i < count else 0.3 * (-1) ** i for i in range(200)]
         kind = [OUTSIDE if i < count else WITHIN for i in range(200)]
         names = [METHODS[i % 8] for i in range(200)]
-        return Agreement(tuple(
-            Pair(str(i), names[i], "digits", i, "final", kind[i], differences[i], 4.8, False, 50.0, 50.0)
-            for i in range(200)
-        ))  # fmt: skip
+        cells = [(str(i), names[i], "digits", i, "final", kind[i], differences[i]) for i in range(200)]
+        return agreement_by([(*cell, 4.8, False, 50.0, 50.0) for cell in cells])
 
     assert outside(1).faults == [] and outside(15).faults == []
     assert outside(15).chance == pytest.approx(0.078, abs=0.002)  # of 200, with 5 % each
@@ -178,7 +181,7 @@ def test_one_run_that_went_astray_is_no_shift_and_more_than_chance_gives_are_a_f
 def test_the_order_of_methods_is_compared():
     assert made_up(0.0).order == (pytest.approx(1.0), 8)
     assert 0.5 < made_up(0.0, 2.5, "bitfit").order[0] < 1.0
-    assert math.isnan(Agreement(()).order[0])
+    assert math.isnan(agreement_by([]).order[0])
 
 
 def test_another_processor_gives_equal_answers(capsys, backbone, tmp_path):
@@ -195,5 +198,5 @@ def test_another_processor_gives_equal_answers(capsys, backbone, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     found = agreement_of(Records(tmp_path / "there"), Records(packed))
     assert len(found.pairs) == len(found.of_kind(BITS, ANSWERS)) == 12
-    assert not any(pair.promised for pair in found.pairs)
+    assert not found.pairs["promised"].any()
     assert found.report() in done.stdout

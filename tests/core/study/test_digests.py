@@ -2,7 +2,7 @@
 
 import pytest
 
-from petl_core.study.packed import predictions_name
+from petl_core.study.packs import predictions_name
 from petl_core.study.records import Records, RunSpec
 
 

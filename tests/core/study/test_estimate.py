@@ -1,7 +1,6 @@
 """What a study will cost, before it starts: counts by name, plans without data, timed rates, and the question asked."""
 
 import dataclasses
-import json
 
 import pytest
 import torch
@@ -10,9 +9,9 @@ from petl_core import cli, methods
 from petl_core.data import load_task
 from petl_core.data.load import counts
 from petl_core.data.vtab import VTAB_SIZES
-from petl_core.study import digests, estimate
+from petl_core.study import budget, digests, estimate
 from petl_core.study import plan as study
-from petl_core.study.estimate import Cell, cell_of, forecast
+from petl_core.study.estimate import Kind, forecast, kind_of
 from petl_core.study.profile import Part
 from petl_core.study.profiles import profile
 from petl_core.study.profiles_large import BACKBONE, CLIP, IMAGENET, MANY, NOT_PUBLISHED, SECOND, SEEDS_OF_THE_CODE
@@ -127,15 +126,14 @@ def test_a_forecast_counts_what_the_study_then_runs(backbone, tmp_path):
 # Time
 
 
-def test_runs_of_equal_cost_share_a_cell():
-    one = cell_of(spec(hyper={"rank": 8}))
-    for same in ({"lr": 1e-4}, {"hyper": {"scale": 2.0}}, {"epochs": 3}, {"backbone": "mini_clip"}, {"task": "count"}):
-        assert cell_of(spec(**same)) == one
-    for other in ({"hyper": {"rank": 4}}, {"batch_size": 8}, {"precision": "bf16"}, {"method": "ssf"}):
-        assert cell_of(spec(**other)) != one
-    assert cell_of(spec("linear")).head_only and not cell_of(spec("linear", drop_path=0.1)).head_only
-    assert cell_of(spec("full", l2_sp=1.0)) != cell_of(spec("full")) != cell_of(spec("full", layer_decay=0.5))
-    assert cell_of(spec(task="vtab1k/dtd", backbone=SECOND)).image_size == 224
+def test_runs_of_one_kind_are_timed_once():
+    one = kind_of(spec(hyper={"rank": 8}))
+    for same in ({"lr": 1e-4}, {"hyper": {"rank": 4}}, {"epochs": 3}, {"task": "count"}):
+        assert kind_of(spec(**same)) == one
+    for other in ({"backbone": "mini_clip"}, {"batch_size": 8}, {"precision": "bf16"}, {"method": "ssf"}):
+        assert kind_of(spec(**other)) != one
+    assert kind_of(spec("linear")).head_only and not kind_of(spec("linear", drop_path=0.1)).head_only
+    assert kind_of(spec(task="vtab1k/dtd", backbone=SECOND)).image_size == 224
 
 
 def test_seconds_of_a_run():
@@ -148,36 +146,39 @@ def test_seconds_of_a_run():
     assert (cost(spec("linear", epochs=5)), cost(spec(epochs=5))) == (2000 + 0.02 * 5000, 3 * 5000 + 1000)
     assert seconds(spec(epochs=2, measure=("displacement",)), rate) == pytest.approx(1 + 20 + 1 + 1)
     assert seconds(spec(task="world", epochs=2, measure=("interpolation",)), rate) == pytest.approx(22 + 6 * 5)
-    found = estimate.estimate([spec(epochs=2), spec("ssf")], {cell_of(spec()): rate})
-    assert (found.work, found.longest, found.unknown) == (pytest.approx(22), pytest.approx(22), 1)
-    assert estimate.Estimate(100.0, 22.0, 0).wall(8) == 22.0 and estimate.Estimate(100.0, 22.0, 0).wall(2) == 50.0
+    todo = [spec(epochs=2), spec(epochs=2, lr=1.0), spec("ssf")]
+    found = estimate.estimate(todo, {kind_of(spec()): rate}, 2)
+    assert (found.work, found.wall, found.unknown) == (pytest.approx(44), pytest.approx(22), 1)
+    assert estimate.estimate(todo, {kind_of(spec()): rate}, 8).wall == pytest.approx(22)  # the longest run
 
 
 @pytest.mark.slow
-def test_rates_are_measured_kept_and_found_again(backbone, tmp_path, monkeypatch):
-    monkeypatch.setattr(estimate, "RESULTS", tmp_path / "nothing shipped")
-    cells = [cell_of(spec("lora", backbone=backbone)), cell_of(spec("linear", backbone=backbone, task="count"))]
-    rates = estimate.measure(cells, "cpu", 2, progress=False)
-    assert set(rates) == set(cells)
+def test_rates_are_measured(backbone):
+    kinds = [kind_of(spec("lora", backbone=backbone)), kind_of(spec("linear", backbone=backbone, task="count"))]
+    rates = estimate.time_kinds(kinds, "cpu", 2)
+    assert set(rates) == set(kinds)
     assert all(0 < value < 60 for rate in rates.values() for value in (rate.build, rate.train, rate.evaluate))
-    assert [rates[cell].head_only for cell in cells] == [False, True]
-    path = estimate.save_rates(tmp_path / "runs", "cpu", 2, rates)
-    other = {dataclasses.replace(cells[0], batch_size=1): rates[cells[0]]}
-    estimate.save_rates(tmp_path / "runs", "cpu", 2, other)
-    assert estimate.find_rates(tmp_path / "runs", "cpu") == rates | other
-    assert estimate.find_rates(tmp_path / "runs", "cuda:99") == {}
-    text = json.loads(path.read_text())
-    path.write_text(json.dumps({**text, "device_name": "another machine"}))
-    assert estimate.find_rates(tmp_path / "runs", "cpu") == {}
-    path.write_text("not JSON")
-    assert estimate.find_rates(tmp_path / "runs", "cpu") == {}
+    assert [rates[kind].head_only for kind in kinds] == [False, True]
 
 
-def test_a_cell_that_cannot_be_built_ends_the_timing(backbone, capfd):
-    broken = Cell("", 32, "no such method", "{}", 8, "auto", "none", False, "", backbone)
-    with pytest.raises(UserError, match="the timing on cpu failed"):
-        estimate.measure([broken], "cpu", 1, progress=False)
-    assert "no such method" in capfd.readouterr().err
+def test_a_kind_that_cannot_be_built_ends_the_timing(backbone):
+    with pytest.raises(UserError, match=r"timing on cpu failed.*no such method"):
+        estimate.time_kinds([Kind(backbone, "no such method", 32, 8, "auto", False)], "cpu", 1)
+
+
+def test_one_hiccup_moves_no_rate(monkeypatch, backbone):
+    """Of the rounds of training the median counts."""
+    real, calls = budget.train, []
+
+    def train(*args, **options):
+        calls.append(options["max_train"])
+        run = real(*args, **options)
+        usual = options["max_train"] * args[2].epochs / 1e4
+        return dataclasses.replace(run, seconds=100.0 if len(calls) == 3 else usual)
+
+    monkeypatch.setattr(budget, "train", train)
+    assert budget.measure(backbone, "lora", load_task("digits"), "cpu").train == pytest.approx(1e-4)
+    assert calls == [1, 8, 32, 32, 32]
 
 
 # The question before a start
@@ -190,29 +191,25 @@ def small(backbone, tmp_path) -> list[str]:
     return [*command, "--results", str(tmp_path / "runs")]
 
 
-def test_the_plan_counts_and_after_measuring_says_how_long(small, capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(estimate, "RESULTS", tmp_path / "nothing shipped")
+def test_the_plan_counts_and_after_measuring_says_how_long(small, capsys, tmp_path):
     assert cli.main([*small, "--plan"]) == 0
     text = capsys.readouterr().out
     assert "12 runs in all; 0 are there already" in text and "no rates are measured" in text
     assert cli.main([*small, "--plan", "--measure"]) == 0
     assert "with 1 at a time" in capsys.readouterr().out
-    assert cli.main([*small, "--plan"]) == 0  # they are kept
-    assert "with 1 at a time" in capsys.readouterr().out
     assert not Records(tmp_path / "runs").digests()
 
 
 def test_more_than_a_day_is_not_started_without_being_asked(small, capsys, tmp_path, monkeypatch):
-    plan = forecast(dataclasses.replace(profile("smoke"), backbone=small[6]), Records(tmp_path / "runs"), ["default"])
-    slow = {cell_of(spec): Speed(estimate.DAY / 6, 0.0, 0.0) for spec in plan.todo}
-    estimate.save_rates(tmp_path / "runs", "cpu", 1, slow)
-    assert cli.main(small) == 2
+    slow = Speed(estimate.DAY / 6, 0.0, 0.0)
+    monkeypatch.setattr(estimate, "time_kinds", lambda kinds, *_: dict.fromkeys(kinds, slow))
+    assert cli.main([*small, "--measure"]) == 2
     assert "12 runs are to be done; time: 48h" in (error := capsys.readouterr().err) and "Add --yes" in error
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", lambda question: "n")
-    assert cli.main(small) == 0
+    assert cli.main([*small, "--measure"]) == 0
     assert not Records(tmp_path / "runs").digests()
-    assert cli.main([*small, "--yes"]) == 0
+    assert cli.main([*small, "--measure", "--yes"]) == 0
     assert "12 runs done" in capsys.readouterr().out
 
 

@@ -6,14 +6,9 @@ import numpy as np
 import pytest
 from made_records import make_run, make_spec
 
-from petl_core.study.packs import pack, unpack
+from petl_core.study.packs import pack
 from petl_core.study.records import Records, StorageError
 from petl_core.utils import UserError
-
-
-@pytest.fixture
-def records(tmp_path) -> Records:
-    return Records(tmp_path / "runs")
 
 
 def packed(records: Records, tmp_path, **options) -> Records:
@@ -122,23 +117,3 @@ def test_no_changed_byte_of_a_pack_is_read_as_a_number(records, tmp_path):
 def test_nothing_to_pack_is_said(records, tmp_path):
     with pytest.raises(UserError, match="no records to pack"):
         pack(records, tmp_path / "pack")
-
-
-def test_packed_records_can_be_taken_over_and_added_to(records, tmp_path):
-    trial, final, bare = make_spec(evaluate_on="val200"), make_spec(), make_spec(seed=1)
-    records.save(trial, make_run(evaluated_on="val200"), "trial")
-    records.save(final, make_run(), "tuned")
-    records.save(bare, make_run(1), "default")
-    shipped = packed(records, tmp_path, keep_logits=lambda record: "tuned" in record["variants"])
-    again = Records(tmp_path / "again")
-    again.save(trial, make_run(2, evaluated_on="val200"), "mine")
-    assert unpack(shipped, again, [trial.digest, final.digest, bare.digest, "not shipped"]) == 2
-    assert again.get(trial)["variants"] == ["mine"]
-    assert again.get(final) == {**records.get(final), "variants": []}  # the study that wants it says which
-    assert again.predictions(final)[0].tobytes() == records.predictions(final)[0].tobytes()
-    assert again.get(bare)["metrics"] == records.get(bare)["metrics"]
-    with pytest.raises(UserError, match="keeps no predictions"):
-        again.predictions(bare)
-    again.save(make_spec(seed=2), make_run(3), "mine")
-    with pytest.raises(StorageError, match="read-only"):
-        unpack(again, shipped, again.digests())

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,10 @@ import torch
 from petl_core import cli
 from petl_core.study import plan as study
 from petl_core.study.execute import order_of
-from petl_core.study.executor import Planned, Progress
+from petl_core.study.executor import Planned
 from petl_core.study.profile import Part
 from petl_core.study.profiles import profile
-from petl_core.study.ray_executor import RayExecutor, RemoteWorker
+from petl_core.study.ray_executor import RayExecutor, do_run
 from petl_core.study.records import Records
 from petl_core.utils import UserError
 
@@ -70,22 +71,32 @@ def cluster(monkeypatch, ray_folder):
         made.shutdown()
 
 
+def does_a_run(node) -> bool:
+    """Is a worker process of this node of the cluster in the middle of a run?"""
+    raylet = node.all_processes["raylet"][0].process.pid
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            if parent == raylet and b"do_run" in (path.parent / "cmdline").read_bytes():
+                return True
+    return False
+
+
 @pytest.mark.slow
-def test_a_node_that_is_killed_costs_no_record_and_no_bit(cluster, plan, tmp_path, monkeypatch):
-    shown = []
+def test_a_node_that_is_killed_costs_no_record_and_no_bit(cluster, plan, tmp_path, wait_for):
+    def kill() -> None:
+        wait_for(lambda: does_a_run(cluster.other))
+        cluster.remove_node(cluster.other, allow_graceful=False)
 
-    def show(bar, spec, reply):
-        shown.append(reply)
-        if len(shown) == 2:  # each node has done a run and begun another
-            cluster.remove_node(cluster.other, allow_graceful=False)
-
-    monkeypatch.setattr(Progress, "show", show)
+    thread = threading.Thread(target=kill)
+    thread.start()
     wrong = dataclasses.replace(plan[0].spec, task_digest="other data")
     there = Records(tmp_path / "ray")
     with RayExecutor(there, cluster.address) as executor:
-        assert executor.places() == 2
+        assert executor.capacity() == 2
         outcome = executor.run([*plan, Planned(wrong, "x")])
-        assert executor.places() == 1
+        thread.join()
+        assert executor.capacity() == 1
         again = executor.run(plan)
     assert outcome.done == len(plan) and outcome.again >= 1
     assert f"{outcome.again} runs were begun again" in outcome.report()
@@ -110,8 +121,8 @@ def test_a_worker_gives_back_the_record_that_a_folder_would_have(plan, tmp_path,
     order = order_of(spec, "x")
     threads = torch.get_num_threads()
     try:
-        reply = RemoteWorker("cpu", str(tmp_path)).run(order)
-        older = RemoteWorker("cpu", "/no/such/folder").run({**order, "digest": "0" * 16})
+        reply = do_run(order, "cpu", str(tmp_path))
+        older = do_run({**order, "digest": "0" * 16}, "cpu", "/no/such/folder")
     finally:
         torch.set_num_threads(threads)
         os.chdir(repository)

@@ -15,11 +15,6 @@ from petl_core.training.recipe import Recipe
 from petl_core.utils import UserError
 
 
-@pytest.fixture
-def records(tmp_path) -> Records:
-    return Records(tmp_path / "runs")
-
-
 def test_the_digest_names_everything_that_decides_a_result():
     base = make_spec()
     assert len(base.digest) == 16
