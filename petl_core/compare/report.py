@@ -131,10 +131,11 @@ class Comparison:
     def notes(self) -> list[str]:
         """What a reader of the table must know."""
         n, found = self.sizes, self.quality
-        epochs = sorted({spec.recipe.epochs for specs in self.finals.values() for spec in specs})
+        lengths = sorted({spec.recipe.epochs for specs in self.finals.values() for spec in specs})
+        epochs = " or ".join(_counted(length, "epoch") for length in lengths)
         lines = [
             f"Chosen on {n['val200']:,} validation images, trained again on {n['train1000']:,} for "
-            f"{' or '.join(map(str, epochs))} epochs with {_counted(self.standing.seeds, 'seed')}, and tested on "
+            f"{epochs} with {_counted(self.standing.seeds, 'seed')}, and tested on "
             f"{n['test']:,}, once.",
             f"{title(self.best)}: balanced accuracy {found.balanced.mean:.1f} [{found.balanced.low:.1f}, "
             f"{found.balanced.high:.1f}], macro F1 {found.macro_f1.mean:.1f}; always answering "
@@ -339,7 +340,7 @@ def setting(spec: RunSpec) -> str:
     default = methods.get(spec.method).hyper()
     named = {k: v for k, v in spec.hyper.items() if k == cls.size_field or v != default[k]}
     parts = [f"{k} {v if isinstance(v, (int, float, str)) else json.dumps(v)}" for k, v in named.items()]
-    return ", ".join([*parts, f"lr {spec.recipe.lr:g}", f"{spec.recipe.epochs} epochs"])
+    return ", ".join([*parts, f"lr {spec.recipe.lr:g}", _counted(spec.recipe.epochs, "epoch")])
 
 
 def _about(count: float) -> str:
