@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from petl_core.data.decode import RESIZES
 from petl_core.training.recipe import CHOICES
 from petl_core.utils import UserError, exit_code
 
@@ -58,12 +59,14 @@ STUDY_EXAMPLES = """examples:
 Stop it whenever you like (Ctrl-C, or by force): finished runs are kept and are not run again.
 """
 COMPARE_EXAMPLES = """examples:
+  python -m petl_core compare my_images --look              what is in the folder, and what is wrong with it
   python -m petl_core compare my_images --budget 10m --out my_comparison     report, figure and the model to ship
+  python -m petl_core compare my_images/labels.csv --group "patient\\d+"      a list; each patient on one side
   python -m petl_core compare my_images --backbone vit_base_patch16_224 --methods linear lora ssf --budget 1h30m
   python -m petl_core compare digits --budget 5m            an embedded task
 
-my_images holds a folder for each class, or train/ and test/ with a folder for each class in both. The same command with
-the same --out goes on from where it was stopped.
+my_images holds a folder for each class, or train/ and test/ (and val/) with a folder for each class. A list has a line
+for each picture, with the columns path and label. The same command with the same --out goes on from where it stopped.
 """
 MOVED = {  # commands that once were here
     "claims": "python -m petl_guide claims",
@@ -165,7 +168,12 @@ def _study_options(add: argparse.ArgumentParser) -> None:
 
 
 def _compare_options(add: argparse.ArgumentParser) -> None:
-    add.add_argument("images", metavar="FOLDER", help="a folder with one sub-folder for each class, or a task")
+    add.add_argument("images", metavar="FOLDER", help="a folder with one sub-folder for each class, a list, or a task")
+    add.add_argument("--look", action="store_true", help="only say what is in FOLDER; exit code 2 if it cannot be used")
+    add.add_argument("--all", action="store_true", help="with --look: list every file of each finding")
+    add.add_argument("--resize", choices=RESIZES, help="how squares are made (default: what suits the pictures)")
+    add.add_argument("--group", metavar="PATTERN", help="keep files whose names share what it finds on one side")
+    add.add_argument("--strict", action="store_true", help="refuse a folder with any file that cannot be read")
     add.add_argument("--methods", nargs="+", metavar="NAME", help="default: both baselines and one of each family")
     add.add_argument("--backbone", default="mini", help="mini, mini_clip or a timm ViT name (default: mini)")
     add.add_argument("--budget", default="10m", metavar="TIME", help="such as 90s, 10m or 1h30m (default: 10m)")
@@ -264,7 +272,14 @@ def _compare(options: argparse.Namespace) -> int:
 
     from petl_core.compare import METHODS, compare
 
-    given = {name: getattr(options, name) for name in (*COMPARE, "device")}
+    own = {name: getattr(options, name) for name in ("resize", "group", "strict")}
+    if options.look:
+        from petl_core.compare.look import look
+
+        card = look(options.images, options.backbone, options.image_size, **own)
+        print(card.text(everything=options.all))
+        return 2 if card.refused else 0
+    given = {name: getattr(options, name) for name in (*COMPARE, "device")} | own
     results = out / "records" if out else None
     chosen = options.methods or METHODS
     report = compare(options.images, chosen, options.backbone, options.budget, results=results, **given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import math
@@ -52,6 +53,7 @@ class Comparison:
     records: Records
     device: str
     temporary: Any = None  # keeps a temporary folder of records alive
+    card: str = ""  # what was in the folder
 
     @property
     def best(self) -> str:
@@ -136,7 +138,11 @@ class Comparison:
                 f"| {title(row['method'])} | {row['accuracy']:.1f} | {over} | {row['params']:,} | {row['seconds']:.1f} "
                 f"| {row['setting']} | {row['difference']:+.1f} | {ends} | {mark} |"
             )
-        return "\n".join([*lines, "", *(f"- {line}" for line in self.notes), ""])
+        lines += ["", *(f"- {line}" for line in self.notes), ""]
+        lines = [html.escape(line, quote=False) for line in lines]
+        if self.card:  # as code, in which neither HTML nor Markdown means anything
+            lines += ["## The images", "", *(f"    {line}" for line in self.card.splitlines()), ""]
+        return "\n".join(lines)
 
     def __str__(self) -> str:
         columns = ["method", "accuracy", "params", "seconds", "setting", "difference", "from", "to", "verdict"]

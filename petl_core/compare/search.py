@@ -23,11 +23,11 @@ import pandas as pd
 import torch
 
 from petl_core import methods
+from petl_core.compare.look import card_of_task, task_name
 from petl_core.compare.pace import FINAL, TRIAL, Pace
 from petl_core.compare.report import Comparison, rows_of
 from petl_core.compare.standing import standing
 from petl_core.data.embedded import embedded_names
-from petl_core.data.load import LOADERS
 from petl_core.data.task import Task
 from petl_core.models import weights as backbones
 from petl_core.study import plan as study
@@ -41,10 +41,7 @@ from petl_core.study.runner import Runner
 from petl_core.study.search import Setting
 from petl_core.study.time import Speed
 from petl_core.training.train import Recipe
-from petl_core.utils import UserError, as_given_or_below, write_atomic
-
-PATHS = tuple(start for start in LOADERS if start.endswith(":"))  # what follows is a path
-NAMED = tuple(start for start in LOADERS if start.endswith("/"))  # tasks below PETL_DATA
+from petl_core.utils import UserError, write_atomic
 
 
 def search(
@@ -61,6 +58,9 @@ def search(
     workers: int | None,
     device: str,
     progress: bool,
+    resize: str | None,
+    group: str | None,
+    strict: bool,
 ) -> Comparison:
     """What ``petl_core.compare.compare`` does."""
     started = time.monotonic()
@@ -68,17 +68,20 @@ def search(
     fixed = {"trials": trials, "steps": steps, "seeds": seeds}
     asked = {name: _whole(name, value) for name, value in fixed.items() if value is not None}
     device = device_called(device)
-    name = task_name(images)
+    name = task_name(images, resize, group, strict=strict)
     embedded = name.partition("@")[0] in embedded_names()
     size = None if embedded else image_size or backbones.config_of(backbone).image_size
     if embedded and image_size is not None:
         raise UserError(f"the embedded task '{name}' has one size; leave image_size out")
+    card = card_of_task(name, size)
+    if progress and card is not None:
+        print(card, file=sys.stderr, flush=True)
+    task = fresh_task(name, size)
     temporary = None if results is not None else tempfile.TemporaryDirectory(prefix="petl_compare_")
     records = Records(Path(results) if temporary is None else temporary.name)  # type: ignore[arg-type]
     records.check_writable()
-    task = fresh_task(name, size)
     work = Search(task, name, size, chosen, backbone, backbones.digest(backbone), records, device, progress)
-    work.temporary = temporary
+    work.temporary, work.card = temporary, "" if card is None else card.text()
     most = default_workers() if workers is None else workers
     plan = work.make_plan(given, asked, most if device == "cpu" else 1, started)
     work.say(work.introduction(plan, given))
@@ -101,6 +104,7 @@ class Search:
     speeds: dict[str, Speed] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)  # method: why
     temporary: Any = None  # keeps a temporary folder alive
+    card: str = ""
     resumed: bool = False
     profile: Profile | None = None
 
@@ -150,8 +154,6 @@ class Search:
             f"plan: {plan.text(len(self.methods))}, about {clock(plan.seconds)} of the {clock(budget)} given"
             + (" (an earlier call's plan; what has a record is not run again)" if self.resumed else ""),
         ]
-        if n["train1000"] == 1000 and n["test"] > 2000:
-            lines.append("only 1,000 images are learned from; put the images into train/ and test/ to use more")
         if n["val200"] < 30:
             lines.append(f"with {n['val200']} validation images the choice of settings is mostly luck")
         return "\n".join(lines)
@@ -204,6 +206,7 @@ class Search:
             records=self.records,
             device=self.device,
             temporary=self.temporary,
+            card=self.card,
         )
 
     def _tune(self, runner: Runner, plan: Plan, profile: Profile, pace: Pace) -> dict[str, list[RunSpec]]:
@@ -312,20 +315,3 @@ def _settings(method: str) -> int:
     cls = type(methods.get(method))
     sizes = [len({default, *values}) for default, values in ((cls().hyper()[k], v) for k, v in cls.space.items())]
     return math.prod([len(cls.lrs), len(DROP_PATHS), *sizes])
-
-
-def task_name(images: str | Path) -> str:
-    """The name under which any process finds the task: that of an embedded one, or one with an absolute path."""
-    text = str(images)
-    if isinstance(images, str) and text.startswith(NAMED):
-        return text
-    if isinstance(images, str) and text.startswith(PATHS):
-        prefix, _, place = text.partition(":")
-        return f"{prefix}:{as_given_or_below(place).resolve()}" if place.strip() else text
-    if isinstance(images, str) and text.partition("@")[0] in embedded_names():
-        if Path(text).is_dir():
-            raise UserError(f"'{text}' is an embedded task and a folder here; write './{text}' for the folder")
-        return text
-    if not text.strip() or text == ".":
-        raise UserError("no folder is named; give the folder that holds one sub-folder of images for each class")
-    return f"folder:{Path(text).expanduser().resolve()}"
