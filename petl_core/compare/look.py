@@ -33,7 +33,7 @@ def card_of_task(name: str, size: int | None) -> Card | None:
     return card_of_place(name.removeprefix(FOLDER), size or DEFAULT_SIZE) if name.startswith(FOLDER) else None
 
 
-def task_name(images: str | Path, resize: str | None, group: str | None, *, strict: bool) -> str:
+def task_name(images: str | Path, resize: str | None = None, group: str | None = None, *, strict: bool = False) -> str:
     """The name under which any process finds the task: that of an embedded one, or one with an absolute path."""
     name = _plain_name(images)
     options = Options(resize or "", group or "", "yes" if strict else "")

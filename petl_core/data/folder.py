@@ -39,7 +39,7 @@ def task_of(found: Survey, size: int) -> Task:
     for row in rows.tolist():
         file = found.files[found.layout.rows[row]]
         path = found.root.joinpath(*file.parts)
-        entries.append(Listed(names[row], int(labels[row]), f"{path} {file.size} {file.changed}", path))
+        entries.append(Listed(names[row], int(labels[row]), f"{shown(str(path))} {file.size} {file.changed}", path))
     prepare = found.preparation(size)
     splits = {split: len(index) for split, index in found.splits.items()}
     part = packed("folder", entries, size, prepare)

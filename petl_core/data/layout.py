@@ -71,9 +71,9 @@ def understand(files: Sequence[Parts], empty: Sequence[Parts], root: str) -> Lay
     inside = [(row, parts[len(top) :]) for row, parts in enumerate(files) if parts[: len(top)] == top]
     children = {parts[0] for _, parts in inside if len(parts) > 1}
     place = "/".join((root, *map(shown, top)))
-    if not children:
-        _no_classes(place, [parts[-1] for _, parts in inside], len(files))
     roles = _splits(children, inside)
+    if not children or (not roles and len(children) > 1 and all(split_of(child)[0] for child in children)):
+        _no_classes(place, [parts[-1] for _, parts in inside], len(files))
     findings = []
     if top:
         findings.append(Finding("one folder too many", 1, f"{place} is read; the same: compare {place}", serious=False))

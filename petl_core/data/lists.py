@@ -164,7 +164,7 @@ def read_list(path: Path, group: str | None) -> tuple[list[File], list[str], Lay
     text = "a list" + (f" with the splits {some(sorted(set(roles.values())))}" if roles else ", no splits")
     left_out = [("repeated lines", "the same picture with the same label")] * listed.repeated
     layout = arranged(text, placed, [], left_out, str(path))
-    layout.groups = tuple(listed.groups) if columns.group >= 0 else None
+    layout.groups = tuple(listed.groups[row] for row in layout.rows.tolist()) if columns.group >= 0 else None
     files, names = [], []
     for place in listed.files:
         stat = os.stat(place)
