@@ -41,7 +41,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 _one_large = threading.Lock()
 _pillows_limit = threading.Lock()
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # LARGEST is the limit here
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd files, thousands of times; what is wrong is said once
 
 
 @dataclass(frozen=True)

@@ -147,6 +147,7 @@ def survey(place: str) -> Survey:
     used = set(layout.rows.tolist())
     kinds, whys = found["kind"], found["why"]
     left_out += layout.left_out
+    left_out = [(shown(name), why) for name, why in left_out]
     left_out += [(ids[i], str(whys[i])) for i in range(len(files)) if kinds[i] == OTHER]
     unreadable = [(ids[i], str(whys[i])) for i in range(len(files)) if kinds[i] == UNREADABLE and i in used]
     whole, layout = len(layout.rows), _readable(layout, kinds)
