@@ -6,6 +6,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import numpy as np
 
@@ -65,15 +66,16 @@ def class_name(name: str) -> str:
     return shown(unicodedata.normalize("NFC", name)).strip()
 
 
-def understand(files: Sequence[Parts], empty: Sequence[Parts], root: str) -> Layout:
-    """The layout of pictures by their paths below a folder, and of its empty folders. UserError where there is none."""
+def understand(files: Sequence[Parts], empty: Sequence[Parts], others: Sequence[str], root: str) -> Layout:
+    """The layout of pictures by their paths below a folder, of its empty folders and its other files. UserError where
+    there is none; it says which of these might be a list."""
     top = _outer(files)
     inside = [(row, parts[len(top) :]) for row, parts in enumerate(files) if parts[: len(top)] == top]
     children = {parts[0] for _, parts in inside if len(parts) > 1}
     place = "/".join((root, *map(shown, top)))
     roles = _splits(children, inside)
     if not children or (not roles and len(children) > 1 and all(split_of(child)[0] for child in children)):
-        _no_classes(place, [parts[-1] for _, parts in inside], len(files))
+        _no_classes(place, [parts[-1] for _, parts in inside], others, root)
     findings = []
     if top:
         findings.append(Finding("one folder too many", 1, f"{place} is read; the same: compare {place}", serious=False))
@@ -189,17 +191,27 @@ def _nested(inside: Sequence[tuple[int, Parts]], place: str) -> list[Finding]:
     return [Finding("nested classes", len(several), text)]
 
 
-def _no_classes(place: str, names: Sequence[str], total: int) -> None:
-    """UserError for a folder that has pictures but no class folders, or neither."""
-    if not total:
+def _no_classes(place: str, names: Sequence[str], others: Sequence[str], root: str) -> NoReturn:
+    """UserError for a folder that has pictures but no class folders, or neither; with a list to name, or to write."""
+    if names and (there := other_lists(others, root)):
+        raise UserError(f"{place} has no class folders; {there}")
+    if not names:
         raise UserError(f"{place}: there are no class folders, and no image in it. Expected {LAYOUT}")
     first = shown(sorted(names)[0])
     raise UserError(
-        f"{place}: its {total} images lie in no class folders. Expected {LAYOUT}. If the labels are in the names or "
-        f"elsewhere, write a list with a line for each picture, such as\n  path,label\n  {first},"
+        f"{place}: its {len(names)} images lie in no class folders. Expected {LAYOUT}. If the labels are in the names "
+        f"or elsewhere, write a list with a line for each picture, such as\n  path,label\n  {first},"
         f"{first.split('_')[0].split('.')[0]}\nsave it in that folder as labels.csv, and name the list: compare "
         f"{place}/labels.csv"
     )
+
+
+def other_lists(others: Sequence[str], root: str) -> str:
+    """Which of a folder's other files might be a list of its pictures, and how to use it; "" where none might."""
+    if {"train800.txt", "test.txt"} <= set(others):
+        return f"it has the lists of the study's format: name it vtab:{root}"
+    lists = [name for name in others if name.lower().endswith((".csv", ".tsv"))]
+    return f"if {some(lists, 3)} has the labels: compare {root}/{shown(lists[0])}" if lists else ""
 
 
 def arranged(

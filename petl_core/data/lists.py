@@ -107,6 +107,8 @@ class Columns:
 
 def columns_of(table: Table, path: Path, group: str | None) -> Columns:
     """Which column is which. UserError where there is no path, or no label."""
+    if not table.rows:
+        raise UserError(f"the list {path} has a header and nothing below it. Expected {EXPECTED}")
     width = max(map(len, (table.header, *table.rows)))
     group_column = table.written.index(group) if group in table.written else -1
     file, label, split = (_called(table.header, names) for names in (PATHS, LABELS, SPLIT_COLUMNS))
@@ -120,7 +122,7 @@ def columns_of(table: Table, path: Path, group: str | None) -> Columns:
     rest = [i for i in range(width) if i not in (file, split, group_column)]
     if label < 0 and len(rest) == 1:
         label = rest[0]
-    if file < 0 or label < 0 or file == label or not table.rows:
+    if file < 0 or label < 0:
         lacking = "path" if file < 0 else "label"
         there = some(table.written) or f"{width} without names"
         raise UserError(f"the list {path} has no column for the {lacking} (its columns: {there}). Expected {EXPECTED}")

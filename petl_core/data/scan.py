@@ -106,7 +106,8 @@ def look(path: Path, size: int) -> Look:
     except UserError as error:
         return Look(UNREADABLE, str(error))
     except Exception as error:
-        return Look(UNREADABLE, f"damaged or cut short: {error}")
+        refused = isinstance(error, OSError) and error.strerror  # by the system, not by Pillow
+        return Look(UNREADABLE, f"cannot be opened: {refused}" if refused else f"damaged or cut short: {error}")
 
 
 def _foreign(suffix: str, start: bytes) -> str:

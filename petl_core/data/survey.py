@@ -16,7 +16,7 @@ import numpy as np
 from petl_core.data import lists
 from petl_core.data.classes import image_folder
 from petl_core.data.decode import RESIZES, SHORT_SIDE, Preparation, deep
-from petl_core.data.layout import Layout, shown, some, understand
+from petl_core.data.layout import Layout, other_lists, shown, some, understand
 from petl_core.data.scan import NO_PICTURE, OTHER, PICTURE, UNREADABLE, Scan, scan
 from petl_core.data.split import Alike, alike, apart, by_pattern, joined, parted, split_sizes
 from petl_core.data.walk import File, walk
@@ -132,6 +132,7 @@ def survey(place: str) -> Survey:
         files, ids, layout = lists.read_list(path, options.group)
         root, found = path.parent.absolute(), scan(path.parent.absolute(), files)
         left_out: list[tuple[str, str]] = []
+        rest: list[str] = []
     else:
         tree = walk(path)
         root, files, left_out = path, tree.files, tree.left_out
@@ -142,7 +143,8 @@ def survey(place: str) -> Survey:
         _demand_readable(path, [(ids[i], str(found["why"][i])) for i in others], len(usable))
         foreign = [files[i].parts for i in others if found["why"][i] != NO_PICTURE]
         unfilled = {parts[:level] for parts in foreign for level in range(1, len(parts))}  # folders, perhaps classes
-        layout = understand([files[i].parts for i in usable], [*tree.empty, *unfilled], shown(str(path)))
+        rest = sorted(ids[i] for i in others)
+        layout = understand([files[i].parts for i in usable], [*tree.empty, *unfilled], rest, shown(str(path)))
         layout.rows = usable[layout.rows]
     used = set(layout.rows.tolist())
     kinds, whys = found["kind"], found["why"]
@@ -158,7 +160,7 @@ def survey(place: str) -> Survey:
     same = alike(found, layout.rows)
     groups, splits = same.near, {}
     try:
-        _demand_classes(layout, root)
+        _demand_classes(layout, root, other_lists(rest, shown(str(root))))
         groups = _grouped(layout, same, options, [ids[row] for row in layout.rows])
         splits = _splits(layout, groups, root)
     except UserError as error:
@@ -183,10 +185,11 @@ def _readable(layout: Layout, kinds: np.ndarray) -> Layout:
     return replace(layout, rows=layout.rows[keep], labels=layout.labels[keep], parts=layout.parts[keep], groups=groups)
 
 
-def _demand_classes(layout: Layout, root: Path) -> None:
+def _demand_classes(layout: Layout, root: Path, lists: str) -> None:
     """UserError unless there are two classes or more, each with enough pictures to learn from and to choose with."""
     if len(layout.classes) < 2:
-        raise UserError(f"{root} has one class, {', '.join(map(repr, layout.classes))}; two or more are needed")
+        one = ", ".join(map(repr, layout.classes))
+        raise UserError(f"{root} has one class, {one}; two or more are needed" + (f"; {lists}" if lists else ""))
     fewest = 1 if "val" in layout.parts else 2 if "test" in layout.parts else FEWEST
     counts = np.bincount(layout.labels[layout.parts != "test"], minlength=len(layout.classes))
     if few := [f"class {layout.classes[i]!r} has {counts[i]} image(s)" for i in np.flatnonzero(counts < fewest)]:

@@ -158,6 +158,22 @@ def test_labels_in_names_get_a_list_to_write(tmp_path: Path) -> None:
         put(tmp_path / name)
     with pytest.raises(UserError, match=r"path,label\n  cat_001.jpg,cat"):
         load_task(f"folder:{tmp_path}")
+    (tmp_path / "labels.csv").write_text("path,label\n")
+    with pytest.raises(UserError, match=rf"compare {tmp_path}/labels\.csv"):
+        load_task(f"folder:{tmp_path}")
+
+
+def test_a_folder_of_the_studys_format_and_one_without_any_readable_picture(vtab: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"vtab:{vtab}"):
+        load_task(f"folder:{vtab}")
+    fill(tmp_path / "b", {"images": 4})
+    (tmp_path / "b/labels.csv").write_text("path,label\n")
+    with pytest.raises(UserError, match=rf"one class.*compare {tmp_path}/b/labels\.csv"):
+        load_task(f"folder:{tmp_path / 'b'}")
+    for name in ("cat", "dog"):
+        (tmp_path / "a" / name).mkdir(parents=True)
+        (tmp_path / "a" / name / "x.png").write_bytes(b"")
+    assert "2 of 2 pictures cannot be read" in look(str(tmp_path / "a"), 8).text()
 
 
 # --- names and links ---
