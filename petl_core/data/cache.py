@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import os
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -95,14 +97,27 @@ def packed(name: str, entries: Sequence[Listed], size: int, prepare: Preparation
         total.update(f"{entry.id}\0{entry.label}\0{entry.mark}\n".encode())
     folder = cache_folder() / "packs" / f"{name}-{size}px-{total.hexdigest()[:16]}"
     if not array_pack.is_pack(folder):
+        if not _writable(folder.parent) and len(entries) * 3 * size * size <= IN_MEMORY:
+            return _in_memory(entries, size, prepare)
         _write(folder, name, entries, size, prepare)
     pack = array_pack.read(folder)
     part = pack.splits["all"]
     return Packed(part.images, part.labels, tuple(part.ids.tolist()), pack.files["all_images.npy"]["sha256"])
 
 
-def _write(folder: Path, name: str, entries: Sequence[Listed], size: int, prepare: Preparation) -> None:
-    """Decode the pictures, in their order, into a pack."""
+def _writable(folder: Path) -> bool:
+    """Can files be written to this folder, which is made if it is not there?"""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
+
+
+def _decoded(
+    name: str, entries: Sequence[Listed], size: int, prepare: Preparation
+) -> Iterator[tuple[Listed, np.ndarray]]:
+    """Each entry with its square, uint8 (size, size, 3)."""
 
     def decode(entry: Listed) -> np.ndarray:
         if callable(entry.source):
@@ -110,14 +125,26 @@ def _write(folder: Path, name: str, entries: Sequence[Listed], size: int, prepar
         return prepare.square(entry.source, size).transpose(1, 2, 0)
 
     refuse_truncated()
+    return prefetched(progress_bar(entries, f"decoding {name}"), decode)
+
+
+def _in_memory(entries: Sequence[Listed], size: int, prepare: Preparation) -> Packed:
+    """What a pack would hold, where there is no place for one. The digest is that of the pack's file."""
+    images = np.stack([image for _, image in _decoded("images", entries, size, prepare)])
+    total = hashlib.sha256()
+    np.lib.format.write_array(types.SimpleNamespace(write=total.update), images, allow_pickle=False)
+    labels = np.array([entry.label for entry in entries], dtype=np.int64)
+    return Packed(images, labels, tuple(entry.id for entry in entries), total.hexdigest())
+
+
+def _write(folder: Path, name: str, entries: Sequence[Listed], size: int, prepare: Preparation) -> None:
+    """Decode the pictures, in their order, into a pack."""
     array_pack.demand_space(folder, len(entries) * size * size * 3)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror}; set PETL_CACHE to a folder with space") from error
+    if not _writable(folder.parent):
+        raise UserError(f"cannot write to {folder.parent}; set PETL_CACHE to a folder with space")
     with FileLock(f"{folder}.lock"):  # another process may be decoding the same pictures
         if not array_pack.is_pack(folder):
-            decoded = prefetched(progress_bar(entries, f"decoding {name}"), decode)
+            decoded = _decoded(name, entries, size, prepare)
             samples = ((image, entry.label, entry.id) for entry, image in decoded)
             array_pack.write(folder, {"all": samples}, {"name": name, "preparation": vars(prepare)})
 

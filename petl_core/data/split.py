@@ -102,7 +102,7 @@ def alike(scan: Scan, rows: np.ndarray) -> Alike:
     _, equal = np.unique(scan["pixels"][rows], return_inverse=True)
     colours, hashes = scan["colours"][rows].astype(np.int16), scan["hash"][rows]
     brightness = colours.mean(axis=1)
-    pairs = [np.empty((0, 2), dtype=np.int64)]
+    near = equal
     for start in range(0, 64, 13):  # hashes that differ in four bits agree on one of five pieces
         key = (hashes >> np.uint64(start)) & np.uint64(2**13 - 1)
         order = np.lexsort((brightness, key))
@@ -111,15 +111,15 @@ def alike(scan: Scan, rows: np.ndarray) -> Alike:
             same = key[one] == key[two]
             if not same.any():
                 break
-            one, two = one[same], two[same]
-            close = np.bitwise_count(hashes[one] ^ hashes[two]) <= NEAR
-            one, two = one[close], two[close]
+            candidates = same & (near[one] != near[two]) & (np.bitwise_count(hashes[one] ^ hashes[two]) <= NEAR)
+            one, two = one[candidates], two[candidates]
             close = np.abs(colours[one] - colours[two]).mean(axis=1) <= NEAR_COLOURS
-            pairs.append(np.stack([one[close], two[close]], axis=1))
-    near = joined(equal, np.concatenate(pairs))
+            if close.any():
+                near = joined(near, np.stack([one[close], two[close]], axis=1))
     counts = np.bincount(near)[near] if len(near) else near
     crowded = (counts > CROWD * len(rows)) & (counts > 10)
-    return Alike(equal, joined(np.where(crowded, near.max(initial=0) + 1 + equal, near), pairs[0]), int(crowded.sum()))
+    near = np.where(crowded, near.max(initial=0) + 1 + equal, near)
+    return Alike(equal, np.unique(near, return_inverse=True)[1], int(crowded.sum()))
 
 
 def joined(groups: np.ndarray, pairs: np.ndarray) -> np.ndarray:

@@ -232,3 +232,13 @@ def test_tasks_too_large_for_memory_are_mapped(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("petl_core.data.cache.IN_MEMORY", 10)
     mapped = load_task(f"folder:{root}", size=16)
     assert mapped.images[:].equal(whole.images) and mapped.digest == whole.digest
+
+
+def test_without_a_place_for_the_cache_pictures_are_decoded_into_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = two(tmp_path / "a", 4)
+    digest = load_task(f"folder:{root}", size=16).digest
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PETL_CACHE", str(tmp_path / "file/cache"))
+    assert load_task(f"folder:{root}", size=16).digest == digest
