@@ -15,6 +15,7 @@ from typing import NoReturn
 import numpy as np
 
 from petl_core.data.decode import SUFFIXES
+from petl_core.data.walk import hidden, walk
 from petl_core.utils import UserError, as_given_or_below, petl_data
 
 LAYOUT = "<folder>/<class>/<image>"
@@ -63,7 +64,7 @@ def class_folders(folder: Path, expected: str = LAYOUT) -> list[Path]:
     if not folder.is_dir():
         fail(folder, "it does not exist", expected)
     with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        names = sorted(entry.name for entry in entries if entry.is_dir() and not hidden(entry.name))
     if not names:
         fail(folder, "it has no class folders", expected)
     return [folder / name for name in names]
@@ -73,8 +74,8 @@ def image_files(place: Path) -> list[Path]:
     """The image files in a class folder and below it, sorted. UserError where there is none.
 
     Names alone decide: there may be a million files."""
-    inside = (Path(top, name) for top, _, names in os.walk(place) for name in names if not name.startswith("."))
-    files = sorted(path for path in inside if path.suffix.lower() in SUFFIXES)
+    inside = (place.joinpath(*file.parts) for file in walk(place).files)
+    files = [path for path in inside if path.suffix.lower() in SUFFIXES]
     if not files:
         fail(f"class folder {place}", "it has no images", f"files named {', '.join(SUFFIXES)}, or no such folder")
     return files

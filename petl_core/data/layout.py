@@ -146,7 +146,7 @@ def _in_splits(inside: Sequence[tuple[int, Parts]], roles: dict[str, str], place
     counts = Counter(inside_of[0] for _, inside_of in inside if len(inside_of) > 2)
     said = []
     for child in sorted(served, key=lambda name: (ORDER[served[name]], name)):
-        as_another = "" if child.casefold() == served[child] else f" (used as {served[child]})"
+        as_another = "" if served[child] in ("all", child.casefold()) else f" (used as {served[child]})"
         said.append(f"{shown(child)}/ {counts[child]:,}{as_another}")
     if set(served.values()) == {"all"}:
         return placed, f"class folders in {', '.join(said)}, no other splits"
@@ -226,7 +226,8 @@ def arranged(
     _demand_distinct(classes)
     joined = [name for name, raw in spelt.items() if len(raw) > 1]
     if joined:
-        findings.append(Finding("classes spelt in two ways", len(joined), f"joined: {some(joined, 5)}", serious=False))
+        said = f"{len(joined)} class names are spelt in two ways, which are joined: {some(joined, 5)}"
+        findings.append(Finding("classes spelt in two ways", len(joined), said, serious=False))
     number = {name: label for label, name in enumerate(classes)}
     rows = sorted((ORDER[part], number[class_name(raw)], row, part) for row, raw, part in placed)
     labels, parts = np.array([r[1] for r in rows]), np.array([r[3] for r in rows])

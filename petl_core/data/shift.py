@@ -17,6 +17,7 @@ from petl_core.data.classes import ByClass, Listing, fail, files_by_class, listi
 from petl_core.data.decode import Preparation, decode_images
 from petl_core.data.split import stratified
 from petl_core.data.task import GIVEN, SPLITS, Task, make_task
+from petl_core.data.walk import hidden
 from petl_core.utils import as_given_or_below, petl_data, short_name
 
 LAYOUT = "shift:<folder>/<train domain> and in the folder <domain>/<class>/<image>, the same classes in each domain"
@@ -56,10 +57,10 @@ def _domains(place: str) -> tuple[Path, str, list[str]]:
     if not root.is_dir():
         below = petl_data() or "not set"
         fail(f"'shift:{place}'", f"no folder {folder}, neither as written nor below PETL_DATA ({below})", LAYOUT)
-    domains = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    domains = sorted(p.name for p in root.iterdir() if p.is_dir() and not hidden(p.name))
     if train_domain not in domains:
         fail(root, f"it has no domain {train_domain!r}; it holds {', '.join(domains[:20]) or 'no folders'}", LAYOUT)
-    inside = [p for p in (root / train_domain).glob("*/*") if not p.name.startswith(".")]
+    inside = [p for p in (root / train_domain).glob("*/*") if not hidden(p.name)]
     if inside and all(p.is_dir() for p in inside):  # class folders that hold folders only are domains
         inner = min(p.parent.name for p in inside)
         fail(f"'shift:{place}'", f"it names no train domain; did you mean shift:{place.rstrip('/')}/{inner}?", LAYOUT)

@@ -95,9 +95,9 @@ def folder_or_list(place: str) -> tuple[Path, Options]:
 
     UserError where it does not exist."""
     where, options = parse(place)
-    path = as_given_or_below(where)
+    path = as_given_or_below(where).absolute()
     if not path.is_file():
-        return image_folder(where), options
+        return image_folder(where).absolute(), options
     if path.suffix.lower() in ARCHIVES:
         raise UserError(f"{path} is an archive; unpack it, and name the folder")
     return path, options

@@ -259,6 +259,14 @@ def test_the_report_is_written_and_shown(report, tmp_path: Path):
     assert "seconds" not in comparison_table(report).data.columns
 
 
+def test_names_of_the_user_are_escaped_in_the_report_and_the_data_card_stands_in_it(report):
+    bad = "<script>alert(1)</script>"
+    changed = dataclasses.replace(report, task=bad, classes=(bad, *report.classes[1:]), constant=0, card=f"a: {bad}")
+    plain = "\n".join(line for line in changed.markdown().splitlines() if not line.startswith("    "))
+    assert "<script>" not in plain and "&lt;script&gt;" in plain and f"    a: {bad}" in changed.markdown()
+    assert "120 pictures in 3 classes" in report.card and report.card.splitlines()[0] in report.markdown()
+
+
 def test_labels_that_mean_nothing_give_no_recommendation(short: dict, tmp_path: Path):
     noise = write_images(tmp_path / "noise", learnable=False)
     found = pc.compare(noise, **short)
