@@ -222,6 +222,8 @@ class Comparison:
             "mean_test_accuracy": float(row["accuracy"]),
             "seeds": self.seeds,
             "test_images": self.sizes["test"],
+            "image_size": task.image_size,
+            "preparation": vars(task.preparation),
             "same_predictions_as_record": logits_digest(run.logits) == record["logits_sha256"],
         }
         return adapters.save_adapter(model.cpu(), path, notes)

@@ -246,17 +246,20 @@ def refuse_truncated() -> None:
         )
 
 
-def prefetched(items: Iterable[Item], work: Callable[[Item], Result]) -> Iterator[tuple[Item, Result]]:
+def prefetched(
+    items: Iterable[Item], work: Callable[[Item], Result], threads: int | None = None, ahead: int = AHEAD
+) -> Iterator[tuple[Item, Result]]:
     """Each item with ``work(item)``, in order, done by a few threads while the caller uses those before it."""
     waiting: deque[tuple[Item, Future[Result]]] = deque()
-    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(threads or min(16, os.cpu_count() or 1)) as pool:
         try:
             for item in items:
                 waiting.append((item, pool.submit(work, item)))
-                if len(waiting) > AHEAD:
+                if len(waiting) > ahead:
                     first, future = waiting.popleft()
                     yield first, future.result()
-            for first, future in waiting:
+            while waiting:
+                first, future = waiting.popleft()
                 yield first, future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -171,8 +171,7 @@ def read_list(path: Path, group: str | None) -> tuple[list[File], list[str], Lay
     for place in listed.files:
         stat = os.stat(place)
         files.append(File((place,), stat.st_size, stat.st_mtime_ns))
-        inside = place.startswith(f"{path.parent.absolute()}{os.sep}")
-        names.append(os.path.relpath(place, path.parent.absolute()) if inside else place)
+        names.append(os.path.relpath(place, path.parent))
     return files, [shown(name.replace(os.sep, "/")) for name in names], layout
 
 
@@ -202,7 +201,7 @@ def _read_rows(table: Table, columns: Columns, path: Path) -> tuple[Listed, list
         listed.files[place] = len(listed.files)
         listed.labels.append(label)
         listed.splits.append(row[columns.split] if columns.split >= 0 else "")
-        listed.groups.append(row[columns.group] if columns.group >= 0 else "")
+        listed.groups.append((row[columns.group] if columns.group >= 0 else "") or f"line {line}")
     found = {"too few cells": short, "no label": blank, "no such file": missing, "two labels": second}
     return listed, [f"{what}, {len(lines)}: {some(lines)}" for what, lines in found.items() if lines]
 

@@ -20,7 +20,8 @@ from petl_core.utils import UserError
 
 SPLIT_SEED = 0
 NEAR = 4  # bits of 64 in which the hashes of near duplicates differ at most
-NEAR_COLOURS = 6.0  # of 255, by which their small pictures differ on average at most
+NEAR_COLOURS = 16.0  # of 255, by which their small pictures differ on average at most
+FLAT = 1.5  # of 255, the deviation of a small picture's colours below which its hash says nothing
 NEIGHBOURS = 256  # with which each picture is compared, among those whose hashes share an eighth of their bits
 CROWD = 0.2  # of all pictures: so many do not look alike because they are copies
 
@@ -102,6 +103,7 @@ def alike(scan: Scan, rows: np.ndarray) -> Alike:
     _, equal = np.unique(scan["pixels"][rows], return_inverse=True)
     colours, hashes = scan["colours"][rows].astype(np.int16), scan["hash"][rows]
     brightness = colours.mean(axis=1)
+    flat = colours.reshape(len(rows), -1, 3).std(axis=1).max(axis=1, initial=0) < FLAT
     near = equal
     for start in range(0, 64, 13):  # hashes that differ in four bits agree on one of five pieces
         key = (hashes >> np.uint64(start)) & np.uint64(2**13 - 1)
@@ -111,7 +113,13 @@ def alike(scan: Scan, rows: np.ndarray) -> Alike:
             same = key[one] == key[two]
             if not same.any():
                 break
-            candidates = same & (near[one] != near[two]) & (np.bitwise_count(hashes[one] ^ hashes[two]) <= NEAR)
+            candidates = (
+                same
+                & ~flat[one]
+                & ~flat[two]
+                & (near[one] != near[two])
+                & (np.bitwise_count(hashes[one] ^ hashes[two]) <= NEAR)
+            )
             one, two = one[candidates], two[candidates]
             close = np.abs(colours[one] - colours[two]).mean(axis=1) <= NEAR_COLOURS
             if close.any():

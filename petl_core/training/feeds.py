@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from petl_core.data.decode import prefetched
 
 if TYPE_CHECKING:
     from petl_core.data.task import Task
@@ -52,23 +52,14 @@ class Streamed:
 
     def batches(self, parts: Iterable[Tensor]) -> Iterator[Tensor]:
         """The images of each of the index tensors; the next few are gathered meanwhile."""
-        with self._thread() as pool:
-            waiting: deque[Future[Tensor]] = deque()
-            for part in parts:
-                waiting.append(pool.submit(self._gather, self.index[part]))
-                if len(waiting) > AHEAD:
-                    yield waiting.popleft().result().to(self.device, non_blocking=True)
-            while waiting:
-                yield waiting.popleft().result().to(self.device, non_blocking=True)
-
-    def _thread(self) -> ThreadPoolExecutor:
-        if self.device.type == "cuda":  # a thread's own current device; locking pages on another would occupy that too
-            return ThreadPoolExecutor(1, initializer=torch.cuda.set_device, initargs=(self.device,))
-        return ThreadPoolExecutor(1)
+        gathered = prefetched(parts, lambda part: self._gather(self.index[part]), threads=1, ahead=AHEAD)
+        return (images.to(self.device, non_blocking=True) for _, images in gathered)
 
     def _gather(self, rows: Tensor) -> Tensor:
-        images = self.images[rows]
-        return images.pin_memory() if self.device.type == "cuda" else images
+        if self.device.type != "cuda":
+            return self.images[rows]
+        with torch.cuda.device(self.device):  # locking pages on another device would occupy that too
+            return self.images[rows].pin_memory()
 
 
 Feed = Resident | Streamed
