@@ -88,11 +88,11 @@ def understand(files: Sequence[Parts], empty: Sequence[Parts], others: Sequence[
         text = "class folders, no splits"
         findings += _nested(inside, place)
     beside = sorted(set(range(len(files))) - {row for row, _, _ in placed})
-    level = len(top) + (1 if roles else 0)
-    in_train = {parts[level] for parts in empty
-                if len(parts) == level + 1 and parts[: len(top)] == top
-                and (not roles or roles.get(parts[len(top)]) == "train")}  # fmt: skip
-    if lost := sorted({class_name(name) for name in in_train} - {class_name(name) for _, name, _ in placed}):
+    at = [parts[len(top) :] for parts in empty if parts[: len(top)] == top]
+    if roles:  # a class that test lacks is said, one that train lacks is an error
+        at = [parts[1:] for parts in at if roles.get(parts[0]) == "train"]
+    unfilled = {class_name(parts[0]) for parts in at if len(parts) == 1}
+    if lost := sorted(unfilled - {class_name(name) for _, name, _ in placed}):
         raise UserError(f"class folder {some(lost)} in {place} has no images; add some, or remove the folder")
     left_out = [("/".join(files[row]), "beside the class folders") for row in beside]
     return arranged(text, placed, findings, left_out, place)

@@ -69,19 +69,19 @@ def read_table(path: Path) -> Table:
 
 
 def _cells(text: str, separator: str, path: Path) -> list[list[str]]:
-    """Rows of cells without blanks around them; nothing where most lines are not parted alike by the separator."""
+    """Rows of cells without blanks around them, [] for an empty line; nothing where most lines are not parted alike by
+    the separator."""
+    text = text.replace("\0", "\ufffd").strip("\r\n ")
     if separator == " ":  # 'path label', where a path may have blanks
-        rows = [list(line.strip().rpartition(" ")[::2]) for line in text.splitlines() if line.strip()]
-        return rows if all(is_picture_name(row[0]) for row in rows) else []
+        rows = [list(line.strip().rpartition(" ")[::2]) if line.strip() else [] for line in text.splitlines()]
+        return rows if all(is_picture_name(row[0]) for row in rows if row) else []
     try:
-        read = csv.reader(
-            io.StringIO(text.replace("\0", "\ufffd"), newline=""), delimiter=separator, skipinitialspace=True
-        )
-        rows = [[cell.strip() for cell in row] for row in read if any(cell.strip() for cell in row)]
+        read = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+        rows = [[cell.strip() for cell in row] if any(row) else [] for row in read]
     except csv.Error as error:
         raise UserError(f"cannot read the list {path}: {error}") from error
-    width = len(rows[0]) if rows else 0
-    return rows if width > 1 and sum(len(row) == width for row in rows) > len(rows) / 2 else []
+    widths = [len(row) for row in rows if row]
+    return rows if widths and widths[0] > 1 and 2 * widths.count(widths[0]) > len(widths) else []
 
 
 def _worth(rows: Sequence[Sequence[str]]) -> tuple[int, float]:
@@ -92,7 +92,7 @@ def _worth(rows: Sequence[Sequence[str]]) -> tuple[int, float]:
     named = len(header & {*PATHS, *LABELS, *SPLIT_COLUMNS}) + any(
         is_picture_name(cell) for row in rows[:3] for cell in row
     )
-    return named, sum(len(row) == len(rows[0]) for row in rows) / len(rows)
+    return named, sum(len(row) in (0, len(rows[0])) for row in rows) / len(rows)
 
 
 @dataclass(frozen=True)
@@ -160,9 +160,7 @@ def read_list(path: Path, group: str | None) -> tuple[list[File], list[str], Lay
         raise UserError(f"the list {path} cannot be used: {'; '.join(wrong)}. Correct these lines, or take them out")
     served = served_as(roles)
     parts = [served[value] for value in listed.splits] if roles else ["all"] * len(listed.labels)
-    placed: list[Placed] = [
-        (row, label, part) for row, (label, part) in enumerate(zip(listed.labels, parts, strict=True))
-    ]
+    placed: list[Placed] = list(zip(range(len(parts)), listed.labels, parts, strict=True))
     text = "a list" + (f" with the splits {some(sorted(set(roles.values())))}" if roles else ", no splits")
     left_out = [("repeated lines", "the same picture with the same label")] * listed.repeated
     layout = arranged(text, placed, [], left_out, str(path))
@@ -181,6 +179,8 @@ def _read_rows(table: Table, columns: Columns, path: Path) -> tuple[Listed, list
     listed = Listed({}, [], [], [])
     short, blank, missing, second = [], [], [], []
     for line, row in enumerate(table.rows, start=table.first):
+        if not row:
+            continue
         if len(row) <= max(columns.path, columns.label, columns.split, columns.group):
             short.append(f"line {line}")
             continue
@@ -231,10 +231,6 @@ class Finder:
         ending = slashed.removeprefix("./")
         name = ending.rpartition("/")[2]
         near = self.by_name.get(name, [])
-        exact = [
-            place
-            for place in near
-            if f"/{ending}" in (place[-len(ending) - 1 :], os.path.splitext(place)[0][-len(ending) - 1 :])
-        ]
-        found = exact or near
+        ends = (f"/{ending}", f"/{ending}{PurePath(near[0]).suffix}") if near else ("",)
+        found = [place for place in near if place.endswith(ends)] or near
         return found[0] if len(set(found)) == 1 else None

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from petl_core.data.scan import Scan
+from petl_core.data.scan import COLOURS, Scan
 from petl_core.utils import UserError
 
 SPLIT_SEED = 0
@@ -103,7 +103,7 @@ def alike(scan: Scan, rows: np.ndarray) -> Alike:
     _, equal = np.unique(scan["pixels"][rows], return_inverse=True)
     colours, hashes = scan["colours"][rows].astype(np.int16), scan["hash"][rows]
     brightness = colours.mean(axis=1)
-    flat = colours.reshape(len(rows), -1, 3).std(axis=1).max(axis=1, initial=0) < FLAT
+    flat = colours.reshape(len(rows), COLOURS * COLOURS, 3).std(axis=1).max(axis=1, initial=0) < FLAT
     near = equal
     for start in range(0, 64, 13):  # hashes that differ in four bits agree on one of five pieces
         key = (hashes >> np.uint64(start)) & np.uint64(2**13 - 1)

@@ -94,12 +94,12 @@ def test_split_and_group_columns(root: Path) -> None:
 
 
 def test_all_that_is_wrong_is_named_at_once(root: Path) -> None:
-    wrong = ("images/im0.png,dog", "images/none.png,cat", "images/im1.png,", "x", "images/im2.png,cat")
+    wrong = ("", "images/im0.png,dog", "images/none.png,cat", "images/im1.png,", "x", "images/im2.png,cat")
     text = rows(header="path,label") + "\n".join(wrong)
     (root / "labels.csv").write_text(text)
     with pytest.raises(UserError) as caught:
         load_task(f"folder:{root}/labels.csv")
-    for word in ("im0.png (line 10: dog, before: cat)", "none.png (line 11)", "im1.png (line 12)", "line 13"):
+    for word in ("im0.png (line 11: dog, before: cat)", "none.png (line 12)", "im1.png (line 13)", "line 14"):
         assert word in str(caught.value)
 
 
