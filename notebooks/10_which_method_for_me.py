@@ -255,7 +255,7 @@ Markdown(
 task = pc.load_task(f"folder:{folder}", size=model.config.image_size)
 _, _, ids = task.split("test")
 picked = [ids[i] for i in np.linspace(0, len(ids) - 1, 6).round().astype(int)]
-images = torch.from_numpy(decode_images([folder / name for name in picked], model.config.image_size))
+images = torch.from_numpy(decode_images([folder / name for name in picked], task.image_size, task.preparation))
 logits = predict(model, images)
 said = [notes["classes"][i] for i in logits.argmax(1).tolist()]
 truth = [name.split("/")[0] for name in picked]
@@ -470,7 +470,7 @@ Markdown(
 # - The guide's rows rest on small images and one small backbone, and the best of many methods is a little lucky.
 # - Near and far are halves of this suite, measured with the same runs.
 # - `compare` resizes to a square and trains without augmentation beyond drop path; where flips or crops are safe for your classes, they may help all methods.
-# - From 2,000 images on, a plain folder is split into 800 + 200 for learning and the rest for testing. Make `train/` and `test/` folders to learn from more.
+# - From 2,000 images on, 1,000 images of a plain folder, or a tenth of them, are kept for testing. Make `train/` and `test/` folders to split it yourself.
 # - The interval of the difference covers test images and seeds, not the choice of the validation images.
 
 # %%

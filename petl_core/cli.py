@@ -1,4 +1,4 @@
-"""The command line, ``python -m petl_core``: list, run, study and compare.
+"""The command line, ``python -m petl_core``: list, run, study, compare, predict and export.
 
 Bad input ends with one message on stderr and exit code 2; runs that failed, or records that differ, with exit code 1.
 Arguments are looked at before torch is imported.
@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from petl_core.data.decode import RESIZES
 from petl_core.training.recipe import CHOICES, Recipe
-from petl_core.utils import UserError, exit_code
+from petl_core.utils import UserError, exit_code, write_atomic
 
 RECIPE = {  # options of ``run`` that are fields of the recipe, with what they are
     "lr": "base learning rate",
@@ -59,12 +60,27 @@ STUDY_EXAMPLES = """examples:
 Stop it whenever you like (Ctrl-C, or by force): finished runs are kept and are not run again.
 """
 COMPARE_EXAMPLES = """examples:
+  python -m petl_core compare my_images --look              what is in the folder, and what is wrong with it
   python -m petl_core compare my_images --budget 10m --out my_comparison     report, figure and the model to ship
+  python -m petl_core compare my_images/labels.csv --group "patient\\d+"      a list; each patient on one side
   python -m petl_core compare my_images --backbone vit_base_patch16_224 --methods linear lora ssf --budget 1h30m
   python -m petl_core compare digits --budget 5m            an embedded task
 
-my_images holds a folder for each class, or train/ and test/ with a folder for each class in both. The same command with
-the same --out goes on from where it was stopped.
+my_images holds a folder for each class, or train/ and test/ (and val/) with a folder for each class. A list has a line
+for each picture, with the columns path and label. The same command with the same --out goes on from where it stopped.
+"""
+PREDICT_EXAMPLES = """examples:
+  python -m petl_core predict model.safetensors new_images              a line for each image: path, class, probability
+  python -m petl_core predict model.safetensors new_images --csv answers.csv --top 3
+
+Images are prepared as those of the training were. One that cannot be read is named, and the exit code is then 1.
+"""
+EXPORT_EXAMPLES = """examples:
+  python -m petl_core export model.safetensors model.onnx        any method; needs onnx, onnxscript and onnxruntime
+  python -m petl_core export model.safetensors model.pt          timm's names, for methods that merge
+  python -m petl_core export model.safetensors adapter --format peft      LoRA, for peft.PeftModel.from_pretrained
+
+Each export is tried against the model before it is written, with a model card beside it.
 """
 MOVED = {  # commands that once were here
     "claims": "python -m petl_guide claims",
@@ -108,6 +124,8 @@ def parser() -> argparse.ArgumentParser:
         ("run", "train one method on one task, print accuracy, time and size", RUN_EXAMPLES, _run_options, _run),
         ("study", "tune and train many methods on many tasks, resumable", STUDY_EXAMPLES, _study_options, _study),
         ("compare", "which method for your own images, within a time", COMPARE_EXAMPLES, _compare_options, _compare),
+        ("predict", "what a saved model says of new images", PREDICT_EXAMPLES, _predict_options, _predict),
+        ("export", "a saved model for ONNX, timm or Hugging Face peft", EXPORT_EXAMPLES, _export_options, _export),
     ]
     for name, about, examples, add_options, function in table:
         command = commands.add_parser(
@@ -167,11 +185,16 @@ def _study_options(add: argparse.ArgumentParser) -> None:
 
 
 def _compare_options(add: argparse.ArgumentParser) -> None:
-    add.add_argument("images", metavar="FOLDER", help="a folder with one sub-folder for each class, or a task")
+    add.add_argument("images", metavar="FOLDER", help="a folder with one sub-folder for each class, a list, or a task")
+    add.add_argument("--look", action="store_true", help="only say what is in FOLDER; exit code 2 if it cannot be used")
+    add.add_argument("--all", action="store_true", help="with --look: list every file of each finding")
+    add.add_argument("--resize", choices=RESIZES, help="how squares are made (default: what suits the pictures)")
+    add.add_argument("--group", metavar="PATTERN", help="keep files whose names share what it finds on one side")
+    add.add_argument("--strict", action="store_true", help="refuse a folder with any file that cannot be read")
     add.add_argument("--methods", nargs="+", metavar="NAME", help="default: both baselines and one of each family")
     add.add_argument("--backbone", default="mini", help="mini, mini_clip or a timm ViT name (default: mini)")
     add.add_argument("--budget", default="10m", metavar="TIME", help="such as 90s, 10m or 1h30m (default: 10m)")
-    add.add_argument("--out", metavar="DIR", help="for records, report.md, table.csv, figure.png and the model")
+    add.add_argument("--out", metavar="DIR", help="for records, report.html, table.csv, figure.png and the model")
     for name, text in COMPARE.items():
         add.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N", help=text)
     add.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
@@ -264,7 +287,14 @@ def _compare(options: argparse.Namespace) -> int:
 
     from petl_core.compare import METHODS, compare
 
-    given = {name: getattr(options, name) for name in (*COMPARE, "device")}
+    own = {name: getattr(options, name) for name in ("resize", "group", "strict")}
+    if options.look:
+        from petl_core.compare.look import look
+
+        card = look(options.images, options.backbone, options.image_size, **own)
+        print(card.text(everything=options.all))
+        return 2 if card.refused else 0
+    given = {name: getattr(options, name) for name in (*COMPARE, "device")} | own
     results = out / "records" if out else None
     chosen = options.methods or METHODS
     report = compare(options.images, chosen, options.backbone, options.budget, results=results, **given)
@@ -274,6 +304,43 @@ def _compare(options: argparse.Namespace) -> int:
         if report.recommended:
             written.append(report.save_best(out / "model.safetensors"))
         print(f"wrote {', '.join(path.name for path in written)} to {out}")
+    return 0
+
+
+def _predict_options(add: argparse.ArgumentParser) -> None:
+    add.add_argument("model", metavar="MODEL", help="a .safetensors file of compare or run")
+    add.add_argument("images", metavar="IMAGES", nargs="+", help="a folder of images, or files")
+    add.add_argument("--csv", metavar="FILE", help="write the answers to FILE instead of printing them")
+    add.add_argument("--top", type=int, default=1, metavar="K", help="the K likeliest classes (default: 1)")
+
+
+def _predict(options: argparse.Namespace) -> int:
+    if options.csv and not Path(options.csv).parent.is_dir():
+        raise UserError(f"--csv got '{options.csv}', but there is no folder {Path(options.csv).parent}; make it first")
+
+    from petl_core.compare.predict import predict
+
+    images = options.images[0] if len(options.images) == 1 else options.images
+    answers = predict(options.model, images, options.top, progress=sys.stderr.isatty())
+    if options.csv:
+        write_atomic(Path(options.csv), answers.to_csv(index=False).encode())
+        print(f"wrote {len(answers):,} answers to {options.csv}")
+    else:
+        print(answers.to_string(index=False, float_format=lambda v: f"{v:.3f}", na_rep=""))
+    return 1 if (answers["problem"] != "").any() else 0
+
+
+def _export_options(add: argparse.ArgumentParser) -> None:
+    add.add_argument("model", metavar="MODEL", help="a .safetensors file of compare or run")
+    add.add_argument("path", metavar="PATH", help="model.onnx, model.pt, or a folder for peft")
+    add.add_argument("--format", choices=["onnx", "timm", "peft"], help="default: by the name of PATH")
+
+
+def _export(options: argparse.Namespace) -> int:
+    from petl_core.models.adapters import load_adapter
+    from petl_core.models.export import export
+
+    print(f"wrote {export(load_adapter(options.model), options.path, options.format)} and its model card")
     return 0
 
 

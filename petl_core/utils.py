@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import secrets
 import sys
@@ -26,6 +27,9 @@ class UserError(ValueError):
 
 def exit_code(program: str, act: Callable[[], int], stopped: str = "stopped") -> int:
     """What a command's function returns; 2 after one message on standard error for bad input, 130 for Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files in letters that the terminal has not
+            stream.reconfigure(errors="backslashreplace")
     try:
         return act()
     except UserError as error:

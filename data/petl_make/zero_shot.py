@@ -33,7 +33,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from petl_core.data.decode import decode_image
+from petl_core.data.decode import CROPPED, decode_image
 from petl_core.models import weights as backbones
 from petl_core.models.build import create_model
 from petl_core.models.formats import read_checkpoint
@@ -140,7 +140,7 @@ def mean_length(backbone: str, projection: Tensor) -> float:
     model = create_model(backbone, "linear", num_classes=1).eval()
     parts = [name.split("/") for name in PHOTOS]
     paths = [package_file(package, f"{FOLDERS[package]}/{file}") for package, file in parts]
-    pictures = np.stack([decode_image(path, model.config.image_size, crop=True) for path in paths])
+    pictures = np.stack([decode_image(path, model.config.image_size, CROPPED) for path in paths])
     features = forward(model, model.forward_features, torch.from_numpy(pictures), Recipe(precision="fp32"))
     return float((features @ projection.T).norm(dim=1).mean())
 

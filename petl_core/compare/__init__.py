@@ -31,11 +31,16 @@ def compare(
     epochs: int | None = None,
     seeds: int | None = None,
     image_size: int | None = None,
+    resize: str | None = None,
+    group: str | None = None,
+    strict: bool = False,
     workers: int | None = None,
     device: str = "auto",
     progress: bool = True,
 ) -> Comparison:
-    """Compare methods on the user's own images (a folder with a sub-folder for each class) or on a task by name.
+    """Compare methods on the user's own images (a folder with a sub-folder for each class, a list) or a task by name.
+
+    Before anything runs, it says what is in the folder (``petl_core.data.card``).
 
     Args:
         methods: single methods, each once; every one gets the same first look.
@@ -44,6 +49,10 @@ def compare(
         results: the folder for the records; the same call with it goes on where it was stopped. None: a temporary one.
         trials, epochs, seeds: of each method, of a run, and of final runs, instead of what the budget gives.
         image_size: side of the images in pixels (the backbone's own).
+        resize: "crop", "pad" or "squash"; None for what suits the pictures.
+        group: a regular expression; files whose names share what it finds are kept on one side of each split. For a
+            list, a column's name.
+        strict: refuse a folder with any file that cannot be read (else up to 1 % are left out, and named).
         workers: processes on a CPU (one for each core); 0 or 1: in this process.
         device: "auto", "cpu", "cuda" or "mps".
 
@@ -53,7 +62,7 @@ def compare(
 
     asked = Request(
         images, methods, backbone, budget,
-        results=results, trials=trials, epochs=epochs, seeds=seeds, image_size=image_size, workers=workers,
-        device=device, progress=progress,
+        results=results, trials=trials, epochs=epochs, seeds=seeds, image_size=image_size, resize=resize, group=group,
+        strict=strict, workers=workers, device=device, progress=progress,
     )  # fmt: skip
     return asked.answer()

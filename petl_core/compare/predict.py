@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from petl_core.data.decode import Preparation, prefetched
+from petl_core.data.decode import Preparation, prefetched, refuse_truncated
+from petl_core.data.walk import walk
 from petl_core.models.adapters import load_adapter
 from petl_core.models.build import Model
 from petl_core.study.predictions import softmax
@@ -48,8 +49,7 @@ def predict(model: str | Path | Model, images: Images, top: int = 1, *, progress
     rows: list[dict[str, Any]] = []
     for names, squares, problems in _batches(loaded, images, progress=progress):
         recipe = Recipe(normalise=loaded.notes.get("normalise", "backbone"))
-        found = softmax(logits_of(loaded, torch.stack(squares), recipe).numpy()) if squares else []
-        answers = iter(found)
+        answers = iter(softmax(logits_of(loaded, torch.stack(squares), recipe).numpy()) if squares else ())
         for name, problem in zip(names, problems, strict=True):
             rows.append({"image": name, "problem": problem} | ({} if problem else _best(next(answers), classes, top)))
     columns = ["image", *(column for k in range(1, top + 1) for column in _columns(k)), "problem"]
@@ -89,6 +89,7 @@ def _batches(model: Model, images: Images, *, progress: bool) -> Iterator[tuple[
             part = images[start : start + BATCH]
             yield [str(start + i) for i in range(len(part))], list(part), [""] * len(part)
         return
+    refuse_truncated()
     prepare = Preparation(**model.notes.get("preparation", {}))
     named = _named(images)
     work = prefetched(progress_bar(named, "images", shown=progress), lambda pair: _square(pair[1], prepare, size))
@@ -107,7 +108,7 @@ def _batches(model: Model, images: Images, *, progress: bool) -> Iterator[tuple[
 
 def _square(image: Path | Image.Image, prepare: Preparation, size: int) -> np.ndarray | str:
     try:
-        return prepare.square(image, size)
+        return prepare.square(image, size) if isinstance(image, Path) else prepare.squared(image, size)
     except UserError as error:
         return str(error)
 
@@ -119,7 +120,7 @@ def _named(images: Any) -> list[tuple[str, Path | Image.Image]]:
     if isinstance(images, (str, Path)):
         place = Path(images).expanduser()
         if place.is_dir():
-            files = sorted(path for path in place.rglob("*") if path.is_file() and not _hidden(path, place))
+            files = [place.joinpath(*file.parts) for file in walk(place).files]
             if not files:
                 raise UserError(f"there are no images in {place}; name a folder with images, or files")
             return [(str(path.relative_to(place)), path) for path in files]
@@ -127,7 +128,3 @@ def _named(images: Any) -> list[tuple[str, Path | Image.Image]]:
             raise UserError(f"there is no file or folder {place}; name images, or a folder of them")
         images = [place]
     return [(str(i), one) if isinstance(one, Image.Image) else (str(one), Path(one)) for i, one in enumerate(images)]
-
-
-def _hidden(path: Path, below: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(below).parts)

@@ -215,7 +215,8 @@ class Comparison:
 
     def facts(self) -> dict[str, Any]:
         """What goes into the files of models."""
-        return {"classes": list(self.task.classes), "task": self.task.name, "backbone": self.backbone}
+        how = {"image_size": self.task.image_size, "preparation": vars(self.task.preparation)}
+        return {"classes": list(self.task.classes), "task": self.task.name, "backbone": self.backbone} | how
 
     def models(self, method: str) -> tuple[Path, Path]:
         """Below the records, the model of a method that was tested, and one trained on all images in the same way."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -11,18 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from petl_core import methods as registry
+from petl_core.compare.look import card_of_task, task_name
 from petl_core.compare.report import Comparison
 from petl_core.compare.search import Search, Wish
 from petl_core.data.embedded import embedded_names
-from petl_core.data.load import LOADERS
 from petl_core.models import weights as backbones
 from petl_core.study.budget import seconds_of
 from petl_core.study.execute import default_workers, device_called, fresh_task
 from petl_core.study.records import Records
-from petl_core.utils import UserError, as_given_or_below
-
-PATHS = tuple(start for start in LOADERS if start.endswith(":"))  # what follows is a path
-NAMED = tuple(start for start in LOADERS if start.endswith("/"))  # tasks below PETL_DATA
+from petl_core.utils import UserError
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,9 @@ class Request:
     epochs: int | None
     seeds: int | None
     image_size: int | None
+    resize: str | None
+    group: str | None
+    strict: bool
     workers: int | None
     device: str
     progress: bool
@@ -49,16 +50,20 @@ class Request:
         for name in ("trials", "epochs", "seeds"):
             _whole(name, getattr(self, name))
         device = device_called(self.device)
-        name = task_name(self.images)
+        name = task_name(self.images, self.resize, self.group, strict=self.strict)
         embedded = name.partition("@")[0] in embedded_names()
         if embedded and self.image_size is not None:
             raise UserError(f"the embedded task '{name}' has one size; leave image_size out")
         size = None if embedded else self.image_size or backbones.config_of(self.backbone).image_size
+        card = card_of_task(name, size)
+        if self.progress and card is not None:
+            print(card, file=sys.stderr, flush=True)
+        task = fresh_task(name, size)
         temporary = None if self.results is not None else tempfile.TemporaryDirectory(prefix="petl_compare_")
         records = Records(temporary.name if temporary else Path(str(self.results)))
         records.check_writable()
         search = Search(
-            task=fresh_task(name, size),
+            task=task,
             name=name,
             size=size,
             methods=chosen,
@@ -73,16 +78,16 @@ class Request:
             started=started,
             temporary=temporary,
         )
-        return replace(search.run(), command=self.command)
+        return replace(search.run(), command=self.command, card="" if card is None else card.text())
 
     @property
     def command(self) -> str:
         """The command that asks the same."""
         words = ["python", "-m", "petl_core", "compare", str(self.images), "--methods", *self.methods]
-        for name in ("backbone", "budget", "trials", "epochs", "seeds", "image_size", "device"):
+        for name in ("backbone", "budget", "trials", "epochs", "seeds", "image_size", "resize", "group", "device"):
             if (value := getattr(self, name)) is not None:
                 words += [f"--{name.replace('_', '-')}", str(value)]
-        return shlex.join(words)
+        return shlex.join([*words, *(["--strict"] if self.strict else [])])
 
 
 def _methods(names: Sequence[str]) -> tuple[str, ...]:
@@ -103,20 +108,3 @@ def _methods(names: Sequence[str]) -> tuple[str, ...]:
 def _whole(name: str, value: Any) -> None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise UserError(f"{name} is {value!r}; it must be a whole number, 1 or more")
-
-
-def task_name(images: str | Path) -> str:
-    """The name under which any process finds the task: that of an embedded one, or one with an absolute path."""
-    text = str(images)
-    if isinstance(images, str) and text.startswith(NAMED):
-        return text
-    if isinstance(images, str) and text.startswith(PATHS):
-        prefix, _, place = text.partition(":")
-        return f"{prefix}:{as_given_or_below(place).resolve()}" if place.strip() else text
-    if isinstance(images, str) and text.partition("@")[0] in embedded_names():
-        if Path(text).is_dir():
-            raise UserError(f"'{text}' is an embedded task and a folder here; write './{text}' for the folder")
-        return text
-    if not text.strip() or text == ".":
-        raise UserError("no folder is named; give the folder that holds one sub-folder of images for each class")
-    return f"folder:{Path(text).expanduser().resolve()}"

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import os
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,11 +22,12 @@ from filelock import FileLock
 from torch import Tensor
 
 from petl_core.data import array_pack
-from petl_core.data.decode import SHORT_SIDE, open_image, prefetched, refuse_truncated, to_rgb, to_square
+from petl_core.data.decode import PLAIN, SHORT_SIDE, Preparation, prefetched, refuse_truncated, to_square
 from petl_core.data.task import Task, in_a_row, with_train1000
 from petl_core.utils import UserError, cache_folder, progress_bar, write_atomic
 
 FORMAT = 1
+IN_MEMORY = 500_000_000  # bytes of a task's images
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Mapped:
     def __init__(self, arrays: Sequence[np.ndarray]) -> None:
         self.arrays = arrays
         _, height, width, channels = arrays[0].shape
+        self.nbytes = sum(array.nbytes for array in arrays)
         self.shape = torch.Size((sum(len(array) for array in arrays), channels, height, width))
 
     def __len__(self) -> int:
@@ -82,41 +86,67 @@ class Packed:
     digest: str
 
 
-def packed(name: str, entries: Sequence[Listed], size: int, *, crop: bool) -> Packed:
+def packed(name: str, entries: Sequence[Listed], size: int, prepare: Preparation = PLAIN) -> Packed:
     """Decode pictures into a pack of the cache, or find them there; ``name`` is part of the folder's name.
 
-    ``crop``: how a square is made of a picture (see ``decode``). Another list, size or way is another pack. UserError
+    ``prepare``: how squares are made of pictures. Another list, size or way is another pack. UserError
     naming the file that is damaged, or where the disk is too small; then there is no pack.
     """
-    total = hashlib.sha256(json.dumps([FORMAT, size, crop, round(size * SHORT_SIDE)]).encode())
+    total = hashlib.sha256(json.dumps([FORMAT, size, vars(prepare), round(size * SHORT_SIDE)]).encode())
     for entry in entries:
         total.update(f"{entry.id}\0{entry.label}\0{entry.mark}\n".encode())
     folder = cache_folder() / "packs" / f"{name}-{size}px-{total.hexdigest()[:16]}"
     if not array_pack.is_pack(folder):
-        _write(folder, name, entries, size, crop=crop)
+        if not _writable(folder.parent) and len(entries) * 3 * size * size <= IN_MEMORY:
+            return _in_memory(entries, size, prepare)
+        _write(folder, name, entries, size, prepare)
     pack = array_pack.read(folder)
     part = pack.splits["all"]
     return Packed(part.images, part.labels, tuple(part.ids.tolist()), pack.files["all_images.npy"]["sha256"])
 
 
-def _write(folder: Path, name: str, entries: Sequence[Listed], size: int, *, crop: bool) -> None:
-    """Decode the pictures, in their order, into a pack."""
+def _writable(folder: Path) -> bool:
+    """Can files be written to this folder, which is made if it is not there?"""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
+
+
+def _decoded(
+    name: str, entries: Sequence[Listed], size: int, prepare: Preparation
+) -> Iterator[tuple[Listed, np.ndarray]]:
+    """Each entry with its square, uint8 (size, size, 3)."""
 
     def decode(entry: Listed) -> np.ndarray:
-        picture = entry.source() if callable(entry.source) else to_rgb(open_image(entry.source))
-        return to_square(picture, size, crop=crop).transpose(1, 2, 0)
+        if callable(entry.source):
+            return to_square(entry.source(), size, prepare.resize).transpose(1, 2, 0)
+        return prepare.square(entry.source, size).transpose(1, 2, 0)
 
     refuse_truncated()
+    return prefetched(progress_bar(entries, f"decoding {name}"), decode)
+
+
+def _in_memory(entries: Sequence[Listed], size: int, prepare: Preparation) -> Packed:
+    """What a pack would hold, where there is no place for one. The digest is that of the pack's file."""
+    images = np.stack([image for _, image in _decoded("images", entries, size, prepare)])
+    total = hashlib.sha256()
+    np.lib.format.write_array(types.SimpleNamespace(write=total.update), images, allow_pickle=False)
+    labels = np.array([entry.label for entry in entries], dtype=np.int64)
+    return Packed(images, labels, tuple(entry.id for entry in entries), total.hexdigest())
+
+
+def _write(folder: Path, name: str, entries: Sequence[Listed], size: int, prepare: Preparation) -> None:
+    """Decode the pictures, in their order, into a pack."""
     array_pack.demand_space(folder, len(entries) * size * size * 3)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror}; set PETL_CACHE to a folder with space") from error
+    if not _writable(folder.parent):
+        raise UserError(f"cannot write to {folder.parent}; set PETL_CACHE to a folder with space")
     with FileLock(f"{folder}.lock"):  # another process may be decoding the same pictures
         if not array_pack.is_pack(folder):
-            decoded = prefetched(progress_bar(entries, f"decoding {name}"), decode)
+            decoded = _decoded(name, entries, size, prepare)
             samples = ((image, entry.label, entry.id) for entry, image in decoded)
-            array_pack.write(folder, {"all": samples}, {"name": name, "crop": crop})
+            array_pack.write(folder, {"all": samples}, {"name": name, "preparation": vars(prepare)})
 
 
 def packed_task(
@@ -131,10 +161,12 @@ def packed_task(
     """A Task of packs laid end to end; ``splits``: how many of the images, one split after the other, are train800,
     val200, test and any others.
 
-    ``allowed``: for each split that holds some of the classes only, which (``Task.restrict``)."""
+    What fits into ``IN_MEMORY`` is read into a tensor. ``allowed``: for each split that holds some of the classes only,
+    which (``Task.restrict``)."""
     labels = np.concatenate([part.labels for part in parts])
     ids = tuple(key for part in parts for key in part.ids)
     indices, allowed = in_a_row(splits), allowed or {}
+    images = Mapped([part.images for part in parts])
     total = hashlib.blake2b(digest_size=16)
     for text in (*classes, *ids, *splits, *allowed, *(part.digest for part in parts)):
         total.update(text.encode() + b"\0")
@@ -145,7 +177,7 @@ def packed_task(
         name=name,
         group=group,
         classes=classes,
-        images=cast("Tensor", Mapped([part.images for part in parts])),
+        images=images[:] if images.nbytes <= IN_MEMORY else cast("Tensor", images),
         labels=torch.from_numpy(labels.astype(np.int64)),
         ids=ids,
         splits={key: torch.from_numpy(index) for key, index in with_train1000(indices).items()},

@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 
 from petl_core.data.cache import Listed, cached_listing, file_entry, packed, packed_task
-from petl_core.data.folder import class_folders, fail, files_by_class, image_files
+from petl_core.data.classes import class_folders, fail, files_by_class, image_files
+from petl_core.data.decode import CROPPED
 from petl_core.data.task import Counts, Task
 from petl_core.utils import UserError, petl_data
 
@@ -86,8 +87,8 @@ def load_imagenet(name: str, size: int) -> Task:
     if (sorted_in := len({entry.label for entry in test})) != len(classes):
         fail(root / "val", f"it has {sorted_in} of the {len(classes)} class folders of train/; sort its images", LAYOUT)
     others = {"test": Split(test)} | _shifted(data, number)
-    packs = [packed(f"imagenet-{name}", train + val, size, crop=True)]
-    packs += [packed(f"imagenet-{key}", split.entries, size, crop=True) for key, split in others.items()]
+    packs = [packed(f"imagenet-{name}", train + val, size, CROPPED)]
+    packs += [packed(f"imagenet-{key}", split.entries, size, CROPPED) for key, split in others.items()]
     splits = {"train800": len(train), "val200": len(val)}
     splits |= {key: len(split.entries) for key, split in others.items()}
     allowed = {key: split.allowed for key, split in others.items() if split.allowed is not None}

@@ -35,11 +35,12 @@ def load_task(name: str, *, size: int | None = None) -> Task:
 
     ``name`` is one of: an embedded task ("digits", or "world" with its shifted test sets; 32 px, ``size`` must be 32 or
     None), perhaps with another number of training images ("orientation@10000"); "folder:<path>", one sub-folder per
-    class; "vtab:<folder>/<name>", a folder in the study's processed VTAB-1K format; "vtab1k/<name>", a pack of it
-    (``petl_make.vtab``) or the same under the folder that the environment variable PETL_DATA names; "shift:<folder>/
-    <train domain>", one folder per domain with the same classes in each, of which the others are only evaluated on
-    (``data.shift``); "real/cifar100@500" and others below PETL_DATA (``data.many``); "imagenet/100shot-seed0"
-    (``data.imagenet``). Images of folders are resized to ``size`` pixels (224 unless told).
+    class, or a list of pictures (``data.survey``; with ``?resize=pad`` or other options behind it); "vtab:<folder>/
+    <name>", a folder in the study's processed VTAB-1K format; "vtab1k/<name>", a pack of it (``petl_make.vtab``) or the
+    same under the folder that the environment variable PETL_DATA names; "shift:<folder>/<train domain>", one folder per
+    domain with the same classes in each, of which the others are only evaluated on (``data.shift``);
+    "real/cifar100@500" and others below PETL_DATA (``data.many``); "imagenet/100shot-seed0" (``data.imagenet``). Images
+    of folders are resized to ``size`` pixels (224 unless told).
     Raises UserError where the name, the folder or an image is wrong.
     """
     if not isinstance(name, str) or not name:

@@ -27,7 +27,9 @@ import numpy as np
 from PIL import Image
 
 from petl_core.data.cache import Listed, cached_listing, file_entry, packed, packed_task
-from petl_core.data.folder import files_by_class, in_proportion, listing
+from petl_core.data.classes import files_by_class, listing
+from petl_core.data.decode import CROPPED, PLAIN, Preparation
+from petl_core.data.split import in_proportion
 from petl_core.data.task import Counts, Task
 from petl_core.data.vtab import read_list
 from petl_core.utils import UserError, petl_data
@@ -55,7 +57,7 @@ class RealSet:
     val_of: dict[int, int]
     train: int
     test: int
-    crop: bool  # see decode.py
+    prepare: Preparation
     folders: tuple[str, ...]
     find: Callable[[Path], Found | None]
     layout: str
@@ -108,8 +110,8 @@ def load_real(name: str, size: int) -> Task:
         )
     chosen = [found.pool[i] for i in (*np.sort(train), *np.sort(val))]
     parts = [
-        packed(f"{base}-{count}", chosen, size, crop=real.crop),
-        packed(f"{base}-test", found.test, size, crop=real.crop),
+        packed(f"{base}-{count}", chosen, size, real.prepare),
+        packed(f"{base}-test", found.test, size, real.prepare),
     ]
     splits = {"train800": len(train), "val200": len(val), "test": len(found.test)}
     return packed_task(f"real/{name}", real.group, found.classes, parts=parts, splits=splits)
@@ -215,7 +217,7 @@ SETS = {
         val_of={500: 100, 1000: 200, 5000: 500, 10_000: 1000, 50_000: 1000},
         train=50_000,
         test=10_000,
-        crop=True,
+        prepare=CROPPED,
         folders=("cifar100", "cifar-100-python"),
         find=_cifar100,
         layout="CIFAR-100 (python version) is at www.cs.toronto.edu/~kriz/cifar.html: unpack it, so that there is "
@@ -227,7 +229,7 @@ SETS = {
         val_of={225: 45, 450: 90, 900: 90, 2250: 225, 4500: 450, 9000: 900, 25_200: 2520},
         train=25_200,
         test=RESISC_TEST,
-        crop=True,
+        prepare=CROPPED,
         folders=("NWPU-RESISC45", "resisc45", "RESISC45"),
         find=_resisc45,
         layout="NWPU-RESISC45 (31,500 images; Cheng, Han and Lu, 2017) is linked from gcheng-nwpu.github.io: unpack "
@@ -239,7 +241,7 @@ SETS = {
         val_of={1000: 200, 10_000: 1000, 70_000: 7000},
         train=70_000,
         test=15_000,
-        crop=False,
+        prepare=PLAIN,
         folders=("CLEVR_v1.0", "clevr"),
         find=_clevr,
         layout="CLEVR (v1.0, 18 GB) is at cs.stanford.edu/people/jcjohns/clevr: unpack it, so that there is "

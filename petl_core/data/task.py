@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from petl_core.data.decode import PLAIN, Preparation
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -48,8 +50,9 @@ class Task:
     each name of ``SPLITS`` to int64 indices into the M samples. ``train1000`` is ``train800`` followed by ``val200``;
     the others never overlap. A task may have further splits, which are only evaluated on (those of the world).
     ``digest`` changes whenever a pixel, a label, a class name or a split changes. ``allowed`` names the classes of a
-    split that holds some of them only (ImageNet-R and -A), among which alone a model then chooses (``restrict``). A
-    task too large for memory has a ``data.cache.Mapped`` as ``images``, which gives tensors where it is indexed.
+    split that holds some of them only (ImageNet-R and -A), among which alone a model then chooses (``restrict``).
+    ``preparation``: how squares were made of pictures, so that whoever uses a model can do the same. A task too large
+    for memory has a ``data.cache.Mapped`` as ``images``, which gives tensors where it is indexed.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Task:
     splits: dict[str, Tensor]
     digest: str
     allowed: dict[str, Tensor] = field(default_factory=dict)
+    preparation: Preparation = PLAIN
 
     @property
     def num_classes(self) -> int:

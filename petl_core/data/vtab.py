@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from petl_core.data import array_pack
+from petl_core.data.classes import fail, image_folder
 from petl_core.data.decode import decode_images, prefetched, to_square
-from petl_core.data.folder import fail, image_folder
 from petl_core.data.task import GIVEN, Counts, Task, in_a_row, make_task
 from petl_core.utils import UserError, petl_data
 
@@ -83,7 +83,7 @@ def counts(place: str) -> Counts:
 def read_list(path: Path) -> list[tuple[str, int]]:
     """The lines 'path label' of a list; UserError with the line number where one is wrong."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         fail(path, "it does not exist", LAYOUT)
     except (OSError, UnicodeDecodeError) as error:
@@ -119,7 +119,7 @@ def class_names(folder: Path, labels: np.ndarray) -> tuple[str, ...]:
     """The lines of labels.txt, or "class 0", "class 1", ... where there is none. UserError where a label (M,) is not
     one of them."""
     path = folder / "labels.txt"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    lines = path.read_text(encoding="utf-8-sig").splitlines() if path.is_file() else []
     names = tuple(line.strip() for line in lines if line.strip())
     names = names or tuple(f"class {label}" for label in range(int(labels.max()) + 1))
     if wrong := sorted({int(label) for label in labels if not 0 <= label < len(names)}):
@@ -154,9 +154,15 @@ def load_vtab(place: str, size: int) -> Task:
     names = class_names(folder, labels)
     splits = in_a_row(dict(zip(GIVEN, map(len, lists.values()), strict=True)))
     demand_classes(folder, names, labels[: splits["test"][0]])
-    images = decode_images([folder / file for file in files], size)
+    images = decode_images([_as_there(folder, file) for file in files], size)
     name, group = f"vtab:{folder.name}", group_of(folder.name)
     return make_task(name, group, names, images=images, labels=labels, ids=tuple(files), splits=splits)
+
+
+def _as_there(folder: Path, file: str) -> Path:
+    """The file of a list, which may have been written with backslashes on another system."""
+    path = folder / file
+    return path if path.exists() else folder / file.replace("\\", "/")
 
 
 def load_vtab1k(name: str, size: int) -> Task:

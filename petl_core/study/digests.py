@@ -11,14 +11,16 @@ import contextlib
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import PIL
 
 from petl_core.data import embedded
+from petl_core.data.layout import shown
 from petl_core.data.load import load_task
+from petl_core.data.survey import parse
+from petl_core.data.walk import walk
 from petl_core.models import weights as backbones
 from petl_core.utils import EMBEDDED, UserError, __version__, as_given_or_below, cache_folder, petl_data, write_atomic
 
@@ -92,7 +94,10 @@ def _places(name: str) -> list[Path]:
     """The files and folders in which a task lies; none where looking at them is as long as reading the task, which for
     the large sets is decoded already (``data.cache``)."""
     kind, _, rest = name.partition(":")
-    if kind in ("folder", "vtab"):
+    if kind == "folder":
+        where = as_given_or_below(parse(rest)[0])
+        return [where] if where.is_dir() else []  # the pictures of a list may lie anywhere
+    if kind == "vtab":
         return [as_given_or_below(rest)]
     if kind == "shift":
         return [as_given_or_below(rest.rstrip("/").rpartition("/")[0])]
@@ -123,15 +128,9 @@ def _kept(what: str, places: list[Path], digest: Callable[[], str]) -> str:
 def _listing(place: Path) -> Iterator[str]:
     """Path, size and time of a file, or of each file in a folder and below it, in an order that does not change."""
     if place.is_file():
-        yield _line(place)
-    for top, folders, names in os.walk(place, followlinks=True):
-        folders.sort()
-        yield from (_line(Path(top, name)) for name in sorted(names))
-
-
-def _line(path: Path) -> str:
-    try:
-        found = path.stat()
-    except OSError:  # a link to nothing
-        return f"{path.absolute()} is absent"
-    return f"{path.absolute()} {found.st_size} {found.st_mtime_ns}"
+        found = place.stat()
+        yield f"{place.absolute()} {found.st_size} {found.st_mtime_ns}"
+    elif place.is_dir():
+        yield from (
+            f"{shown(str(place.joinpath(*f.parts).absolute()))} {f.size} {f.changed}" for f in walk(place).files
+        )

@@ -47,7 +47,7 @@ class Feed:
         if rows is None:
             yield from (self.images[part.to(self.device)] for part in parts)
             return
-        for _, images in prefetched(parts, lambda part: self._locked(self.images[rows[part]]), ahead=AHEAD):
+        for _, images in prefetched(parts, lambda part: self._locked(self.images[rows[part]]), threads=1, ahead=AHEAD):
             yield images.to(self.device, non_blocking=True)
 
     def _locked(self, images: Tensor) -> Tensor:

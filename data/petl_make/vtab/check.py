@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from petl_core.data import array_pack
+from petl_core.data.classes import image_folder
 from petl_core.data.decode import open_image, prefetched, to_rgb
-from petl_core.data.folder import image_folder
 from petl_core.data.vtab import LISTS, VTAB_SIZES, class_names, read_list
 from petl_core.utils import UserError
 from petl_make import command_line, say

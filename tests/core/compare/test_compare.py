@@ -16,9 +16,9 @@ import petl_core as pc
 from petl_core import cli
 from petl_core.compare import METHODS, contest, models
 from petl_core.compare import standing as paired
+from petl_core.compare.look import task_name
 from petl_core.compare.metrics import ece, quality, temperature
 from petl_core.compare.page import page
-from petl_core.compare.request import task_name
 from petl_core.models.weights import save_backbone
 from petl_core.study import budget, execute
 from petl_core.study import runner as workers
@@ -268,6 +268,7 @@ def test_the_report_is_one_file_in_which_every_name_is_escaped(report, tmp_path:
     assert names == {"report.html", "table.csv", "figure.png"}
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "<b>0" not in text and "&lt;b&gt;0" in text
+    assert "120 pictures in 3 classes" in text
     assert "http" not in text.replace("http-equiv", "") and "--budget 2h" in text
     assert page(report) == text
     assert "seconds" not in comparison_table(report).data.columns

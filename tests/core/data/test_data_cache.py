@@ -14,7 +14,7 @@ from PIL import Image
 from torchvision import transforms
 
 from petl_core.data.cache import Listed, Mapped, packed, packed_task
-from petl_core.data.decode import decode_image, to_square
+from petl_core.data.decode import Preparation, decode_image, to_square
 from petl_core.models.build import create_model
 from petl_core.study.measures import interpolation
 from petl_core.training.train import Recipe, predict, train
@@ -41,28 +41,29 @@ def test_the_crop_is_torchvisions(shape: tuple[int, int]) -> None:
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8))
     bicubic = transforms.InterpolationMode.BICUBIC
     theirs = transforms.Compose([transforms.Resize(256, bicubic), transforms.CenterCrop(224)])(picture)
-    assert np.array_equal(to_square(picture, 224, crop=True), np.asarray(theirs).transpose(2, 0, 1))
-    assert to_square(picture, 64, crop=True).shape == to_square(picture, 64).shape == (3, 64, 64)
+    assert np.array_equal(to_square(picture, 224, "crop"), np.asarray(theirs).transpose(2, 0, 1))
+    assert to_square(picture, 64, "crop").shape == to_square(picture, 64).shape == (3, 64, 64)
 
 
-@pytest.mark.parametrize("crop", [False, True])
-def test_a_pack_holds_the_decoded_files_in_order(cache: Path, tmp_path: Path, crop: bool) -> None:
+@pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
+def test_a_pack_holds_the_decoded_files_in_order(cache: Path, tmp_path: Path, resize: str) -> None:
+    prepare = Preparation(resize)
     entries = pictures(tmp_path / "a", 100)  # more than are decoded ahead
-    first = packed("a", entries, 16, crop=crop)
+    first = packed("a", entries, 16, prepare)
     assert first.ids == tuple(entry.id for entry in entries) and first.labels.tolist() == [i % 3 for i in range(100)]
     for i in (0, 63, 64, 99):
-        assert np.array_equal(first.images[i].transpose(2, 0, 1), decode_image(entries[i].source, 16, crop=crop))
+        assert np.array_equal(first.images[i].transpose(2, 0, 1), decode_image(entries[i].source, 16, prepare))
     for entry in entries:
         entry.source.unlink()
-    assert packed("a", entries, 16, crop=crop).digest == first.digest  # from the cache: the files are not needed
+    assert packed("a", entries, 16, prepare).digest == first.digest  # from the cache: the files are not needed
     with pytest.raises(UserError, match="does not exist"):
-        packed("a", entries, 16, crop=not crop)  # another way is another pack
+        packed("a", entries, 16, Preparation(resize, upright=True))  # another way is another pack
 
 
 def test_a_changed_file_is_another_pack(cache: Path, tmp_path: Path) -> None:
     entries = pictures(tmp_path / "a", 5)
-    before = packed("a", entries, 8, crop=False)
-    after = packed("a", pictures(tmp_path / "a", 5, seed=1), 8, crop=False)
+    before = packed("a", entries, 8)
+    after = packed("a", pictures(tmp_path / "a", 5, seed=1), 8)
     assert before.digest != after.digest and len(list((cache / "packs").glob("a-8px-*[0-9a-f]"))) == 2
 
 
@@ -71,7 +72,7 @@ def test_a_damaged_image_leaves_no_pack(cache: Path, tmp_path: Path) -> None:
     file = entries[80].source
     file.write_bytes(file.read_bytes()[:-60])
     with pytest.raises(UserError, match=rf"{file.name} is damaged or truncated"):
-        packed("a", entries, 8, crop=False)
+        packed("a", entries, 8)
     assert [p.name for p in (cache / "packs").iterdir() if p.is_dir()] == []
 
 
@@ -90,8 +91,8 @@ def test_mapped_arrays_are_indexed_as_one_tensor() -> None:
 
 def test_a_packed_task_with_a_split_of_some_classes(cache: Path, tmp_path: Path) -> None:
     parts = [
-        packed("a", pictures(tmp_path / "a", 12), 32, crop=False),
-        packed("b", pictures(tmp_path / "b", 6, 1), 32, crop=False),
+        packed("a", pictures(tmp_path / "a", 12), 32),
+        packed("b", pictures(tmp_path / "b", 6, 1), 32),
     ]
     about = {"parts": parts, "splits": {"train800": 6, "val200": 3, "test": 3, "r": 6}}
     task = packed_task("x", "other", ("p", "q", "s"), **about, allowed={"r": np.array([0, 2])})
@@ -125,7 +126,7 @@ def test_processes_that_ask_at_once_get_one_pack(cache: Path, tmp_path: Path) ->
     script = (
         "import sys; from pathlib import Path; from petl_core.data.cache import Listed, packed\n"
         "files = sorted(Path(sys.argv[1]).iterdir())\n"
-        "print(packed('a', [Listed(p.name, 0, '', p) for p in files], 64, crop=True).digest)\n"
+        "print(packed('a', [Listed(p.name, 0, '', p) for p in files], 64).digest)\n"
     )
     environment = {**os.environ, "PETL_CACHE": str(cache)}
     command = [sys.executable, "-c", script, str(tmp_path / "a")]

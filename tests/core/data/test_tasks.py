@@ -15,9 +15,10 @@ from PIL import Image
 from petl_core.data import SPLITS, Task, embedded_names, load_task
 from petl_core.data.decode import AHEAD, decode_image, prefetched, to_rgb
 from petl_core.data.embedded import embedded_tasks, known_digest
-from petl_core.data.folder import split_sizes, stratified
 from petl_core.data.load import counts
+from petl_core.data.split import split_sizes, stratified
 from petl_core.data.vtab import VTAB_SIZES, group_of
+from petl_core.utils import UserError
 
 NAMES = embedded_names()
 
@@ -190,13 +191,15 @@ def test_image_folder_with_its_own_splits(tmp_path: Path) -> None:
 
 
 def test_split_sizes_and_strata() -> None:
-    assert split_sizes(2500) == (800, 200, 1500)
+    assert split_sizes(2000) == (800, 200, 1000)
+    assert split_sizes(2500) == (1200, 300, 1000)
+    assert split_sizes(100_000) == (80_000, 10_000, 10_000)
     assert split_sizes(100) == (40, 10, 50)
     labels = np.repeat(np.arange(5), 600)
     train, val, test = stratified(labels)
     assert sorted(np.concatenate([train, val, test]).tolist()) == list(range(3000))
-    assert np.bincount(labels[train]).tolist() == [160] * 5
-    assert np.bincount(labels[val]).tolist() == [40] * 5
+    assert np.bincount(labels[train]).tolist() == [320] * 5
+    assert np.bincount(labels[val]).tolist() == [80] * 5
 
 
 @pytest.mark.parametrize(
@@ -230,7 +233,10 @@ def test_modes_become_rgb(tmp_path: Path) -> None:
         decode_image(save(tmp_path / "p.png", colours), 8)[:, 0, 0], np.asarray(colours.convert("RGB"))[0, 0]
     )
     assert np.asarray(to_rgb(Image.fromarray(np.array([[0.0, 1.0]], dtype=np.float32))))[0, :, 0].tolist() == [0, 255]
-    assert np.asarray(to_rgb(Image.fromarray(np.array([[-5, 95]], dtype=np.int32))))[0, :, 0].tolist() == [0, 255]
+    whole = Image.fromarray(np.array([[-5, 95]], dtype=np.int32))
+    assert np.asarray(to_rgb(whole, (-5, 95)))[0, :, 0].tolist() == [0, 255]
+    with pytest.raises(UserError, match="from -5 to 95"):
+        to_rgb(whole)
     ink = save(tmp_path / "k.jpg", Image.new("CMYK", (8, 8)))
     assert decode_image(ink, 8).min() > 250
 
