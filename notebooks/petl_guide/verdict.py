@@ -23,6 +23,7 @@ FEWEST_TASKS = 5  # for a verdict over tasks
 CLEARLY = 0.05  # the chance, over all units together, that noise alone puts one of them clearly beyond the margin
 LEAST_APART = 2  # units clearly on either side, for "heterogeneous"
 SHARE_APART = 0.15  # of the units, the same
+SHARE_OUTSIDE = 0.25  # of the units, the same of a size that cannot be negative
 
 Kind = Literal["better", "not worse", "alike"]
 
@@ -79,7 +80,8 @@ class Evidence:
     ``kind``: the claim is that the effect is above 0 ("better"), above -``margin`` ("not worse"), or, for a size that
     cannot be negative, below ``margin`` ("alike"). ``handicaps``: what a baseline might still gain on each, where its
     learning rates end too early; support must hold after they are taken off. ``estimate``, ``lessened``: effect without
-    and with the handicaps, where they are not means of ``effects``. ``told``: what stands beside it, deciding nothing.
+    and with the handicaps, where they are not means of ``effects``. ``bounds``: intervals of 90 % for single
+    units, of a size that cannot be negative. ``told``: what stands beside it, deciding nothing.
     """
 
     effects: Mapping[str, float] = field(default_factory=dict)
@@ -92,6 +94,7 @@ class Evidence:
     sample: str = "tasks"
     estimate: Estimate | None = None
     lessened: Estimate | None = None
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     told: str = ""
 
     @property
@@ -213,15 +216,27 @@ def judged(found: Found) -> Verdict:
         return replace(verdict, reason=f"too few tasks: {verdict.n}, it takes {FEWEST_TASKS}")
     if heterogeneous(found):
         return replace(verdict, verdict=HETEROGENEOUS)
-    return replace(verdict, verdict=EQUIVALENT if equivalent(found) else side(found))
+    word = EQUIVALENT if equivalent(found) else side(found)
+    return replace(verdict, verdict=HETEROGENEOUS if word == UNDECIDED and on_both_sides(found) else word)
 
 
 def _stated(found: Evidence) -> Verdict:
     """The effect with the interval that decides, as yet without a side."""
     effect = found.effect
-    ends = (effect.low, effect.high) if found.kind == "better" else (effect.low90, effect.high90)
-    about = (effect.n, found.unit, found.sample, found.kind, found.margin, found.controls)
-    return Verdict(UNDECIDED, effect.mean, *ends, *about, told=found.told)
+    low, high = (effect.low, effect.high) if found.kind == "better" else (effect.low90, effect.high90)
+    return Verdict(
+        UNDECIDED,
+        effect.mean,
+        low,
+        high,
+        effect.n,
+        found.unit,
+        found.sample,
+        found.kind,
+        found.margin,
+        found.controls,
+        told=found.told,
+    )
 
 
 def side(found: Evidence) -> str:
@@ -258,6 +273,13 @@ def heterogeneous(found: Evidence) -> bool:
     """Does the effect clearly have one sign on some units and the other sign on others?"""
     enough = max(LEAST_APART, math.ceil(SHARE_APART * len(found.variances)))
     return found.kind != "alike" and all(len(units) >= enough for units in clear(found))
+
+
+def on_both_sides(found: Evidence) -> bool:
+    """Of a size that cannot be negative: is it surely below the margin on some units, and surely above it on others?"""
+    below = sum(high < found.margin for _, high in found.bounds.values())
+    above = sum(low > found.margin for low, _ in found.bounds.values())
+    return bool(found.bounds) and min(below, above) >= SHARE_OUTSIDE * len(found.bounds)
 
 
 def _by_task(found: ByTask) -> Verdict:
