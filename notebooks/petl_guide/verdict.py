@@ -7,7 +7,7 @@ of the interval. It was registered before the runs that it judges were made.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -30,15 +30,25 @@ Kind = Literal["better", "not worse", "alike"]
 
 @dataclass(frozen=True)
 class Control:
-    """What has to hold for an effect to mean what it seems to: a number, its limit, and whether it keeps to it."""
+    """What has to hold for an effect to mean what it seems to: a number, its limit, and whether it keeps to it.
+
+    ``value`` NaN: the runs that would give it were not made. ``handicapped``: where it fails, the handicaps of the
+    evidence take its place, and it decides only where they leave no side.
+    """
 
     name: str
     value: float
     limit: float
     passes: bool
+    handicapped: bool = False
+
+    @property
+    def bars(self) -> bool:
+        """Does it bar a word?"""
+        return not (self.passes or self.handicapped)
 
     def __str__(self) -> str:
-        return f"{self.name} {self.value:.3g} (limit {self.limit:.3g})"
+        return f"{self.name} " + ("not run" if math.isnan(self.value) else f"{self.value:.3g} (limit {self.limit:.3g})")
 
 
 @dataclass(frozen=True)
@@ -210,14 +220,24 @@ def judged(found: Found) -> Verdict:
     if isinstance(found, Elsewhere):
         return _elsewhere(found)
     verdict = _stated(found)
-    if failed := [control for control in found.controls if not control.passes]:
-        return replace(verdict, reason="control: " + ", ".join(map(str, failed)))
+    if barred := _failing(found, lambda control: control.bars):
+        return replace(verdict, reason=barred)
     if found.sample == "tasks" and verdict.n < FEWEST_TASKS:
         return replace(verdict, reason=f"too few tasks: {verdict.n}, it takes {FEWEST_TASKS}")
     if heterogeneous(found):
         return replace(verdict, verdict=HETEROGENEOUS)
     word = EQUIVALENT if equivalent(found) else side(found)
-    return replace(verdict, verdict=HETEROGENEOUS if word == UNDECIDED and on_both_sides(found) else word)
+    if word != UNDECIDED:
+        return replace(verdict, verdict=word)
+    if on_both_sides(found):
+        return replace(verdict, verdict=HETEROGENEOUS)
+    return replace(verdict, reason=_failing(found, lambda control: not control.passes))
+
+
+def _failing(found: Evidence, which: Callable[[Control], bool]) -> str:
+    """The controls of this kind, as a reason; empty where there are none."""
+    failed = [str(control) for control in found.controls if which(control)]
+    return f"control: {', '.join(failed)}" if failed else ""
 
 
 def _stated(found: Evidence) -> Verdict:
@@ -284,7 +304,7 @@ def on_both_sides(found: Evidence) -> bool:
 
 def _by_task(found: ByTask) -> Verdict:
     verdicts = {task: judged(part) for task, part in found.parts.items()}
-    counted = {task: one for task, one in verdicts.items() if all(control.passes for control in one.controls)}
+    counted = {task: one for task, one in verdicts.items() if not any(control.bars for control in one.controls)}
     first = next(iter(found.parts.values()))
     told = "; ".join(f"{task} {one}" for task, one in verdicts.items())
     verdict = Verdict(UNDECIDED, unit=first.unit, kind=first.kind, margin=first.margin, n=len(counted), told=told)
@@ -303,8 +323,8 @@ def _balance(found: Balance) -> Verdict:
     verdict, top = _stated(found.curve), judged(found.top)
     told = "; ".join(part for part in (verdict.told, f"at the top {top.size}") if part)
     verdict = replace(verdict, told=told)
-    if failed := [control for control in found.curve.controls if not control.passes]:
-        return replace(verdict, reason="control: " + ", ".join(map(str, failed)))
+    if barred := _failing(found.curve, lambda control: control.bars):
+        return replace(verdict, reason=barred)
     along, higher = side(found.curve), side(found.top) == SUPPORTED
     if along == SUPPORTED or (equivalent(found.curve) and higher):
         return replace(verdict, verdict=SUPPORTED)
