@@ -72,7 +72,7 @@ def test_what_the_rules_quote(check: str, word: str, effect: float, low: float |
     ("check", "value"),
     [
         ("similar_tasks", 1),  # the best of 4 trials gives another word
-        ("above_full", -35.83),  # less the handicap, the interval is below 0
+        ("above_full", 100),  # all rates are an end, and the handicap leaves no side
         ("overlap", -5.1),
         ("robustness", 1),
         ("balance", 1),
@@ -92,7 +92,7 @@ def test_bitfit_is_judged_where_trials_are_equal_and_the_unequal_ones_are_told()
 def test_handicaps_are_what_the_end_of_the_grid_gave() -> None:
     for found, mean in ((checks.above_linear(), 3.4), (checks.above_full(), 39.1)):
         assert np.mean(list(found.handicaps.values())) == pytest.approx(mean, abs=0.051)
-    assert checks.at_the_ends("full")[0] == 1.0
+    assert checks.at_the_ends("full")[0] == 100
 
 
 def test_drop_path_has_two_signs_on_two_tasks() -> None:
