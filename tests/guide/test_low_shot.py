@@ -192,15 +192,6 @@ def test_best_of(small) -> None:
     assert table.loc["lora"].tolist() == [5.5, 5.5, 9.5]
 
 
-def test_expected_best_is_the_mean_over_subsets() -> None:
-    values = [3.0, 1.0, 4.0, 1.0, 5.0]
-    for k in range(1, 6):
-        brute = np.mean([max(subset) for subset in itertools.combinations(values, k)])
-        assert tuning.expected_best(np.array(values), k) == pytest.approx(brute)
-    with pytest.raises(UserError, match="best of 6"):
-        tuning.expected_best(np.array(values), 6)
-
-
 def test_noise_maximum() -> None:
     assert tuning.noise_maximum(70, 200, 1) == pytest.approx(70)  # one choice is no choice
     # two coins: the mean of the larger of two flips of a fair coin is 3/4

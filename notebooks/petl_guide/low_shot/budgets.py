@@ -1,7 +1,7 @@
 """Equal budgets out of unequal ones: what would the study's methods have shown if all had had the same few trials?
 
 The study tried 4 settings of BitFit on a task and 80 of ConvPass, and kept the best of each. Of a cell (a task and a
-method) with n trials, ``tuning.expected_best`` gives what the best of k of them, drawn without replacement, comes to on
+method) with n trials, ``expected_best`` gives what the best of k of them, drawn without replacement, comes to on
 average: k = n is what was chosen, k = 1 the mean. Four is the smallest grid, so k = 4 puts all methods on one footing
 and is exact for those that had no more.
 
@@ -17,13 +17,27 @@ What this cannot do:
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 
+from petl_core.utils import UserError
 from petl_guide import published
-from petl_guide.low_shot.tuning import expected_best
 
 FEWEST, MORE = 4, 16  # trials: the smallest grid of the study, and one that the methods with a size all have
+
+
+def expected_best(values: np.ndarray, k: int) -> np.ndarray:
+    """The mean, over all subsets of size ``k``, of the largest of n values: (..., n) -> (...), for k from 1 to n.
+
+    Of the sorted values v_i it is the sum of v_i C(i - 1, k - 1) / C(n, k); ties need nothing more.
+    """
+    ordered = np.sort(np.asarray(values, dtype=float), axis=-1)
+    n = ordered.shape[-1]
+    if not 1 <= k <= n:
+        raise UserError(f"best of {k} needs {k} trials or more and k of 1 or more; there are {n}")
+    return ordered @ (np.array([math.comb(i, k - 1) for i in range(n)], dtype=float) / math.comb(n, k))
 
 
 def best_of(k: int) -> pd.DataFrame:
@@ -39,9 +53,9 @@ def curves() -> dict[str, pd.Series]:
     """For each method: the expected best of k trials (percent, mean over tasks) by k from 1 to all that it had."""
     found = {}
     for method, tried in published.read("tuning").groupby("method"):
-        cells = [cell.to_numpy() for _, cell in tried.groupby("task")["val_accuracy"]]
-        ks = range(1, len(cells[0]) + 1)  # the same number on each task
-        means = [float(np.mean([expected_best(cell, k) for cell in cells])) for k in ks]
+        cells = tried.pivot(index="task", columns="trial", values="val_accuracy").to_numpy()  # as many on each task
+        ks = range(1, cells.shape[1] + 1)
+        means = [float(expected_best(cells, k).mean()) for k in ks]
         found[str(method)] = pd.Series(means, index=pd.Index(ks, name="trials"))
     return found
 
