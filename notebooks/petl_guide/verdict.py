@@ -176,6 +176,11 @@ class Verdict:
         """Does it speak for the claim? "Equivalent" does where the claim is "not worse", and against "better"."""
         return self.verdict == SUPPORTED or (self.verdict == EQUIVALENT and self.kind == "not worse")
 
+    @property
+    def speaks_against(self) -> bool:
+        """Does it speak against the claim?"""
+        return self.verdict == CONTRADICTED or (self.verdict == EQUIVALENT and not self.speaks_for)
+
     def __str__(self) -> str:
         said = "; ".join(part for part in (self.size, self.reason, self.told) if part)
         return f"{self.verdict}: {said}" if said else self.verdict

@@ -25,14 +25,14 @@ def over_seeds_and_images(results: Results, groups: Sequence[tuple[int, pd.DataF
     ordered = [(sign, runs.sort_values("seed")) for sign, runs in groups]
     if len({tuple(runs["seed"]) for _, runs in ordered}) != 1:
         raise UserError("these runs have not the same seeds; run the study again")
-    by_seed = sum(sign * runs["accuracy"].to_numpy() for sign, runs in ordered)
+    by_seed = np.sum([sign * runs["accuracy"].to_numpy() for sign, runs in ordered], axis=0)
     random = np.random.default_rng(0)
     seeds = len(by_seed)
     picks = random.integers(0, seeds, (DRAWS, seeds))
     weights = np.stack([np.bincount(row, minlength=seeds) for row in picks]) / seeds
     drawn = weights @ by_seed
     if all(results.records.get(digest)["predictions"] for _, runs in ordered for digest in runs["digest"]):
-        right = sum(sign * _correct(results, runs) for sign, runs in ordered)
+        right = np.sum([sign * _correct(results, runs) for sign, runs in ordered], axis=0)
         rest = 100 * (right - right.mean(axis=1, keepdims=True))
         images = rest.shape[1]
         for draw in range(DRAWS):

@@ -33,13 +33,9 @@ def _final(table: pd.DataFrame, *variants: str) -> pd.Series:
 
 
 def exchanged(table: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:
-    """What the runs of each task and seed came to, drawn by lot among its tuned runs: methods mean nothing."""
-    return _by_lot(table, random, "tuned")
-
-
-def _by_lot(table: pd.DataFrame, random: np.random.Generator, *variants: str) -> pd.DataFrame:
+    """What the tuned runs of each task and seed came to, exchanged by lot between methods: methods mean nothing."""
     table = table.copy()
-    for _, rows in table[_final(table, *variants)].groupby(["variant", "task", "seed"]):
+    for _, rows in table[_final(table, "tuned")].groupby(["task", "seed"]):
         table.loc[rows.index, CONTENTS] = rows.iloc[random.permutation(len(rows))][CONTENTS].to_numpy()
     return table
 

@@ -81,8 +81,8 @@ def _tuned(results: Results) -> pd.Series:
 
 
 def other(results: Results) -> Results:
-    """Tuned runs of another backbone: of the part "second_backbone", or the shipped ones on photographs for a profile of
-    the embedded suite, and the reverse."""
+    """Tuned runs of another backbone: of the part "second_backbone", or the shipped ones on photographs for a profile
+    of the embedded suite, and the reverse."""
     if results.has("second_backbone"):
         part = results.table[results.table["variant"].isin(["second_backbone", "second_backbone_trial"])]
         names = {"second_backbone": "tuned", "second_backbone_trial": "trial"}

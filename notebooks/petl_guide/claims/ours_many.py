@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import replace
 
 import pandas as pd
 
 from petl_core.utils import UserError
 from petl_guide import mechanism, sweep
-from petl_guide import runs as select
 from petl_guide.claims.draws import over_seeds_and_images
 from petl_guide.claims.study import MOST_AT_ENDS, chosen
 from petl_guide.results import Results
@@ -78,10 +75,9 @@ def regulariser(results: Results) -> Evidence:
     Both are chosen on validation images. The unit is the setting (task and number of images), or with fewer than five
     the seed.
     """
-    found = mechanism.runs(results.table, results.records)
-    peft = _best(found[found["kind"].isin(mechanism.small(found))])
-    held = _best(found[found["kind"].isin(mechanism.held(found))])
-    full = found[found["kind"] == "full"]
+    runs = mechanism.runs(results.table, results.records)
+    peft, held = (_best(runs[runs["kind"].isin(kinds(runs))]) for kinds in (mechanism.small, mechanism.held))
+    full = runs[runs["kind"] == "full"]
     tests = {name: _tests(part) for name, part in (("peft", peft), ("held", held), ("full", full))}
     lead = {key: over(by_seed.to_dict()) for key, by_seed in (tests["peft"] - tests["full"]).groupby(mechanism.SETTING)}
     ahead = [key for key, one in lead.items() if one.mean >= MARGIN and one.low > 0]
@@ -89,19 +85,20 @@ def regulariser(results: Results) -> Evidence:
         f"{task} at {images} {lead[task, images].mean:+.1f}" for task, images in lead
     )
     settings = Control("settings where PEFT is ahead", len(ahead), FEWEST_SETTINGS, len(ahead) >= FEWEST_SETTINGS)
-    unit = "points, held-back full minus PEFT"
-    about = {"unit": unit, "kind": "not worse", "margin": MARGIN, "told": told}
+    found = Evidence({}, "points, held-back full minus PEFT", "not worse", MARGIN, sample="settings", told=told)
     if not ahead:
-        return Evidence(controls=(settings,), sample="settings", estimate=Estimate(), **about)
+        return replace(found, controls=(settings,), estimate=Estimate())
     here = [index for index in tests["peft"].index if index[:2] in ahead]
     gap = (tests["held"] - tests["peft"]).loc[here]
-    moved = 1 - _moved(held, ahead) / _moved(full, ahead)
-    less = Control("displacement lowered by, %", 100 * moved, LESS_MOVED, 100 * moved >= LESS_MOVED)
-    effects = {f"{task} at {images}": value for (task, images), value in gap.groupby(mechanism.SETTING).mean().items()}
-    sample = "settings"
-    if len(effects) < FEWEST_UNITS:
-        sample, effects = "seeds", {str(seed): value for seed, value in gap.groupby("seed").mean().items()}
-    return Evidence(effects, controls=(settings, less), sample=sample, **about)
+    moved = 100 * (1 - _moved(held, ahead) / _moved(full, ahead))
+    found = replace(
+        found, controls=(settings, Control("displacement lowered by, %", moved, LESS_MOVED, moved >= LESS_MOVED))
+    )
+    if len(ahead) >= FEWEST_UNITS:
+        by_setting = gap.groupby(mechanism.SETTING).mean()
+        return replace(found, effects={f"{task} at {images}": value for (task, images), value in by_setting.items()})
+    by_seed = gap.groupby("seed").mean()
+    return replace(found, effects={str(seed): value for seed, value in by_seed.items()}, sample="seeds")
 
 
 def _best(found: pd.DataFrame) -> pd.DataFrame:

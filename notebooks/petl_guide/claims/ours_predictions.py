@@ -160,7 +160,7 @@ def overlap(results: Results) -> Evidence:
 
 
 def _overlaps(found: Predictions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(R, R): per cent of the smaller set that is shared, that unrelated sets would share, and deviations above that."""
+    """(R, R) each: per cent of the smaller set that is shared, what unrelated sets would share, deviations above."""
     sets = confidence.confident_correct(found, max(1, round(SHARE * len(found.labels))))
     runs, images = sets.shape
     shared, chance, z = (np.zeros((runs, runs)) for _ in range(3))
@@ -183,7 +183,7 @@ class Ensembles:
 
 
 def _ensembles(study: Study) -> dict[str, Ensembles]:
-    """By task. The methods are those of highest validation accuracy, ties to the smaller; each ensemble has one seed."""
+    """By task, of the methods of highest validation accuracy, ties to the smaller; an ensemble has one seed."""
     found = {}
     for part in _loaded(study):
         cells = study.choices.loc[part.task].loc[list(dict.fromkeys(part.runs["method"]))]

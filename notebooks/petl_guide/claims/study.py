@@ -30,9 +30,9 @@ CELL = ["task", "method"]
 
 
 def chosen(finals: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
-    """A row for each task and method of these final runs: lr, params, ``val`` (validation accuracy of the chosen trial),
-    ``edge`` (is its rate the lowest or highest tried?) and ``gained``: where it is, the points that it has over the
-    best of the other rates, NaN without any; else 0.
+    """A row for each task and method of these final runs: lr, params, ``val`` (validation accuracy of the chosen
+    trial), ``edge`` (is its rate the lowest or highest tried?) and ``gained``: where it is, the points that it has over
+    the best of the other rates, NaN without any; else 0.
 
     ``UserError`` naming a cell whose trial is missing.
     """

@@ -8,6 +8,7 @@ fails.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +21,8 @@ from petl_guide.claims.statements import CLAIMS, PAPER, Claim
 from petl_guide.results import SHIPPED, Results, named_shortly, open_real, open_results
 from petl_guide.verdict import NOT_RUN, NOT_TESTABLE, TOLD, Verdict, judged
 
-__all__ = ["CLAIMS", "PAPER", "SOURCES", "Claim", "changed", "get", "ledger", "on_false", "on_ours", "on_published"]
+__all__ = ["CLAIMS", "LAPTOP", "PAPER", "PHOTOGRAPHS", "PUBLISHED", "SOURCES", "Claim"]
+__all__ += ["changed", "get", "ledger", "on_false", "on_ours", "on_published", "sources"]
 PUBLISHED, PHOTOGRAPHS, LAPTOP = SOURCES = ("published", "photographs", "laptop")
 
 
@@ -85,8 +87,9 @@ def changed(here: Results, there: Records) -> dict[str, tuple[str, str]]:
     return {number: pair for number, pair in words.items() if pair[0] != pair[1]}
 
 
-def ledger(results: Results) -> pd.DataFrame:
-    """A row for each claim: number, chapter, text, figure (theirs), and a ``Verdict`` for each of ``SOURCES``."""
+def ledger(results: Results, numbers: Sequence[str] = ()) -> pd.DataFrame:
+    """A row for each claim, or for those of these numbers: number, chapter, text, figure (theirs), and a ``Verdict``
+    for each of ``SOURCES``."""
     records = sources(results)
     rows = [
         {
@@ -97,6 +100,6 @@ def ledger(results: Results) -> pd.DataFrame:
             PUBLISHED: on_published(claim),
             **{source: on_ours(claim, its) for source, its in records.items()},
         }
-        for claim in CLAIMS
+        for claim in ([get(number) for number in numbers] or CLAIMS)
     ]
     return pd.DataFrame(rows)
