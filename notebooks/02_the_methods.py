@@ -125,7 +125,7 @@ def look(*names: str) -> None:
 # Nothing is added; the question is only which of the existing parameters may move. Merging is trivial, because the
 # tuned model *is* a plain ViT.
 #
-# **Linear** probing ([Kolesnikov et al., 2020](https://arxiv.org/abs/1912.11370)) trains no backbone parameter at all, $\Delta = 0$: the class
+# **Linear** probing (no one's invention; an early study is [Razavian et al., 2014](https://arxiv.org/abs/1403.6382)) trains no backbone parameter at all, $\Delta = 0$: the class
 # features f stay those of the pre-training, and the head learns to read them,
 #
 # $$ \ell = W_{head} f + b_{head}, \qquad f \in \mathbb{R}^{D} \text{ as it was},\; W_{head} \in \mathbb{R}^{C\times D},\;
@@ -327,7 +327,8 @@ knobs.widget()
 look("houlsby_adapter", "pfeiffer_adapter")
 
 # %% [markdown]
-# **AdaptFormer** ([Chen et al., 2022](https://arxiv.org/abs/2205.13535)): beside the MLP instead of after it, reading the tokens before LN2,
+# **AdaptFormer** ([Chen et al., 2022](https://arxiv.org/abs/2205.13535)): beside the MLP instead of after it, reading the tokens before LN2
+# (the paper's equation 2 has LN(X'); its authors say that their code, which reads X' as here and in the study, is right: [AdaptFormer#9](https://github.com/ShoufaChen/AdaptFormer/issues/9)),
 #
 # $$ X'' = X' + \mathrm{MLP}(Z_2) + g(X'), \qquad X', Z_2 \in \mathbb{R}^{N\times D}. $$
 #
