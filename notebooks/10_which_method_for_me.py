@@ -205,7 +205,7 @@ show(report.figure(), f"Difference of each method to the best with intervals. {r
 # %% [markdown]
 # ### How to read it
 #
-# - **Accuracy** is the mean over seeds, *low* and *high* its interval: what another seed might have given.
+# - **Accuracy** is the mean over seeds, *low* and *high* the interval of the mean of very many seeds; one more seed may lie outside.
 # - **Difference** compares with the best *on the same test images*. Two methods that are right on the same images differ by little
 #   luck, so this interval is narrower than two separate ones would suggest. It holds for all pairs at once (section 10.6).
 # - **Clearly worse** means that the whole interval is below zero. “Not clearly worse” is not “equal”: look at its lower end, that

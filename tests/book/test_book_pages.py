@@ -107,7 +107,7 @@ def test_every_method_has_a_paper_in_the_bibliography_and_an_entry(name: str, me
     assert ARXIV_OF_BASELINES.get(name, number[1]) in method_pages.ARXIV.findall(said["Paper"])
 
 
-ARXIV_OF_BASELINES = {"linear": "1912.11370", "full": "2010.11929"}
+ARXIV_OF_BASELINES = {"linear": "1403.6382", "full": "2010.11929"}
 
 
 def test_a_method_without_docstring_or_without_its_paper_is_refused() -> None:
