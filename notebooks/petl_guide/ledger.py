@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -30,23 +30,28 @@ def as_json(results: Results) -> str:
     """The ledger as JSON, NaN as null: for each claim and evidence the word and all that it rests on."""
     rows = []
     for (_, row), claim in zip(claims.ledger(results).iterrows(), claims.CLAIMS, strict=True):
-        evidence = {source: _plain(asdict(row[source])) for source in claims.SOURCES}
-        for verdict in evidence.values():
-            verdict["interval"] = [verdict.pop("low"), verdict.pop("high")]
-            verdict["type"] = verdict.pop("kind")
+        evidence = {source: _verdict(row[source]) for source in claims.SOURCES}
         rows.append({**{name: getattr(claim, name) for name in TEXTS}, "evidence": evidence})
     about = {"study": claims.PAPER, "profile": results.profile.name, "claims": rows}
     return json.dumps(about, indent=1, allow_nan=False, ensure_ascii=False)
 
 
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as JSON values: what ``Verdict`` has, but for the interval and the type."""
+    plain = {
+        name: _plain(value) for name, value in vars(verdict).items() if name not in ("low", "high", "kind", "parts")
+    }
+    parts = {name: _verdict(part) for name, part in verdict.parts.items()}
+    interval = [_plain(verdict.low), _plain(verdict.high)]
+    return {**plain, "interval": interval, "type": verdict.kind, "parts": parts}
+
+
 def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _plain(inner) for name, inner in value.items()}
     if isinstance(value, tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    return value.item() if isinstance(value, np.generic) else value
+        return [{name: _plain(inner) for name, inner in asdict(control).items()} for control in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def as_text(results: Results) -> str:

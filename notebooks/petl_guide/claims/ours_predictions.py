@@ -7,6 +7,7 @@ pair of runs has different seeds, as two runs of one method have, so that the me
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ ALIKE = 2.0  # points, the most by which two methods of a pair differ on a task
 FEWEST_PAIRS = 3  # on a task that counts
 SHARE = 0.5  # of the images, of highest confidence, in the sets of C7
 BEYOND = 3.0  # deviations above chance, by which the sets of two seeds should overlap
+LOTS = 20
 BY_LOT = 0.5  # points, or per cent: the most that is left of a difference between methods whose names mean nothing
 TOGETHER = 3  # methods in an ensemble, and seeds
 WEAKER = -3.0  # points: an ensemble of weaker members than these compares something else
@@ -59,6 +61,30 @@ def _alike(cells: pd.Series) -> list[tuple[str, str]]:
 
 
 @dataclass(frozen=True)
+class Counted:
+    """A task with pairs enough: its predictions, the pairs, and, ``LOTS`` times, the names (R,) of its runs' methods
+    drawn by lot within each seed among the methods of the pairs."""
+
+    found: Predictions
+    pairs: list[tuple[str, str]]
+    lots: list[np.ndarray]
+
+
+def _counted(study: Study) -> Iterator[Counted]:
+    random = np.random.default_rng(0)
+    for found in _loaded(study):
+        names, seeds = (found.runs[column].to_numpy() for column in ("method", "seed"))
+        pairs = _alike(study.scores.loc[found.task, [name for name, n in Counter(names).items() if n > 1]])
+        if len(pairs) < FEWEST_PAIRS:
+            continue
+        members, lots = {name for pair in pairs for name in pair}, [names.copy() for _ in range(LOTS)]
+        for lot, seed in itertools.product(lots, sorted(set(seeds))):
+            mine = np.flatnonzero((seeds == seed) & np.isin(names, list(members)))
+            lot[mine] = random.permutation(names[mine])
+        yield Counted(found, pairs, lots)
+
+
+@dataclass(frozen=True)
 class Apart:
     """On one task, what pairs of runs show: of two methods, of two seeds of one, and their difference; and the same
     difference with the methods' names drawn by lot within each seed."""
@@ -72,14 +98,11 @@ class Apart:
         return self.methods - self.seeds
 
 
-def _compared(found: Predictions, pairs: list[tuple[str, str]], measure: np.ndarray) -> Apart:
+def _compared(counted: Counted, measure: np.ndarray) -> Apart:
     """``measure`` (R, R) of pairs of runs, averaged over these pairs of methods and over different seeds."""
-    names, seeds = (found.runs[column].to_numpy() for column in ("method", "seed"))
+    pairs = counted.pairs
+    names, seeds = (counted.found.runs[column].to_numpy() for column in ("method", "seed"))
     members = sorted({name for pair in pairs for name in pair})
-    lot, random = names.copy(), np.random.default_rng(0)
-    for seed in sorted(set(seeds)):
-        mine = np.flatnonzero((seeds == seed) & np.isin(names, members))
-        lot[mine] = random.permutation(names[mine])
 
     def means(named: np.ndarray) -> tuple[float, float]:
         rows = {name: np.flatnonzero(named == name) for name in members}
@@ -92,16 +115,7 @@ def _compared(found: Predictions, pairs: list[tuple[str, str]], measure: np.ndar
         return float(np.mean(between)), float(np.mean([mean(name, name) for name in members]))
 
     between, within = means(names)
-    return Apart(between, within, float(np.subtract(*means(lot))))
-
-
-def _counted(study: Study) -> Iterator[tuple[Predictions, list[tuple[str, str]]]]:
-    """The tasks with pairs enough, each with its predictions and pairs."""
-    for found in _loaded(study):
-        there = [name for name in dict.fromkeys(found.runs["method"]) if (found.runs["method"] == name).sum() > 1]
-        pairs = _alike(study.scores.loc[found.task, there])
-        if len(pairs) >= FEWEST_PAIRS:
-            yield found, pairs
+    return Apart(between, within, float(np.mean([np.subtract(*means(lot)) for lot in counted.lots])))
 
 
 def _by_lot(parts: list[Apart]) -> Control:
@@ -112,10 +126,7 @@ def _by_lot(parts: list[Apart]) -> Control:
 def disagreement(results: Results) -> Evidence:
     """C6: disagreement of two methods minus that of two seeds of one method."""
     study = Study(results)
-    parts = {
-        found.task: _compared(found, pairs, 100 - agreement.agreement(found.classes))
-        for found, pairs in _counted(study)
-    }
+    parts = {one.found.task: _compared(one, 100 - agreement.agreement(one.found.classes)) for one in _counted(study)}
     same = Control("tasks with other labels in some file", 0, 0, passes=True)  # ``predictions.load`` refuses them
     effects = {task: part.difference for task, part in parts.items()}
     told = f"two methods disagree on {_mean(part.methods for part in parts.values()):.1f} % of the images, two seeds "
@@ -139,13 +150,11 @@ def _over(effects: dict[str, float]) -> Estimate:
 def overlap(results: Results) -> Evidence:
     """C7: of the images that a run is sure of and right about, what two seeds share minus what two methods share."""
     parts, chances = {}, []
-    for found, pairs in _counted(Study(results)):
-        shared, chance, z = _overlaps(found)
-        mine = _compared(found, pairs, shared)
-        beyond = _compared(found, pairs, z).seeds
-        if beyond > BEYOND:
-            parts[found.task] = mine
-            chances.append(_compared(found, pairs, chance).methods)
+    for one in _counted(Study(results)):
+        shared, chance, z = _overlaps(one.found)
+        if _compared(one, z).seeds > BEYOND:
+            parts[one.found.task] = _compared(one, shared)
+            chances.append(_compared(one, chance).methods)
     effects = {task: -part.difference for task, part in parts.items()}
     enough = Control(
         f"tasks where seeds share more than chance (z > {BEYOND:g})",
