@@ -110,7 +110,7 @@ def test_rows_of_near_and_far(runs: pd.DataFrame, tmp_path: Path):
     found = guide.findings(made_results(runs, tmp_path))
     near, far = (found[f"few labels, {kind} the pre-training"] for kind in ("near", "far from"))
     assert far.verdict.verdict == SUPPORTED and far.agreement == "agrees" and "Full" in far.recommendation
-    assert near.verdict.verdict == SUPPORTED and "BitFit" in near.recommendation
+    assert near.agreement == "agrees" and "BitFit" in near.recommendation
     assert len(far.digests) == 2 * 2 * len(PARAMS)
     turned = runs.copy()
     small = turned["method"].isin(["bitfit", "ssf"])
