@@ -51,6 +51,7 @@ from petl_core.data.decode import decode_images
 from petl_core.study import budget
 from petl_core.study.predictions import Predictions
 from petl_core.study.profiles import profile
+from petl_core.study.statistics import interval
 from petl_core.training.train import predict
 from petl_guide import guide, picks
 from petl_guide import runs as select
@@ -96,7 +97,7 @@ show(
 # “open” is not “no”: the interval contains both answers.
 
 # %%
-missing = {s.name: found[s.name].verdict.note for s in guide.SITUATIONS if found[s.name].agreement == "not run"}
+missing = {s.name: found[s.name].verdict.reason for s in guide.SITUATIONS if found[s.name].agreement == "not run"}
 lines = [
     f"- *{name}* (chapter {s.chapter}): {missing[s.name]}"
     for s in guide.SITUATIONS
@@ -130,7 +131,7 @@ lines = []
 for kind in (picks.NEAR, picks.FAR):
     part = runs[runs["task"].isin(kinds.get(kind, []))]
     if part["task"].nunique() > 1 and len(select.peft(dict.fromkeys(part["method"]))) > 1:
-        gain = picks.size_pays(part)
+        gain = interval(picks.size_pays(part).to_numpy())
         lines.append(
             f"On the {gain.n} tasks of the {kind} half the larger half of the PEFT methods is {points(gain.mean, gain.low, gain.high)} from the smaller half."
         )

@@ -119,8 +119,8 @@ def recommended(runs: pd.DataFrame, kind: str) -> Pick:
     return pick(runs, "parameters", only=[*peft, "linear"]) if kind == NEAR else pick(runs, only=peft)
 
 
-def size_pays(runs: pd.DataFrame) -> Interval:
-    """On these tasks: mean accuracy of the larger half of PEFT methods minus that of the smaller half, over tasks."""
+def size_pays(runs: pd.DataFrame) -> pd.Series:
+    """On each of these tasks: mean accuracy of the larger half of PEFT methods minus that of the smaller half."""
     peft = select.peft_rows(runs)
     params = peft.groupby("method")["params"].mean().sort_values()
     half = len(params) // 2
@@ -128,4 +128,4 @@ def size_pays(runs: pd.DataFrame) -> Interval:
         raise UserError("small against large needs two PEFT methods and two tasks or more")
     table = scores(peft)
     larger, smaller = table[list(params.index[-half:])].mean(axis=1), table[list(params.index[:half])].mean(axis=1)
-    return interval((larger - smaller).to_numpy())
+    return larger - smaller

@@ -126,7 +126,8 @@ class Evidence:
 class Verdict:
     """The word on a claim, with the effect that it was said about and the interval that decided.
 
-    ``reason``: why there is no side: the control that failed, with its number, or what was not run.
+    ``reason``: why there is no side: the control that failed, with its number, or what was not run. ``parts``: the
+    verdicts that it rests on, of single tasks or of a second effect.
     """
 
     verdict: str
@@ -142,6 +143,7 @@ class Verdict:
     reason: str = ""
     told: str = ""
     profile: str = ""
+    parts: Mapping[str, Verdict] = field(default_factory=dict)
 
     @property
     def size(self) -> str:
@@ -173,6 +175,11 @@ class Verdict:
     def speaks_for(self) -> bool:
         """Does it speak for the claim? "Equivalent" does where the claim is "not worse", and against "better"."""
         return self.verdict == SUPPORTED or (self.verdict == EQUIVALENT and self.kind == "not worse")
+
+    @property
+    def speaks_against(self) -> bool:
+        """Does it speak against the claim?"""
+        return self.verdict == CONTRADICTED or (self.verdict == EQUIVALENT and not self.speaks_for)
 
     def __str__(self) -> str:
         said = "; ".join(part for part in (self.size, self.reason, self.told) if part)
@@ -244,19 +251,9 @@ def _stated(found: Evidence) -> Verdict:
     """The effect with the interval that decides, as yet without a side."""
     effect = found.effect
     low, high = (effect.low, effect.high) if found.kind == "better" else (effect.low90, effect.high90)
-    return Verdict(
-        UNDECIDED,
-        effect.mean,
-        low,
-        high,
-        effect.n,
-        found.unit,
-        found.sample,
-        found.kind,
-        found.margin,
-        found.controls,
-        told=found.told,
-    )
+    n, unit, sample = effect.n, found.unit, found.sample
+    verdict = Verdict(UNDECIDED, effect.mean, low, high, n, unit, sample, found.kind, found.margin)
+    return replace(verdict, controls=found.controls, told=found.told)
 
 
 def side(found: Evidence) -> str:
@@ -307,7 +304,8 @@ def _by_task(found: ByTask) -> Verdict:
     counted = {task: one for task, one in verdicts.items() if not any(control.bars for control in one.controls)}
     first = next(iter(found.parts.values()))
     told = "; ".join(f"{task} {one}" for task, one in verdicts.items())
-    verdict = Verdict(UNDECIDED, unit=first.unit, kind=first.kind, margin=first.margin, n=len(counted), told=told)
+    verdict = Verdict(UNDECIDED, n=len(counted), unit=first.unit, kind=first.kind, margin=first.margin)
+    verdict = replace(verdict, told=told, parts=verdicts)
     agreeing = [task for task, one in counted.items() if one.speaks_for]
     against = [task for task, one in counted.items() if one.verdict == CONTRADICTED]
     if agreeing and against:
@@ -322,7 +320,7 @@ def _by_task(found: ByTask) -> Verdict:
 def _balance(found: Balance) -> Verdict:
     verdict, top = _stated(found.curve), judged(found.top)
     told = "; ".join(part for part in (verdict.told, f"at the top {top.size}") if part)
-    verdict = replace(verdict, told=told)
+    verdict = replace(verdict, told=told, parts={"top": top})
     if barred := _failing(found.curve, lambda control: control.bars):
         return replace(verdict, reason=barred)
     along, higher = side(found.curve), side(found.top) == SUPPORTED
