@@ -436,17 +436,13 @@ Markdown(
 # trials, the most that every method had; each line ends at what the study reports.
 
 # %%
-curves, at = equal_budgets.curves(), equal_budgets.table().set_index("method")
-thirteen = published.counted(curves)
+at, thirteen = equal_budgets.table().set_index("method"), published.counted(pc.methods.names())
 lead = at.loc["convpass", ["all", "four"]] - at.loc["bitfit", ["all", "four"]]  # 80 trials against 4, then 4 against 4
-style.show(
-    low_shot_figures.equal_budgets(
-        {method: curves[method] for method in thirteen},
-        f"With four trials for all, ConvPass’s lead over BitFit shrinks from {lead['all']:.1f} to {lead['four']:.1f} points",
-    ),
-    "Expected best validation accuracy against the number of trials, a line for each of thirteen methods; at four trials most "
-    "of them lie within two points of each other.",
+said = (
+    f"With four trials for all, ConvPass’s lead over BitFit shrinks from {lead['all']:.1f} to {lead['four']:.1f} points"
 )
+alt = "Expected best validation accuracy against trials, a line for each of thirteen methods; at four trials most of them lie within two points."
+style.show(low_shot_figures.equal_budgets(equal_budgets.curves(thirteen), said), alt)
 
 # %%
 between = at.loc[thirteen, ["all", "four"]].std()

@@ -440,12 +440,9 @@ if results.has("longer"):
     lengths = tuning.common_means(every, {"tuned": "as tuned", "longer": f"{LONGER} times as long"})
     display(table(lengths.reset_index(), "{:.1f}", f"Test accuracy (%), mean over {longer['task'].nunique()} tasks"))
     same = (lengths.rank().diff(axis=1).iloc[:, 1] == 0).all()
-    text = (
-        f"The order {'stays the same' if same else 'changes'}. But rates were chosen in trials of {plan.tune.epochs} epochs, and one that is right for a short run can be too "
-        f"high for a long one: {title(gains.idxmin())} does not learn less here, its chosen setting collapses. So what this chapter says of it holds for {plan.final.epochs} epochs only."
-        if gains.min() < -COLLAPSE
-        else f"The order {'stays the same' if same else 'changes'}. Rates were chosen in trials of {plan.tune.epochs} epochs."
-    )
+    text = f"The order {'stays the same' if same else 'changes'}. Rates were chosen in trials of {plan.tune.epochs} epochs."
+    if gains.min() < -COLLAPSE:
+        text += f" One that is right for a short run can be too high for a long one: the setting of {title(gains.idxmin())} collapses here, so what this chapter says of it holds for {plan.final.epochs} epochs only."
 Markdown(text)
 
 # %% [markdown]

@@ -184,10 +184,12 @@ else:
     )
     text = f"{len(shown)} pairs; under shift PEFT is **{points(matched.mean, *([matched.low, matched.high] if matched.n > 1 else []))}** from full fine-tuning (over {matched.n} methods)."
 unmatched = ends[ends["method"].isin(small)]["shift"].mean() - ends[ends["method"] == "full"]["shift"].mean()
-side = "less robust" if unmatched < 0 else "more robust"
-Markdown(
-    f"{text} Without matching, over all rates: {points(unmatched)}, {side}; that mixes rates at which more and less was learned, so it says little by itself."
+mixed = (
+    "less robust than full; but that mixes rates at which more and less was learned"
+    if unmatched < 0
+    else "more robust than full"
 )
+Markdown(f"{text} Without matching, over all rates: {points(unmatched)}, {mixed}.")
 
 # %% [markdown]
 # ## 8.3 Weight-space ensembles
