@@ -393,7 +393,7 @@ table(rows, "{:.1f}", "Full fine-tuning, test accuracy (%)")
 # %%
 Markdown(
     f"Our grid instead of theirs changes it by **{points(change.mean, change.low, change.high)}** (over {change.n} {tuning.sample(full)}). It took its largest rate on "
-    f"{at_top} of {len(taken)} tasks: there it gains by leaving {max(HIGH_LRS):g} out, not by smaller rates, and the best may lie higher still. In the published trials "
+    f"{at_top} of {len(taken)} tasks: there smaller rates decided nothing, only the absence of {max(HIGH_LRS):g} did, and the best may lie higher still. In the published trials "
     f"{published.collapsed('full', 1e-2):.0f} % of full fine-tuning's runs at 1e-2 collapse, so its grid had one usable rate, at the edge. How far PEFT "
     "is ahead of full fine-tuning depends on what full fine-tuning was allowed to try."
 )
