@@ -438,7 +438,7 @@ Markdown(
     f"""## Summary in five lines
 
 1. The small method that validation chooses, minus full fine-tuning: {"; ".join(f"{n} images {points(g.mean, g.low, g.high)}" for n, g in gaps.items())}.
-2. Trials had {length.min():.0f} to {length.max():.0f} % of a final run's steps; after the shortest, the choice is close to noise.
+2. Trials had {length.min():.0f} to {length.max():.0f} % of a final run's steps; the shorter, the nearer the choice is to noise.
 3. Linear probing, put through the same check, is {points(control[most].mean, control[most].low, control[most].high)}: the check can fail.
 4. {"A tenfold size is worth " + ", ".join(f"{v:+.1f} points with {n} images" for n, v in means.items()) if wide else "Sizes are compared at the profile laptop"}.
 5. The small cells that are best on the test images are {points(at_best.mean)} from full; {len(collapsed)} of {could} cells get worse with more images. The claim on ours: {verdict.verdict}."""

@@ -27,7 +27,7 @@
 # mechanism from accuracies; nobody regularised the method that was said to lack it.
 #
 # The claim explains an advantage of PEFT over full fine-tuning. Where no setting has one (section 7.4), this chapter cannot judge it,
-# and what stands is the measurement of 7.2 and 7.3.
+# and what stands is what sections 7.2 and 7.3 measure.
 #
 # You need: chapters 2, 4 and 6. Time: 50 minutes with the exercises.
 
@@ -258,7 +258,7 @@ Markdown(
     + (f" ({', '.join(f'{t} with {n:,} images' for t, n in ahead.index)})" if len(ahead) else "")
     + ". Holding back changes full fine-tuning by "
     + ", ".join(f"{value:+.1f} points ({kind.partition(' + ')[2]})" for kind, value in better.items())
-    + " on average."
+    + " on average. Where it hardly changes how far the features move, nothing was held back, and it could not catch up."
 )
 
 # %% [markdown]

@@ -184,9 +184,9 @@ else:
     )
     text = f"{len(shown)} pairs; under shift PEFT is **{points(matched.mean, *([matched.low, matched.high] if matched.n > 1 else []))}** from full fine-tuning (over {matched.n} methods)."
 unmatched = ends[ends["method"].isin(small)]["shift"].mean() - ends[ends["method"] == "full"]["shift"].mean()
-side = "less robust" if unmatched < 0 else "more robust"
+more = "less" if unmatched < 0 else "more"
 Markdown(
-    f"{text} Without matching, over all rates: {points(unmatched)}, {side}; that mixes rates at which more and less was learned, so it says little by itself."
+    f"{text} Without matching, over all rates: {points(unmatched)}, so {more} robust; but that mixes rates at which more and less was learned."
 )
 
 # %% [markdown]
@@ -351,11 +351,7 @@ display(
 )
 Markdown(
     f"The shuffled model is the same function: {'yes' if same else 'no'}. Its average with the zero-shot model is {broken:.1f} points below that of the unshuffled one. "
-    + (
-        "**The shuffled average breaks, so the control passes.**"
-        if broken > 5
-        else "**The control fails at this profile.**"
-    )
+    f"It has to break: **the control {'passes' if broken > 5 else 'fails'}.**"
 )
 
 # %% [markdown]

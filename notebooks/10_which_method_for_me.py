@@ -138,6 +138,22 @@ for kind in (picks.NEAR, picks.FAR):
 Markdown(" ".join(lines) or "At this profile there are too few tasks or methods for this.")
 
 # %% [markdown]
+# A recommendation from a handful of tasks may rest on one of them. So leave out each task in turn, and recommend again:
+
+# %%
+lines = []
+for kind in (picks.NEAR, picks.FAR):
+    part = runs[runs["task"].isin(kinds.get(kind, []))]
+    if part["task"].nunique() > 1:
+        first = picks.recommended(part, kind).method
+        others = {method: tasks for method, tasks in picks.without_one(part, kind).items() if method != first}
+        said = "; ".join(
+            f"without {' or '.join(t.replace('_', ' ') for t in tasks)} {title(m)}" for m, tasks in others.items()
+        )
+        lines.append(f"- *{kind}*: {title(first)}; {said or 'the same without any one task'}.")
+Markdown("\n".join(lines) or "At this profile there are too few tasks for this.")
+
+# %% [markdown]
 # You can measure the distance of your own task: `pc.compare` runs both baselines. If full fine-tuning is far ahead of linear, read
 # the row “far”.
 #
@@ -276,7 +292,8 @@ show(
 # ## 10.5 What a budget buys
 #
 # The plan is the highest rung of a ladder that fits: first longer runs and more seeds, then more trials. With the speeds that the
-# shipped records were made at (one process), for a task of 800 + 200 images and the default methods:
+# shipped records were made at (one process), for a task of 800 + 200 images and the default methods. The ladder ends: where more time is
+# given than its top needs, the plan takes less than the budget.
 
 # %%
 tuned_epochs = plan.final.epochs

@@ -169,7 +169,7 @@ SITUATIONS = (
         "PEFT, not linear probing or full fine-tuning; accuracies are similar, so choose by practical criteria",
         claim="C3b",
         supported="PEFT",
-        contradicted="full fine-tuning down to small rates, if a whole model for each task is no matter",
+        contradicted="full fine-tuning, with learning rates of its own, if you can store a whole model for each task",
         undecided="PEFT for its size; a well-tuned baseline may be level",
     ),
     Situation(
@@ -200,7 +200,7 @@ SITUATIONS = (
         "PEFT with 2 to 5 % of the parameters instead of full fine-tuning",
         claim="C9",
         supported="PEFT with up to 5 % of the parameters",
-        contradicted="full fine-tuning, down to small rates",
+        contradicted="full fine-tuning, with learning rates of its own",
         undecided="PEFT or full fine-tuning, undecided; PEFT where many models must be kept",
     ),
     Situation("little memory for training", "09", "none: cost was outside its scope", find=memory),

@@ -104,6 +104,14 @@ def digests(runs: pd.DataFrame, *methods: str) -> frozenset[str]:
     return frozenset(runs.loc[runs["method"].isin(methods), "digest"])
 
 
+def without_one(runs: pd.DataFrame, kind: str) -> dict[str, list[str]]:
+    """Does one task decide what is ``recommended``? The method for these tasks less one, with the tasks left out."""
+    found: dict[str, list[str]] = {}
+    for task in sorted(set(runs["task"])):
+        found.setdefault(recommended(runs[runs["task"] != task], kind).method, []).append(task)
+    return found
+
+
 def recommended(runs: pd.DataFrame, kind: str) -> Pick:
     """The method without a whole model for each task, on these tasks: near the pre-training the smallest (linear
     probing counts) within ``LOSS`` points of the best of them, far from it the most accurate."""

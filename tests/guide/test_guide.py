@@ -106,6 +106,12 @@ def test_picks(runs: pd.DataFrame):
         picks.pick(runs, "speed")
 
 
+def test_a_task_that_decides_a_recommendation_alone_is_named() -> None:
+    runs = made_up({"ssf": [60, 60, 60], "lora": [55, 58, 90]})  # LoRA leads because of t2
+    assert picks.recommended(runs, picks.FAR).method == "lora"
+    assert picks.without_one(runs, picks.FAR) == {"lora": ["t0", "t1"], "ssf": ["t2"]}
+
+
 def test_rows_of_near_and_far(runs: pd.DataFrame, tmp_path: Path):
     found = guide.findings(made_results(runs, tmp_path))
     near, far = (found[f"few labels, {kind} the pre-training"] for kind in ("near", "far from"))

@@ -18,6 +18,7 @@ What this cannot do:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -49,14 +50,15 @@ def best_of(k: int) -> pd.DataFrame:
     return cells.apply(lambda tried: expected_best(tried.to_numpy(), k) if k <= len(tried) else np.nan).unstack()
 
 
-def curves() -> dict[str, pd.Series]:
-    """For each method: the expected best of k trials (percent, mean over tasks) by k from 1 to all that it had."""
-    found = {}
-    for method, tried in published.read("tuning").groupby("method"):
+def curves(methods: Sequence[str]) -> dict[str, pd.Series]:
+    """For each of these methods: the expected best of k trials (percent, mean over tasks), for k from 1 up."""
+    trials, found = published.read("tuning"), {}
+    for method in methods:
+        tried = trials[trials["method"] == method]
         cells = tried.pivot(index="task", columns="trial", values="val_accuracy").to_numpy()  # as many on each task
         ks = range(1, cells.shape[1] + 1)
         means = [float(expected_best(cells, k).mean()) for k in ks]
-        found[str(method)] = pd.Series(means, index=pd.Index(ks, name="trials"))
+        found[method] = pd.Series(means, index=pd.Index(ks, name="trials"))
     return found
 
 
