@@ -212,9 +212,10 @@ Markdown(
 )
 
 # %% [markdown]
-# **Verdicts.** A claim in this guide gets one of three words. *Supported*: the interval of the effect lies on the
-# claimed side of zero, and the controls behave. *Contradicted*: it lies on the other side. *Undecided*: anything else,
-# and that is a good answer, often the honest one.
+# **Verdicts.** A claim in this guide gets a word. *Supported*: the interval of the effect lies on the claimed side of
+# zero, and the controls behave. *Contradicted*: it lies on the other side. *Undecided*: anything else, and that is a good
+# answer, often the honest one. Over many tasks there are two more: *equivalent*, where the interval lies within a margin
+# that does not matter, and *heterogeneous*, where the effect clearly has one sign here and the other there (chapter 12).
 
 
 # %%

@@ -71,8 +71,8 @@ results.note()
 # ## 10.1 The guide
 #
 # Each row is a situation. What is recommended follows from records of this profile; “evidence” is the effect that decides, with
-# its 95 % interval, and “runs” counts the records behind it. The study's advice is in our words. *Agrees*, *disagrees*, *open* and
-# *not run* are the verdicts of the claims ledger (chapter 12) or of the same rule: an interval on one side takes that side.
+# its interval, and “runs” counts the records behind it. The study's advice is in our words. *Agrees*, *disagrees*, *depends on the task*, *open* and
+# *not run* are the verdicts of the claims ledger (chapter 12) or of the same rules.
 
 # %%
 found = guide.findings(results)
