@@ -24,7 +24,7 @@ def by_word(verdicts: Mapping[str, Verdict]) -> dict[str, list[str]]:
 
 def standing(facts: Facts) -> str:
     """How many claims each kind of evidence finds supported, contradicted and so on, each linked to its entry."""
-    return f"Of the {len(COUNTED)} claims of the study:\n\n{overview(facts)}"
+    return f"{len(COUNTED)} claims of the study can be measured. They come to:\n\n{overview(facts)}"
 
 
 def overview(facts: Facts) -> str:

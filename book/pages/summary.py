@@ -68,5 +68,5 @@ def _claims(facts: Facts) -> str:
     lists = []
     for source, verdicts in facts.verdicts.items():
         said = ", ".join(f"{len(its)} {word} ({', '.join(its)})" for word, its in by_word(verdicts).items())
-        lists.append(f"on {NAMES[source]} {said}")
-    return f"Of the {len(COUNTED)} claims of the study {'; '.join(lists)}. Chapter 12 has effects and intervals."
+        lists.append(f"On {NAMES[source]} they come to {said}.")
+    return f"{len(COUNTED)} claims of the study can be measured. {' '.join(lists)} Chapter 12 has effects and intervals."
