@@ -65,8 +65,8 @@ def _accuracy(facts: Facts) -> str:
 
 
 def _claims(facts: Facts) -> str:
-    lists = []
+    lists = [f"{len(COUNTED)} claims of the study can be measured."]
     for source, verdicts in facts.verdicts.items():
         said = ", ".join(f"{len(its)} {word} ({', '.join(its)})" for word, its in by_word(verdicts).items())
         lists.append(f"On {NAMES[source]} they come to {said}.")
-    return f"{len(COUNTED)} claims of the study can be measured. {' '.join(lists)} Chapter 12 has effects and intervals."
+    return " ".join([*lists, "Chapter 12 has effects and intervals."])
