@@ -172,7 +172,7 @@ Markdown("Not run, and what is missing:\n\n" + "\n".join(lines) if lines else "E
 # %%
 here = claims.LAPTOP if results.embedded else claims.PHOTOGRAPHS
 ours = dict(zip(found["claim"], found[here], strict=True))
-control = ledger.false_cases(results)
+control = ledger.false_cases(results, ours)
 table(control, caption="“passes”: the check did not support what cannot be true")
 
 # %%

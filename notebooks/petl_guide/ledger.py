@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -93,16 +93,17 @@ def details(row: pd.Series) -> str:
     return "\n".join([*said, *(f"- *{source.capitalize()}*: {row[source]}" for source in claims.SOURCES)])
 
 
-def false_cases(results: Results) -> pd.DataFrame:
+def false_cases(results: Results, real_ones: Mapping[str, Verdict]) -> pd.DataFrame:
     """Columns claim, what was done, on our records, on the false case (words), effect, and passes: the check did not
-    support what cannot be true."""
+    support what cannot be true. ``real_ones``: the verdicts on these records by claim."""
     rows = []
     for claim in claims.CLAIMS:
         if claim.false is None:
             continue
-        real, verdict = claims.on_ours(claim, results), claims.on_false(claim, results)
+        verdict = claims.on_false(claim, results)
         passes = {NOT_RUN: "–", SUPPORTED: "no"}.get(verdict.verdict, "yes")
-        rows.append((claim.number, claim.false.what, real.verdict, verdict.verdict, verdict.size, passes))
+        words = real_ones[claim.number].verdict, verdict.verdict
+        rows.append((claim.number, claim.false.what, *words, verdict.size, passes))
     columns = ["claim", "what was done", "on our records", "on the false case", "effect", "passes"]
     return pd.DataFrame(rows, columns=columns)
 

@@ -15,7 +15,8 @@ from petl_guide.verdict import ByTask, Control, Estimate, Evidence, over
 
 MARGIN = 1.0  # points
 FEWEST_SETTINGS = 2  # in which PEFT is ahead
-FEWEST_UNITS = 5  # settings, for an interval over them
+FEWEST_UNITS = 5  # settings, for an interval over them; with fewer, over seeds
+FEWEST_SEEDS = 3
 LESS_MOVED = 10.0  # per cent, by which holding back should lower the displacement of weights
 
 
@@ -23,6 +24,7 @@ def many_images(results: Results) -> ByTask:
     """C9: with the most images of each task, the small setting that validation chooses minus full fine-tuning."""
     found = sweep.runs(results.table)
     sweep.check_many(found)
+    found = found[found["images"] > sweep.MANY]
     most = found[found["images"] == found.groupby("task")["images"].transform("max")]
     trials = results.table[results.table["variant"] == "many_shot_trial"]
     full = most[most["method"] == "full"]
@@ -91,20 +93,23 @@ def regulariser(results: Results) -> Evidence:
     here = [index for index in tests["peft"].index if index[:2] in ahead]
     gap = (tests["held"] - tests["peft"]).loc[here]
     moved = 100 * (1 - _moved(held, ahead) / _moved(full, ahead))
-    found = replace(
-        found, controls=(settings, Control("displacement lowered by, %", moved, LESS_MOVED, moved >= LESS_MOVED))
-    )
+    less = Control("displacement lowered by, %", moved, LESS_MOVED, moved >= LESS_MOVED)
+    found = replace(found, controls=(settings, less))
     if len(ahead) >= FEWEST_UNITS:
         by_setting = gap.groupby(mechanism.SETTING).mean()
         return replace(found, effects={f"{task} at {images}": value for (task, images), value in by_setting.items()})
     by_seed = gap.groupby("seed").mean()
-    return replace(found, effects={str(seed): value for seed, value in by_seed.items()}, sample="seeds")
+    seeds = Control("seeds", len(by_seed), FEWEST_SEEDS, len(by_seed) >= FEWEST_SEEDS)
+    effects = {str(seed): value for seed, value in by_seed.items()}
+    return replace(found, effects=effects, sample="seeds", controls=(*found.controls, seeds))
 
 
 def _best(found: pd.DataFrame) -> pd.DataFrame:
     """Of each setting the runs of the kind with the highest validation accuracy; the first of equal ones."""
-    if found.empty:
-        raise UserError("PEFT methods, full fine-tuning and ways of holding it back are compared; run them all")
+    if found.empty or found["val"].isna().any():
+        raise UserError(
+            "PEFT methods and ways of holding full fine-tuning back are compared, chosen by trials; run all"
+        )
     best = found.groupby([*mechanism.SETTING, "kind"])["val"].first().groupby(mechanism.SETTING).idxmax()
     wanted = set(best)
     return found[[key in wanted for key in found[[*mechanism.SETTING, "kind"]].itertuples(index=False, name=None)]]

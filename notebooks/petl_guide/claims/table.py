@@ -23,6 +23,7 @@ from petl_guide.verdict import NOT_RUN, NOT_TESTABLE, TOLD, Verdict, judged
 
 __all__ = ["CLAIMS", "LAPTOP", "PAPER", "PHOTOGRAPHS", "PUBLISHED", "SOURCES", "Claim"]
 __all__ += ["changed", "get", "ledger", "on_false", "on_ours", "on_published", "sources"]
+COMMAND = "python -m petl_core study"
 PUBLISHED, PHOTOGRAPHS, LAPTOP = SOURCES = ("published", "photographs", "laptop")
 
 
@@ -52,7 +53,8 @@ def on_ours(claim: Claim, results: Results) -> Verdict:
         return replace(_without(claim, claim.why_ours), profile=name)
     found = replace(ours.verdict(claim.on_ours, results), profile=name)
     if found.verdict == NOT_RUN:
-        return replace(found, reason=f"{found.reason}: python -m petl_core study --profile {name}")
+        missing = found.reason.partition(COMMAND)[0].rstrip(": ")
+        return replace(found, reason=f"{missing}: {COMMAND} --profile {name}")
     return found
 
 
