@@ -106,7 +106,7 @@ SHORT = {
     "C2": "biases suffice",
     "C3a": "PEFT beats linear",
     "C3b": "PEFT beats full",
-    "C3r": "more so at 224 px",
+    "C3r": "more so in large",
     "C4": "drop path matters",
     "C5": "far tasks, large methods",
     "C6": "different predictions",
