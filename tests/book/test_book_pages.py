@@ -265,7 +265,7 @@ def test_a_book_of_other_records_shows_these_on_every_page(
     for shipped in ("594 runs", "2,528 runs", "profile laptop)"):
         assert [name for name, text in found.items() if shipped in text] == []
     assert "72 runs (8 methods, 3 tasks, 3 seeds" in found["intro.md"]
-    assert "On our records (profile quick): not run" in found["claims.md"]
+    assert "On the small suite (profile quick): not run" in found["claims.md"]
     assert "293 runs of profile quick" in found["data.md"]
     made = data_pages.made_from(facts)
     assert made in found["intro.md"]
