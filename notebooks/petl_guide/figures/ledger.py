@@ -57,7 +57,7 @@ def verdicts(table: pd.DataFrame, short: dict[str, str], title: str) -> Figure:
         for ax in (left, right):
             ax.axhline(y - 0.5, color="#eceff1", lw=0.8, zorder=0)
     left.set_yticks(range(rows), [f"{c}  {short[c]}" for c in table["claim"][::-1]])
-    left.set_xticks(range(len(SOURCES)), SOURCES, rotation=30, ha="left")
+    left.set_xticks(range(len(SOURCES)), SOURCES, rotation=90, fontsize=8.5)
     left.xaxis.tick_top()
     left.set(xlim=(-0.6, len(SOURCES) - 0.4), ylim=(-0.5, rows - 0.5))
     left.spines[:].set_visible(False)
@@ -65,7 +65,7 @@ def verdicts(table: pd.DataFrame, short: dict[str, str], title: str) -> Figure:
     right.tick_params(axis="y", length=0)
     right.spines["left"].set_visible(False)
     right.set(xlim=(-REACH - 0.3, REACH + 0.3), xlabel="against the claim  ←  effect, in half intervals  →  for it")
-    key = "open: published · filled: photographs · dark: laptop · dashed: a control fails"
+    key = "open: published · filled: photographs\ndark: laptop · dashed: a control fails"
     right.set_title(key, fontsize=8.5, loc="center", color="#5f6368")
     handles = [shared.handle(word, marker, c, ms=8, mew=edge) for word, (marker, c, edge) in MARKS.items() if marker]
     shared.legend(fig, handles, 4, handletextpad=0.1)
@@ -79,7 +79,7 @@ def _effect(ax: Axes, verdict: Verdict, y: float, fill: str | None) -> None:
     if not math.isfinite(effect):
         return
     marker, colour, _ = MARKS[verdict.verdict]
-    style = (0, (1.5, 1.5)) if any(control.bars for control in verdict.controls) else "-"
+    style = (0, (1.5, 1.5)) if verdict.reason.startswith("control") else "-"
     ends = [max(-REACH, min(REACH, end)) for end in (low, high)]
     ax.plot(ends, [y, y], color=colour, lw=1.6, ls=style)
     place = max(-REACH, min(REACH, effect))
