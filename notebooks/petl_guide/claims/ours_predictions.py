@@ -119,7 +119,7 @@ def _compared(counted: Counted, measure: np.ndarray) -> Apart:
 
 
 def _by_lot(parts: list[Apart]) -> tuple[Control, ...]:
-    """What is left of the difference between methods whose names mean nothing; no control without a task that counts."""
+    """What is left of the difference between methods whose names mean nothing; none without a task that counts."""
     left = abs(_mean(part.by_lot for part in parts))
     return (Control("names of methods drawn by lot", left, BY_LOT, left < BY_LOT),) if parts else ()
 
