@@ -14,7 +14,7 @@
 # %% [markdown]
 # # 12 · Published and reproduced: the claims ledger
 #
-# **Question.** The study makes fifteen claims that can be written down. Which of them stand: on its own published numbers, on
+# **Question.** The study makes many claims that can be written down. Which of them stand: on its own published numbers, on
 # photographs, and on the small suite of this repository, once each is asked with an interval and controls?
 #
 # **Rules**, registered before the runs of our protocol (the published numbers were known by then). A check gives an effect on each task,
@@ -478,7 +478,7 @@ Markdown("With full fine-tuning sixty points lower the check says *supported*, s
 # - “Undecided” is not “refuted”: these data, or their controls, do not decide. And verdicts are no votes: several claims rest on the same
 #   runs.
 # - Ours are two small backbones, small images, short runs: verdicts on ours are about methods and protocol at that size.
-# - Intervals are over tasks, methods or levels, as each check says; they are not adjusted for fifteen claims (exercise 3).
+# - Intervals are over tasks, methods or levels, as each check says; they are not adjusted for the number of claims (exercise 3).
 # - The published numbers have one seed. No re-analysis can replace the missing ones.
 # - The reasons in section 12.5 are readings. Only runs that change one thing at a time could show them.
 
