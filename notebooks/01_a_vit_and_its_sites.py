@@ -17,7 +17,7 @@
 # **Question.** What happens to an image between its pixels and the logits, and at which places can a fine-tuning
 # method act?
 #
-# **Claim.** A Vision Transformer is five small operations, repeated. A list of named places between them, the *sites*,
+# **Claim.** A Vision Transformer is five small operations (a linear map of patches, LayerNorm, attention, MLP, addition), repeated. A list of named places between them, the *sites*,
 # is enough to express every method of this guide without editing the model.
 #
 # **What would refute it.** (a) An image for which the model built here and timm's give different logits from the same
@@ -252,7 +252,7 @@ Code(inspect.getsource(vit_source.Block.forward), language="python")
 # ## 1.3 What the attention looks at
 #
 # Each row shows one photograph and, for every block, where its class token looks (mean over heads, class token's own
-# share left out). Uniform attention would give the same shade everywhere.
+# share left out). All maps have one scale: black is nothing, the middle is uniform attention, white twice that or more.
 
 # %%
 chosen = [int((labels[:B] == c).nonzero()[0]) for c in labels[:B].unique()[:4]]
@@ -267,8 +267,8 @@ for row, index in enumerate(chosen):
     axes[row, 0].set_ylabel(task.classes[labels[index]], fontsize=9)
     for column in range(L):
         axes[row, column + 1].imshow(images[index].permute(1, 2, 0))
-        share = maps[column][row] / maps[column][row].max()
-        axes[row, column + 1].imshow(share, cmap="magma", alpha=0.65, extent=(0, 31, 31, 0), vmin=0, vmax=1)
+        share = maps[column][row] / maps[column][row].mean()  # 1: uniform
+        axes[row, column + 1].imshow(share, cmap="magma", alpha=0.65, extent=(0, 31, 31, 0), vmin=0, vmax=2)
         axes[0, column + 1].set_title(f"block {column}", fontsize=9)
 for ax in axes.flat:
     ax.set(xticks=[], yticks=[])
@@ -280,7 +280,9 @@ shares = [m.flatten(1) / m.flatten(1).sum(1, keepdim=True) for m in maps]
 perplexity = [(-(s * s.log()).sum(1)).exp().mean().item() for s in shares]
 Markdown(
     "Effective number of patches looked at (exponential of the entropy; "
-    f"{config.grid**2} would be uniform): " + ", ".join(f"block {i}: {v:.1f}" for i, v in enumerate(perplexity)) + "."
+    f"{config.grid**2} would be uniform): "
+    + ", ".join(f"block {i}: {v:.1f}" for i, v in enumerate(perplexity))
+    + ". So the mean over heads is close to uniform; single heads may be sharper."
 )
 
 # %% [markdown]
@@ -361,8 +363,9 @@ style.show(fig, "Bars: change of the features for a nudge at each site")
 # ### Which branches does this backbone rely on?
 #
 # The same tool answers a real question. Replace one branch of one block by zero at `residual1` or `residual2`, and
-# measure how far the class features move. If the residual stream were a pipe in which each block rewrites everything,
-# every bar would be near 100 %. The control: an edit that returns `y` unchanged, whose bar must be exactly zero.
+# measure how far the class features move, in per cent of their length. Leaving a whole branch out is *not* a small change
+# of a branch: in a deep ViT a single one can be missed, in a model of a few blocks none may be. The control: an edit that
+# returns `y` unchanged, whose bar must be exactly zero.
 
 # %%
 effect = {}
@@ -379,7 +382,7 @@ label = {"residual1": "attention", "residual2": "MLP"}
 Markdown(
     f"The control moves the features by {control:.0f}. The branch missed most is the **{label[worst[0]]} of block "
     f"{worst[1]}** ({effect[worst]:.0f} %), the one missed least the {label[least[0]]} of block {least[1]} "
-    f"({effect[least]:.0f} %), over {B} test images."
+    f"({effect[least]:.0f} %), over {B} test images. With {L} blocks, no branch can be left out without a large change."
 )
 
 # %% tags=["signature"]

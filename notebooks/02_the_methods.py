@@ -14,7 +14,7 @@
 # %% [markdown]
 # # 2 · The methods, each derived and attached
 #
-# **Question.** Two dozen papers propose ways to tune a Vision Transformer with few parameters. What does each really
+# **Question.** Many papers propose ways to tune a Vision Transformer with few parameters. What does each really
 # change, how many numbers is that, and what remains of it when training is over?
 #
 # **Claim.** All of them are one idea with different answers to three questions: *where* is something added, of *which
@@ -125,7 +125,7 @@ def look(*names: str) -> None:
 # Nothing is added; the question is only which of the existing parameters may move. Merging is trivial, because the
 # tuned model *is* a plain ViT.
 #
-# **Linear** probing ([Kolesnikov et al., 2020](https://arxiv.org/abs/1912.11370)) trains no backbone parameter at all, $\Delta = 0$: the class
+# **Linear** probing (no one's invention; an early study is [Razavian et al., 2014](https://arxiv.org/abs/1403.6382)) trains no backbone parameter at all, $\Delta = 0$: the class
 # features f stay those of the pre-training, and the head learns to read them,
 #
 # $$ \ell = W_{head} f + b_{head}, \qquad f \in \mathbb{R}^{D} \text{ as it was},\; W_{head} \in \mathbb{R}^{C\times D},\;
@@ -190,7 +190,7 @@ look("selective")
 # Widths per block: LN1 D, qkv 3D, proj D, LN2 D, fc1 4D, fc2 D, together 11D; plus patch embedding and last norm: count
 # $2(11DL + 2D)$. It merges into the operation before it: $W' = \mathrm{diag}(\gamma)W$, $b' = \gamma \odot b + \beta$. The paper
 # draws $\gamma \sim N(1, 0.02^2)$ and $\beta \sim N(0, 0.02^2)$, so the start is *near* the pre-trained function, not at it: the
-# method promises nothing and the test reports the gap.
+# method promises nothing and the test reports the gap (the largest of all features, which have a deviation of about one).
 
 # %%
 look("ssf")
@@ -234,7 +234,7 @@ look("lora")
 #
 # $$ S_i = \sum_{k=1}^{r} M_{ki}\, G_k, \qquad G_k \in \mathbb{R}^{r\times r},\; M \in \mathbb{R}^{r \times 12L}. $$
 #
-# Count: $2Dr + 12Lr + r^3$. For small r it is the smallest method here; the $r^3$ takes over soon. In both, $V$ starts at zero,
+# Count: $2Dr + 12Lr + r^3$. For small r it is smaller than any other low-rank method here; the $r^3$ takes over soon. In both, $V$ starts at zero,
 # and both merge as LoRA does.
 
 # %%
@@ -271,7 +271,7 @@ ax.set_xlabel("singular directions kept of each matrix's update")
 ax.set_ylabel("accuracy on 500 test images (%)")
 enough = {n: next(k for k, v in zip(ranks, c, strict=True) if v >= c[-1] - 1) for n, c in curves.items()}
 ax.set_title(
-    f"Within a point of their whole update's accuracy: LoRA with {enough['LoRA']} directions, full with {enough['Full']}"
+    f"Within a point of their whole update's accuracy: LoRA with {enough['LoRA']} directions, full with {enough['Full']} of {D}"
 )
 ax.legend()
 style.show(fig, "Accuracy against singular directions kept of the update, a line for LoRA and one for full fine-tuning")
@@ -327,7 +327,8 @@ knobs.widget()
 look("houlsby_adapter", "pfeiffer_adapter")
 
 # %% [markdown]
-# **AdaptFormer** ([Chen et al., 2022](https://arxiv.org/abs/2205.13535)): beside the MLP instead of after it, reading the tokens before LN2,
+# **AdaptFormer** ([Chen et al., 2022](https://arxiv.org/abs/2205.13535)): beside the MLP instead of after it, reading the tokens before LN2
+# (the paper's equation 2 has LN(X'); its authors say that their code, which reads X' as here and in the study, is right: [AdaptFormer#9](https://github.com/ShoufaChen/AdaptFormer/issues/9)),
 #
 # $$ X'' = X' + \mathrm{MLP}(Z_2) + g(X'), \qquad X', Z_2 \in \mathbb{R}^{N\times D}. $$
 #
@@ -583,7 +584,7 @@ Markdown(
     "The gradient of W_up is (output gradient) × ReLU(...)ᵀ = 0; that of W_down and b_down carries a factor W_up = 0 (and "
     "ReLU'(0) = 0). Only the up bias has a path: "
     + ", ".join(f"`{kind}` moved by {size:.1e}" for kind, size in moved.items())
-    + ". One zero matrix is a safe start; two are a dead one."
+    + ". One zero matrix is a safe start; with two only the second one's bias can move."
 )
 
 # %% [markdown]
@@ -663,7 +664,7 @@ Markdown(
 2. All {len(examined)} counted sizes equal their formulas, on ViT-B/16 and on `mini`; {below} of {len(ranked)} stay below {few} % of ViT-B/16.
 3. {at_start} methods start exactly at the pre-trained function; {", ".join(e.method for e in examined.values() if not e.promises_start)} do not promise it.
 4. Re-initialising behind a method's back undoes that for {len(caught)} of them, and the test notices.
-5. One zero matrix makes a safe start, two zero matrices a dead one.
+5. One zero matrix makes a safe start; with two zero matrices no matrix ever moves.
 
 Next: chapter 3, the tasks and the rules under which the methods are compared."""
 )

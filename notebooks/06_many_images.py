@@ -45,7 +45,7 @@ from IPython.display import Code, Markdown, display
 import petl_core as pc
 from petl_core.data.embedded import parts_of_name
 from petl_core.study import parts as study_parts
-from petl_guide import published, sweep
+from petl_guide import ledger, published, sweep
 from petl_guide.claims import table as claims
 from petl_guide.exercises import check, is_right
 from petl_guide.figures import sweep as sweep_figures
@@ -182,7 +182,8 @@ display(
 Markdown(
     "Chosen small method minus full fine-tuning, mean of the tasks, with intervals over seeds: "
     + "; ".join(f"{n} images: **{points(g.mean, g.low, g.high)}**" for n, g in gaps.items())
-    + "."
+    + f". Where trials have few of the steps of a final run ({length.min():.0f} % at least, section 6.2), validation chooses among settings that have hardly "
+    "parted yet, so a large gap there may be one of the choice and not of size."
 )
 
 # %% [markdown]
@@ -207,11 +208,12 @@ table(
 small_cells = sweep.small_cells(cells)
 best = sweep.best_cells(small_cells)
 lines = {"chosen on validation": sweep.by_setting(found, picks), "best on test": sweep.by_setting(found, best)}
-first, last = gaps[amounts[0]], gaps[most]
 show(
     sweep_figures.gap_by_images(
         lines,
-        f"Chosen small methods are {first.mean:+.1f} points from full fine-tuning with {amounts[0]} images, {last.mean:+.1f} with {most}",
+        "Chosen small methods minus full fine-tuning: "
+        + ", ".join(f"{g.mean:+.1f} with {n}" for n, g in gaps.items())
+        + " images",
         tasks,
     ),
     "Difference between small methods and full fine-tuning against the number of training images, a line for each task and way to choose.",
@@ -283,8 +285,11 @@ Markdown(text)
 control = {n: sweep.gap(part, methods=["linear"]) for n, part in parts.items()}
 fails = control[most].high < 0
 Markdown(
-    "**The claim fails for linear probing, as it must.** " * fails
-    + "**The control does not behave: linear probing is not clearly behind.** " * (not fails)
+    (
+        "**Linear probing is clearly behind, so the control passes.** "
+        if fails
+        else "**The control fails: linear probing is not clearly behind.** "
+    )
     + "Linear minus full: "
     + "; ".join(f"{n} images {points(g.mean, g.low, g.high)}" for n, g in control.items())
     + "."
@@ -328,18 +333,18 @@ Markdown(
     f"Of {published.read('manyshot').groupby(['task', 'train_images']).size().max()} settings of method and size, at full size the best small run is {points(whole['gap_best'].min())} to {points(whole['gap_best'].max())} from full fine-tuning, the one that validation chooses "
     f"{points(whole['gap_chosen'].min())} to {points(whole['gap_chosen'].max())}. The large gap, on {lost['task']}, is with a full fine-tuning that was tried at the rates "
     f"{' and '.join(f'{x:g}' for x in their_rates)} only, and the validation images of CLEVR lay within its training images. The verdict on the published numbers is therefore: "
-    f"**{claims.on_published(claims.get('C9')).verdict}** ({claims.on_published(claims.get('C9')).control})."
+    f"**{claims.on_published(claims.get('C9')).verdict}** (section 6.6)."
 )
 
 # %% [markdown]
 # ## 6.6 The claim, judged
 #
-# The rule was fixed before the numbers: the chosen method of at most 5 % against full fine-tuning, with the largest number of images; level or
-# ahead (within a point) supports the claim.
+# Each task is judged for itself: the setting of at most 5 % that validation chooses against full fine-tuning, with the largest number of images, not
+# worse by more than a point, over seeds and test images. A task counts only where linear probing in its place is clearly behind.
 
 # %%
 verdict = claims.on_ours(claims.get("C9"), results)
-Markdown(f"**C9, {claims.get('C9').text}** Here: {verdict}. *Profile {plan.name}.*")
+Markdown(ledger.rows_of(results, "C9"))
 
 # %% [markdown]
 # ## Exercises
@@ -432,8 +437,8 @@ wide = slopes is not None
 Markdown(
     f"""## Summary in five lines
 
-1. With {most} images, the small method that validation chooses is {points(last.mean, last.low, last.high)} from full fine-tuning.
-2. With {amounts[0]} images it is {points(first.mean, first.low, first.high)}.
+1. The small method that validation chooses, minus full fine-tuning: {"; ".join(f"{n} images {points(g.mean, g.low, g.high)}" for n, g in gaps.items())}.
+2. Trials had {length.min():.0f} to {length.max():.0f} % of a final run's steps; the shorter, the nearer the choice is to noise.
 3. Linear probing, put through the same check, is {points(control[most].mean, control[most].low, control[most].high)}: the check can fail.
 4. {"A tenfold size is worth " + ", ".join(f"{v:+.1f} points with {n} images" for n, v in means.items()) if wide else "Sizes are compared at the profile laptop"}.
 5. The small cells that are best on the test images are {points(at_best.mean)} from full; {len(collapsed)} of {could} cells get worse with more images. The claim on ours: {verdict.verdict}."""

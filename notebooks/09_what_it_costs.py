@@ -226,7 +226,7 @@ Markdown(
     "Nothing was measured in a process of its own here (profile smoke)."
     if over.empty
     else f"The line is what the process really took, measured by the operating system: {100 * over.min():.0f} to {100 * over.max():.0f} % more than the sum (median {100 * over.median():.0f} %). "
-    "The difference is what is alive for a moment only, the allocator's slack, and libraries."
+    "The difference is what is alive for a moment only, the allocator's slack, and libraries; a peak below the sum means that not all of it was alive at once."
 )
 
 # %% [markdown]
@@ -282,12 +282,13 @@ Markdown(
 
 # %% tags=["signature"]
 peft = select.peft(cost["method"])
-of_peft = share[share["method"].isin(peft)]
+at_64 = share.assign(memory=share["method"].map(at_study))  # the study's batch, not the one measured
+of_peft = at_64[at_64["method"].isin(peft)]
 low, high = of_peft[["parameters", "memory", "step"]].min(), of_peft[["parameters", "memory", "step"]].max()
 show(
     cost_figures.shares(
-        share,
-        f"PEFT: {low['parameters']:.2g}–{high['parameters']:.2g} % of the parameters, {low['memory']:.0f}–{high['memory']:.0f} % of the memory, {low['step']:.0f}–{high['step']:.0f} % of the time",
+        at_64,
+        f"PEFT: {low['parameters']:.2g}–{high['parameters']:.2g} % of the parameters, {low['memory']:.0f}–{high['memory']:.0f} % of the memory at batch {STUDY}, {low['step']:.0f}–{high['step']:.0f} % of the time",
     ),
     "For each method four marks on a logarithmic axis: trained parameters, file, training memory and step time as shares of full fine-tuning.",
 )
@@ -296,8 +297,8 @@ show(
 # ## 9.5 Time of a step
 #
 # Backward does two things in each linear layer: the gradient of the input, and that of the weights. Each is as much work as going forward. Freezing the weights spares
-# the second: of three parts, two are left. So by counting operations a PEFT step cannot be much faster than two thirds of full fine-tuning's, and what a method adds
-# comes on top.
+# the second: of three parts, two are left. So by counting operations a step of a method whose gradient goes to the bottom cannot be much faster than two thirds of full
+# fine-tuning's, and what a method adds comes on top. (VQT and Selective stop the gradient early, and can be faster.)
 #
 # Times are measured in rounds: the method, full fine-tuning, the method … and the ratio within each round is taken, because the machine may be busier in one minute than in the next.
 
@@ -321,7 +322,12 @@ Markdown(
     f"**Noise control**: full fine-tuning against itself, {own['ratio to full']:.2f} (rounds {own['lowest']:.2f} to {own['highest']:.2f}); differences of that size mean nothing here. "
     f"The {len(through)} methods through which gradient goes to the bottom take {ratios.min():.2f} to {ratios.max():.2f} of the time (median {ratios.median():.2f}) and "
     f"{times.set_index('method').loc[through, 'operations'].min():.2f} to {times.set_index('method').loc[through, 'operations'].max():.2f} of the operations. "
-    f"Slower than full fine-tuning beyond the noise: {names(slow)}. Small operations are quick to count and slow to run: each reads and writes a whole activation."
+    f"Slower than full fine-tuning beyond the noise: {names(slow)}."
+    + (
+        " Small operations are quick to count and slow to run: each reads and writes a whole activation."
+        if slow
+        else ""
+    )
 )
 
 # %% [markdown]
@@ -559,7 +565,7 @@ Markdown(
     f"""## Summary in five lines
 
 1. PEFT trains {low["parameters"]:.2g} to {high["parameters"]:.2g} % of the parameters; files shrink in proportion (elasticity {judged.loc["file, head apart", "elasticity"]:.2f}).
-2. That training memory does not is {judged.loc["training memory", "verdict"]} (elasticity {judged.loc["training memory", "elasticity"]:.2f}): {low["memory"]:.0f} to {high["memory"]:.0f} % at batch {B}, and BitFit {at_study["bitfit"]:.0f} % at batch {STUDY}.
+2. That training memory does not is {judged.loc["training memory", "verdict"]} (elasticity {judged.loc["training memory", "elasticity"]:.2f}): {low["memory"]:.0f} to {high["memory"]:.0f} % of full's at batch {STUDY}, BitFit {at_study["bitfit"]:.0f} %; less at smaller batches.
 3. What counts is how deep gradient must go: one trained block costs {spread:.1f} times more at the bottom of mini than at the top.
 4. A step takes {low["step"]:.0f} to {high["step"]:.0f} % of the time of full fine-tuning's; that it does not follow the parameters is {judged.loc["time of a step", "verdict"]} (elasticity {judged.loc["time of a step", "elasticity"]:.2f}).
 5. Merged, {len(merged)} of {len(cost)} methods add exactly nothing to inference; the others stay attached."""

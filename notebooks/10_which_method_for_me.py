@@ -51,6 +51,7 @@ from petl_core.data.decode import decode_images
 from petl_core.study import budget
 from petl_core.study.predictions import Predictions
 from petl_core.study.profiles import profile
+from petl_core.study.statistics import interval
 from petl_core.training.train import predict
 from petl_guide import guide, picks
 from petl_guide import runs as select
@@ -70,8 +71,8 @@ results.note()
 # ## 10.1 The guide
 #
 # Each row is a situation. What is recommended follows from records of this profile; “evidence” is the effect that decides, with
-# its 95 % interval, and “runs” counts the records behind it. The study's advice is in our words. *Agrees*, *disagrees*, *open* and
-# *not run* are the verdicts of the claims ledger (chapter 12) or of the same rule: an interval on one side takes that side.
+# its interval, and “runs” counts the records behind it. The study's advice is in our words. *Agrees*, *disagrees*, *depends on the task*, *open* and
+# *not run* are the verdicts of the claims ledger (chapter 12) or of the same rules.
 
 # %%
 found = guide.findings(results)
@@ -96,7 +97,7 @@ show(
 # “open” is not “no”: the interval contains both answers.
 
 # %%
-missing = {s.name: found[s.name].verdict.note for s in guide.SITUATIONS if found[s.name].agreement == "not run"}
+missing = {s.name: found[s.name].verdict.reason for s in guide.SITUATIONS if found[s.name].agreement == "not run"}
 lines = [
     f"- *{name}* (chapter {s.chapter}): {missing[s.name]}"
     for s in guide.SITUATIONS
@@ -130,11 +131,27 @@ lines = []
 for kind in (picks.NEAR, picks.FAR):
     part = runs[runs["task"].isin(kinds.get(kind, []))]
     if part["task"].nunique() > 1 and len(select.peft(dict.fromkeys(part["method"]))) > 1:
-        gain = picks.size_pays(part)
+        gain = interval(picks.size_pays(part).to_numpy())
         lines.append(
             f"On the {gain.n} tasks of the {kind} half the larger half of the PEFT methods is {points(gain.mean, gain.low, gain.high)} from the smaller half."
         )
 Markdown(" ".join(lines) or "At this profile there are too few tasks or methods for this.")
+
+# %% [markdown]
+# A recommendation from a handful of tasks may rest on one of them. So leave out each task in turn, and recommend again:
+
+# %%
+lines = []
+for kind in (picks.NEAR, picks.FAR):
+    part = runs[runs["task"].isin(kinds.get(kind, []))]
+    if part["task"].nunique() > 1:
+        first = picks.recommended(part, kind).method
+        others = {method: tasks for method, tasks in picks.without_one(part, kind).items() if method != first}
+        said = "; ".join(
+            f"without {' or '.join(t.replace('_', ' ') for t in tasks)} {title(m)}" for m, tasks in others.items()
+        )
+        lines.append(f"- *{kind}*: {title(first)}; {said or 'the same without any one task'}.")
+Markdown("\n".join(lines) or "At this profile there are too few tasks for this.")
 
 # %% [markdown]
 # You can measure the distance of your own task: `pc.compare` runs both baselines. If full fine-tuning is far ahead of linear, read
@@ -204,7 +221,7 @@ show(report.figure(), f"Test accuracy of each method against what it trains. {re
 # %% [markdown]
 # ### How to read it
 #
-# - **Accuracy** is the mean over seeds; *low* and *high* are where the mean of many seeds probably lies.
+# - **Accuracy** is the mean over seeds, *low* and *high* the interval of the mean of very many seeds; one more seed may lie outside.
 # - **Difference** compares with the best *on the same test images*. Two methods that are right on the same images differ by little
 #   luck, so this interval is narrower than two separate ones would suggest. It holds for all pairs at once (section 10.6).
 # - **As good** means: behind any other method by less than 2 points, at 95 %. **Worse** means: clearly behind the best. **Cannot

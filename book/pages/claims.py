@@ -1,4 +1,4 @@
-"""The index of claims: each claim of the ledger as an entry of a page, with both verdicts."""
+"""The index of claims: each claim of the ledger as an entry of a page, with its verdicts."""
 
 from __future__ import annotations
 
@@ -9,33 +9,31 @@ from collections.abc import Mapping
 from petl_guide.chapters import Chapter, chapters, section_link
 from petl_guide.claims import table as claims
 from petl_guide.facts import Facts
-from petl_guide.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, UNDECIDED, Verdict
+from petl_guide.verdict import DECIDED, NOT_RUN, NOT_TESTABLE, UNDECIDED, Verdict
 
-WORDS = (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_RUN, NOT_TESTABLE)
+WORDS = (*DECIDED, UNDECIDED, NOT_RUN, NOT_TESTABLE)
+NAMES = {claims.PUBLISHED: "the published numbers", claims.PHOTOGRAPHS: "photographs", claims.LAPTOP: "the small suite"}
+COUNTED = [claim.number for claim in claims.CLAIMS if claim.counted]
 
 
 def by_word(verdicts: Mapping[str, Verdict]) -> dict[str, list[str]]:
-    """The numbers of the claims with each word, in the order of ``WORDS``; words that no claim has are left out."""
-    found = {word: [number for number, its in verdicts.items() if its.verdict == word] for word in WORDS}
+    """The counted claims with each word, in the order of ``WORDS``; words that no claim has are left out."""
+    found = {word: [number for number in COUNTED if verdicts[number].verdict == word] for word in WORDS}
     return {word: numbers for word, numbers in found.items() if numbers}
 
 
 def standing(facts: Facts) -> str:
-    """One sentence: how many claims our records find supported, contradicted and so on, each linked to its entry."""
-    words = by_word(facts.ours).items()
-    found = ", ".join(f"{len(its)} {word} ({', '.join(_ref(number) for number in its)})" for word, its in words)
-    return f"Of the {len(facts.ours)} claims of the study, our records find {found}."
+    """How many claims each kind of evidence finds supported, contradicted and so on, each linked to its entry."""
+    return f"{len(COUNTED)} claims of the study can be measured. They come to:\n\n{overview(facts)}"
 
 
 def overview(facts: Facts) -> str:
-    """The claims by verdict, on the published numbers and on our records, as two short lists."""
-    ours = f"our records (profile {facts.results.profile.name})"
+    """The claims by verdict, a list for each kind of evidence."""
     lines = []
-    for name, verdicts in (("the published numbers", facts.published), (ours, facts.ours)):
-        lines.append(f"On {name}:\n")
-        lines += [f"- {word}: {', '.join(map(_ref, numbers))}" for word, numbers in by_word(verdicts).items()]
-        lines.append("")
-    return "\n".join(lines).rstrip()
+    for source, verdicts in facts.verdicts.items():
+        said = [f"{len(its)} {word} ({', '.join(map(_ref, its))})" for word, its in by_word(verdicts).items()]
+        lines.append(f"- on {NAMES[source]}: {', '.join(said)}")
+    return "\n".join(lines)
 
 
 def _ref(number: str) -> str:
@@ -43,7 +41,7 @@ def _ref(number: str) -> str:
 
 
 def index(facts: Facts) -> str:
-    """Every claim with both verdicts, what is computed and what would refute it; anchors c1, c2, ..."""
+    """Every claim with its verdicts, what is computed and what would refute it; anchors c1a, c1b, c2, ..."""
     every = chapters()
     return "\n\n".join(_claim(claim, facts, every) for claim in claims.CLAIMS)
 
@@ -51,10 +49,6 @@ def index(facts: Facts) -> str:
 def _claim(claim: claims.Claim, facts: Facts, every: Mapping[str, Chapter]) -> str:
     section = claim.section
     where = every[f"{int(section.split('.')[0]):02d}"].sections[section]
-    verdicts = {
-        "On the published numbers": facts.published[claim.number],
-        f"On our records (profile {facts.results.profile.name})": facts.ours[claim.number],
-    }
     rows = {
         "The study's figure": escaped(claim.published),
         "What is computed": escaped(claim.check),
@@ -62,23 +56,26 @@ def _claim(claim: claims.Claim, facts: Facts, every: Mapping[str, Chapter]) -> s
         "Read on": section_link(section, every, f"section {section}, {where}"),
     }
     lines = [f"({claim.number.lower()})=", f"## {claim.number} · {claim.text.rstrip('.')}", ""]
-    for where_found, verdict in verdicts.items():
-        lines += [f"{where_found}: {verdict.verdict}", f": {evidence(verdict)}", ""]
+    for source, verdicts in facts.verdicts.items():
+        verdict = verdicts[claim.number]
+        profile = f" (profile {verdict.profile})" if verdict.profile else ""
+        lines += [f"On {NAMES[source]}{profile}: {verdict.verdict}", f": {evidence(verdict)}", ""]
     return "\n".join([*lines, *(f"- *{name}:* {text}" for name, text in rows.items() if text != "–")])
 
 
 def evidence(verdict: Verdict) -> str:
-    """What a verdict rests on: the effect and what is claimed of it, the control, the note."""
+    """What a verdict rests on: the effect and what is claimed of it, its controls, the reason, what stands beside."""
     said = []
     if verdict.size:
-        side = "below" if verdict.below else "above"
+        side = "below" if verdict.kind == "alike" else "above"
         bound = f" (the claim: {side} {verdict.threshold + 0.0:.3g})" if math.isfinite(verdict.low) else ""
         said.append(verdict.size + bound)
-    if verdict.control:
-        kind = "*Control:*" if verdict.behaves else "*Control, which fails:*"
-        said.append(f"{kind} {escaped(verdict.control)}")
-    if verdict.note:
-        said.append(f"*Note:* {escaped(verdict.note)}" if said else escaped(verdict.note))
+    if kept := [str(control) for control in verdict.controls if control.passes]:
+        said.append(f"*Controls that pass:* {escaped(', '.join(kept))}")
+    if verdict.reason:
+        said.append(f"*Why:* {escaped(verdict.reason)}" if said else escaped(verdict.reason))
+    if verdict.told:
+        said.append(f"*Beside it:* {escaped(verdict.told)}" if said else escaped(verdict.told))
     return ". ".join(said) + "." if said else "No effect."
 
 

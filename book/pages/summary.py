@@ -7,13 +7,13 @@ import textwrap
 
 import pandas as pd
 
-from book.pages.claims import by_word
+from book.pages.claims import COUNTED, NAMES, by_word
 from petl_guide import accuracy, published
 from petl_guide import runs as select
 from petl_guide.facts import Facts
 from petl_guide.figures import low_shot as figures
 from petl_guide.figures.style import Shown, show, title
-from petl_guide.low_shot import similar
+from petl_guide.low_shot import variance
 
 CLOSE = 2.0  # points; "near the best" in the title
 
@@ -48,9 +48,9 @@ def paragraphs(facts: Facts) -> str:
 def _accuracy(facts: Facts) -> str:
     tuned, profile = facts.tuned, facts.results.profile
     means, peft = ranking(facts)
-    _, parts = similar.methods_and_seeds(tuned[tuned["method"].isin(peft)])
+    parts = variance.components(tuned[tuned["method"].isin(peft)])
     counted = published.counted(peft)
-    _, rest = similar.methods_and_seeds(tuned[tuned["method"].isin(counted)])
+    rest = variance.components(tuned[tuned["method"].isin(counted)])
     place = list(means.index).index("full") + 1
     return (
         f"{len(means)} methods on {tuned['task'].nunique()} tasks with {profile.trials} tuning trials each and "
@@ -65,6 +65,8 @@ def _accuracy(facts: Facts) -> str:
 
 
 def _claims(facts: Facts) -> str:
-    said = ", ".join(f"{len(its)} {word} ({', '.join(its)})" for word, its in by_word(facts.ours).items())
-    count = len(facts.ours)
-    return f"Of the {count} claims of the study these records find {said}; chapter 12 has effects and intervals."
+    lists = [f"{len(COUNTED)} claims of the study can be measured."]
+    for source, verdicts in facts.verdicts.items():
+        said = ", ".join(f"{len(its)} {word} ({', '.join(its)})" for word, its in by_word(verdicts).items())
+        lists.append(f"On {NAMES[source]} they come to {said}.")
+    return " ".join([*lists, "Chapter 12 has effects and intervals."])

@@ -1,7 +1,8 @@
 """Accuracy by task, by group and by method, with intervals over seeds.
 
-The intervals say what training again with other seeds would change. They hold the tasks and the test images fixed, so
-they do not say what other tasks, or other test images, would give. In percent, as all accuracies.
+The intervals are for the mean over all seeds that might have been drawn; a single further run may well lie outside.
+They hold the tasks and the test images fixed, so they do not say what other tasks, or other test images, would give.
+In percent, as all accuracies.
 """
 
 from __future__ import annotations

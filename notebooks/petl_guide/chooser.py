@@ -14,7 +14,7 @@ from petl_core.utils import UserError
 from petl_guide.accuracy import scores
 from petl_guide.figures.style import INK, WIDTH, applied, headline, look, title
 from petl_guide.figures.tables import points
-from petl_guide.guide import OPEN, SITUATIONS, Finding
+from petl_guide.guide import AGREES, DISAGREES, OPEN, SITUATIONS, Finding
 from petl_guide.interactive import charts
 from petl_guide.interactive.explorer import Answer, Explorer
 from petl_guide.picks import ALL, LOSS, Pick, kind_of_task, pick, tuned_runs
@@ -25,8 +25,8 @@ BUDGETS = ("3,000", "10,000", "30,000", "100,000", "any")
 
 def agreement_figure(found: Mapping[str, Finding], message: str) -> Figure:
     """A row for each situation: whether our records agree with the study's advice, by shape and colour."""
-    marks = {"agrees": ("o", "#0072b2"), "disagrees": ("X", "#d55e00"), OPEN: ("D", "#8a8f94")}
-    marks |= {"not run": ("_", "#8a8f94"), "no advice": ("s", "#e69f00")}
+    marks = {AGREES: ("o", "#0072b2"), DISAGREES: ("X", "#d55e00"), OPEN: ("D", "#8a8f94")}
+    marks |= {"depends on the task": ("P", "#cc79a7"), "not run": ("_", "#8a8f94"), "no advice": ("s", "#e69f00")}
     with applied():
         fig, ax = plt.subplots(figsize=(WIDTH, 1.0 + 0.37 * len(SITUATIONS)))
         for y, situation in enumerate(reversed(SITUATIONS)):

@@ -15,7 +15,7 @@ from scipy import stats
 
 from petl_core.utils import UserError
 from petl_guide.runs import peft_rows
-from petl_guide.verdict import side
+from petl_guide.verdict import Estimate, Evidence, judged
 
 REFERENCE = "full"  # the method that others are a share of
 COSTS_FORMAT = 1
@@ -126,7 +126,8 @@ def verdicts(of: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for column, text in list(SHARES.items())[1:]:
         slope, low, high = elasticity(of, column)
-        verdict = side(low, high, PROPORTIONAL, below=True)
+        below = Estimate(PROPORTIONAL - slope, PROPORTIONAL - high, PROPORTIONAL - low, n=len(of_peft))
+        verdict = judged(Evidence(estimate=below, sample="methods")).verdict
         if column == "file" and not math.isnan(slope):
             verdict = "control behaves" if abs(slope - 1.0) < NEAR_ONE else "control fails"
         rows.append((text, slope, low, high, of_peft[column].min(), of_peft[column].max(), verdict))

@@ -25,14 +25,15 @@ class Facts:
         return picks.tuned_runs(self.results)
 
     @functools.cached_property
-    def published(self) -> dict[str, Verdict]:
-        """By claim, the verdict on the study's published numbers."""
-        return {claim.number: claims.on_published(claim) for claim in claims.CLAIMS}
+    def verdicts(self) -> dict[str, dict[str, Verdict]]:
+        """By source (``claims.SOURCES``) and claim, the verdict."""
+        table = claims.ledger(self.results)
+        return {source: dict(zip(table["claim"], table[source], strict=True)) for source in claims.SOURCES}
 
-    @functools.cached_property
+    @property
     def ours(self) -> dict[str, Verdict]:
         """By claim, the verdict on these records."""
-        return {claim.number: claims.on_ours(claim, self.results) for claim in claims.CLAIMS}
+        return self.verdicts[claims.LAPTOP if self.results.embedded else claims.PHOTOGRAPHS]
 
     @functools.cached_property
     def findings(self) -> dict[str, guide.Finding]:

@@ -7,14 +7,13 @@ Where the runs are missing the row says "not run", so that rows fill in when rec
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from petl_core.study.profile import Profile
-from petl_core.study.statistics import Interval
 from petl_core.study.time import HEAD, Speed
 from petl_core.utils import DATA, UserError
 from petl_guide import costs
@@ -25,10 +24,10 @@ from petl_guide.figures.tables import points
 from petl_guide.low_shot import tuning
 from petl_guide.picks import FAR, LOSS, NEAR, digests, gap, kind_of_task, pick, recommended, size_pays, tuned_runs
 from petl_guide.results import Results
-from petl_guide.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, Evidence, Verdict, judged
+from petl_guide.verdict import HETEROGENEOUS, NOT_RUN, NOT_TESTABLE, Evidence, Verdict, judged
 
-AGREES = {SUPPORTED: "agrees", CONTRADICTED: "disagrees", NOT_RUN: "not run", NOT_TESTABLE: "no advice"}
-OPEN = "open"  # undecided
+AGREES, DISAGREES, OPEN = "agrees", "disagrees", "open"
+OTHERWISE = {HETEROGENEOUS: "depends on the task", NOT_RUN: "not run", NOT_TESTABLE: "no advice"}
 COSTS = DATA / "costs"
 
 
@@ -42,7 +41,9 @@ class Finding:
 
     @property
     def agreement(self) -> str:
-        return AGREES.get(self.verdict.verdict, OPEN)
+        if self.verdict.speaks_for:
+            return AGREES
+        return DISAGREES if self.verdict.speaks_against else OTHERWISE.get(self.verdict.verdict, OPEN)
 
 
 @dataclass(frozen=True)
@@ -92,10 +93,9 @@ def _of_kind(results: Results, kind: str) -> pd.DataFrame:
 
 def _near(results: Results) -> Finding:
     runs = _of_kind(results, NEAR)
-    gain = size_pays(runs)
-    saved = Interval(-gain.mean, -gain.high, -gain.low, gain.n)
+    saved = {str(task): -points for task, points in size_pays(runs).items()}
     unit = "points, small minus large methods"
-    verdict = judged(Evidence(saved, unit, "equal trials", margin=-LOSS, sample="nearer tasks"))
+    verdict = judged(Evidence(saved, unit, "not worse", LOSS, sample="nearer tasks"))
     small = recommended(runs, NEAR)
     text = f"{title(small.method)} ({small.params:,.0f} parameters): the smallest within {LOSS:g} points"
     return Finding(text, verdict, frozenset(runs["digest"]))
@@ -103,8 +103,8 @@ def _near(results: Results) -> Finding:
 
 def _far(results: Results) -> Finding:
     runs = _of_kind(results, FAR)
-    unit = "points, large minus small methods"
-    verdict = judged(Evidence(size_pays(runs), unit, "equal trials", sample="farther tasks"))
+    gained = {str(task): points for task, points in size_pays(runs).items()}
+    verdict = judged(Evidence(gained, "points, large minus small methods", margin=LOSS, sample="farther tasks"))
     peft = recommended(runs, FAR)
     text = title(peft.best)
     if peft.best != peft.method:
@@ -121,7 +121,7 @@ def _merging(results: Results) -> Finding:
     if merging != best:
         text += f"; {points(cost.mean, cost.low, cost.high)} from {title(best)}"
     unit = f"points from {title(best)}"
-    verdict = Verdict(NOT_TESTABLE, cost.mean, cost.low, cost.high, unit, cost.n, note="no advice")
+    verdict = Verdict(NOT_TESTABLE, cost.mean, cost.low, cost.high, cost.n, unit, reason="no advice")
     return Finding(text, verdict, digests(runs, merging, best))
 
 
@@ -134,15 +134,17 @@ def memory(_: Results, folder: Path = COSTS) -> Finding:
     share = 100 * rows.loc[select.peft(rows.index), "memory"] / rows.loc["full", "memory"]
     least = str(share.idxmin())
     text = f"{title(least)}: {share[least]:.0f} % of full fine-tuning's memory ({files[-1].stem})"
-    note = f"PEFT methods need {share.min():.0f} to {share.max():.0f} %"
-    return Finding(text, Verdict(NOT_TESTABLE, note=note, n=len(share), sample="methods"))
+    told = f"PEFT methods need {share.min():.0f} to {share.max():.0f} %"
+    return Finding(text, Verdict(NOT_TESTABLE, told=told, n=len(share), sample="methods"))
 
 
 def _untuned(results: Results) -> Finding:
     effect = tuning.paired(results.table, "tuned", "default")
     default, tuned = select.runs(results.table, "default"), tuned_runs(results)
     unit = f"points, tuned minus default, {effect['method'].nunique()} methods"
-    evidence = Evidence(tuning.mean_difference(effect), unit, "the same seeds", sample=tuning.sample(effect))
+    sample = tuning.sample(effect)
+    means = {str(one): float(mean) for one, mean in effect.groupby(sample[:-1])["difference"].mean().items()}
+    evidence = Evidence(means, unit, sample=sample)
     text = f"tune the learning rate first; if there is no time, {title(pick(default).method)}"
     compared = tuned[tuned["task"].isin(default["task"])]
     return Finding(text, judged(evidence), frozenset(default["digest"]) | frozenset(compared["digest"]))
@@ -154,10 +156,10 @@ def _of_claim(situation: Situation, results: Results) -> Finding:
     verdict = claims.on_ours(claim, results)
     if verdict.verdict == NOT_RUN:
         return Finding("", verdict)
-    texts = {SUPPORTED: situation.supported, CONTRADICTED: situation.contradicted}
     mine = results.table["variant"].str.startswith(claim.rests_on)
-    text = texts.get(verdict.verdict, situation.undecided)
-    return Finding(text, verdict, frozenset(results.table.loc[mine, "digest"]))
+    finding = Finding(situation.undecided, verdict, frozenset(results.table.loc[mine, "digest"]))
+    texts = {AGREES: situation.supported, DISAGREES: situation.contradicted}
+    return replace(finding, recommendation=texts.get(finding.agreement, situation.undecided))
 
 
 SITUATIONS = (
@@ -165,9 +167,9 @@ SITUATIONS = (
         "few labels: PEFT, linear or full?",
         "04",
         "PEFT, not linear probing or full fine-tuning; accuracies are similar, so choose by practical criteria",
-        claim="C3",
+        claim="C3b",
         supported="PEFT",
-        contradicted="full fine-tuning down to small rates, if a whole model for each task is no matter",
+        contradicted="full fine-tuning, with learning rates of its own, if you can store a whole model for each task",
         undecided="PEFT for its size; a well-tuned baseline may be level",
     ),
     Situation(
@@ -198,7 +200,7 @@ SITUATIONS = (
         "PEFT with 2 to 5 % of the parameters instead of full fine-tuning",
         claim="C9",
         supported="PEFT with up to 5 % of the parameters",
-        contradicted="full fine-tuning, down to small rates",
+        contradicted="full fine-tuning, with learning rates of its own",
         undecided="PEFT or full fine-tuning, undecided; PEFT where many models must be kept",
     ),
     Situation("little memory for training", "09", "none: cost was outside its scope", find=memory),
@@ -207,7 +209,7 @@ SITUATIONS = (
         "time to spare at prediction",
         "05",
         "an ensemble of several PEFT methods",
-        claim="C8",
+        claim="C8b",
         supported="an ensemble of different methods of like accuracy; seeds of one give part of it",
         contradicted="an ensemble of seeds of the best method",
         undecided="an ensemble, of methods or of seeds",
@@ -249,7 +251,7 @@ def findings(results: Results) -> dict[str, Finding]:
         try:
             mine = situation.find(results) if situation.find else _of_claim(situation, results)
         except UserError as error:
-            mine = Finding("", Verdict(NOT_RUN, note=str(error)))
+            mine = Finding("", Verdict(NOT_RUN, reason=str(error)))
         found[situation.name] = mine
     return found
 
@@ -259,9 +261,9 @@ def decision_table(found: Mapping[str, Finding]) -> pd.DataFrame:
     rows = []
     for situation in SITUATIONS:
         finding = found[situation.name]
-        evidence = finding.verdict.size or finding.verdict.note
-        if finding.agreement == "not run":
-            evidence = f"not run: {finding.verdict.note}"
+        evidence = finding.verdict.size or finding.verdict.told or finding.verdict.reason
+        if finding.verdict.verdict == NOT_RUN:
+            evidence = f"not run: {finding.verdict.reason}"
         recommended_here, runs = finding.recommendation or "–", len(finding.digests) or np.nan
         ours = finding.agreement
         rows.append((situation.name, recommended_here, evidence, runs, situation.advice, ours, situation.chapter))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from petl_guide import published
@@ -20,63 +21,81 @@ from petl_guide.chapters import chapters
 from petl_guide.claims import table as claims
 from petl_guide.claims.published import overlaps
 from petl_guide.results import Results
-from petl_guide.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, UNDECIDED, Verdict
+from petl_guide.verdict import HETEROGENEOUS, NOT_RUN, SUPPORTED, UNDECIDED, Verdict
 
-TEXTS = ("number", "chapter", "text", "published", "check", "falsifier", "source")  # of a claim, in JSON
+TEXTS = ("number", "chapter", "text", "published", "check", "falsifier", "counted")  # of a claim, in JSON
 
 
 def as_json(results: Results) -> str:
-    """The ledger as JSON, NaN as null."""
+    """The ledger as JSON, NaN as null: for each claim and evidence the word and all that it rests on."""
     rows = []
-    for claim in claims.CLAIMS:
-        row: dict[str, Any] = {name: getattr(claim, name) for name in TEXTS}
-        for source, verdict in (
-            ("on_published", claims.on_published(claim)),
-            ("on_ours", claims.on_ours(claim, results)),
-        ):
-            row[source] = {name: _plain(value) for name, value in asdict(verdict).items()}
-        rows.append(row)
-    return json.dumps({"profile": results.profile.name, "claims": rows}, indent=1, allow_nan=False, ensure_ascii=False)
+    for (_, row), claim in zip(claims.ledger(results).iterrows(), claims.CLAIMS, strict=True):
+        evidence = {source: _verdict(row[source]) for source in claims.SOURCES}
+        rows.append({**{name: getattr(claim, name) for name in TEXTS}, "evidence": evidence})
+    about = {"study": claims.PAPER, "profile": results.profile.name, "claims": rows}
+    return json.dumps(about, indent=1, allow_nan=False, ensure_ascii=False)
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as JSON values: what ``Verdict`` has, but for the interval and the type."""
+    plain = {
+        name: _plain(value) for name, value in vars(verdict).items() if name not in ("low", "high", "kind", "parts")
+    }
+    parts = {name: _verdict(part) for name, part in verdict.parts.items()}
+    interval = [_plain(verdict.low), _plain(verdict.high)]
+    return {**plain, "interval": interval, "type": verdict.kind, "parts": parts}
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [{name: _plain(inner) for name, inner in asdict(control).items()} for control in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def as_text(results: Results) -> str:
     """The ledger for a terminal."""
-    lines = [f"Claims of {claims.PAPER}; published numbers, and ours at profile {results.profile.name}", ""]
-    for claim in claims.CLAIMS:
-        lines.append(f"{claim.number:<4}{claim.text}")
-        lines.append(f"    published: {claims.on_published(claim)}")
-        lines.append(f"    ours:      {claims.on_ours(claim, results)}")
+    lines = [f"Claims of {claims.PAPER}; with our records of profile {results.profile.name}", ""]
+    for _, row in claims.ledger(results).iterrows():
+        lines.append(f"{row['claim']:<4}{row['text']}")
+        lines += [f"    {source + ':':<13}{row[source]}" for source in claims.SOURCES]
     return "\n".join(lines)
 
 
 def markdown(table: pd.DataFrame) -> str:
     """The ledger (``claims.ledger``) as a Markdown table, with a relative link to each chapter that is there."""
     there = chapters()
-    lines = ["| | claim | published figure | published, re-analysed | ours | chapter |", "|---|---|---|---|---|---|"]
+    heads = ["", "claim", "the study's figure", "published, re-analysed", "photographs", "laptop", "chapter"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for _, row in table.iterrows():
-        cells = [f"**{row[source].verdict}** {row[source].size}".strip() for source in ("published", "ours")]
+        cells = [f"**{row[source].verdict}** {row[source].size}".strip() for source in claims.SOURCES]
         number = row["chapter"]
         link = f"[{number}]({there[number].stem}.ipynb)" if number in there else f"{number}, planned"
-        lines.append(f"| {row['claim']} | {row['text']} | {row['figure']} | {cells[0]} | {cells[1]} | {link} |")
+        lines.append(f"| {' | '.join([row['claim'], row['text'], row['figure'], *cells, link])} |")
     return "\n".join(lines)
 
 
-def details(row: pd.Series) -> str:
-    """One claim in full: check, falsifier, and both verdicts with effect, control and note."""
-    claim = claims.get(row["claim"])
-    return (
-        f"**{claim.number}. {claim.text}**\n\n- *Check*: {claim.check}\n- *Refuted if*: {claim.falsifier}\n"
-        f"- *Published*: {row['published']}\n- *Ours*: {row['ours']}"
+def rows_of(results: Results, *numbers: str) -> str:
+    """Some claims of the ledger as Markdown lists: the text, and each verdict with what stands beside it."""
+    table = claims.ledger(results, numbers)
+    return "\n\n".join(
+        f"**{row['claim']}. {row['text']}**\n\n"
+        + "\n".join(f"- *{source.capitalize()}*: {row[source]}" for source in claims.SOURCES)
+        for _, row in table.iterrows()
     )
+
+
+def details(row: pd.Series) -> str:
+    """One claim in full: check, falsifier, and the verdicts with effect, controls and what stands beside them."""
+    claim = claims.get(row["claim"])
+    said = [f"**{claim.number}. {claim.text}**\n", f"- *Check*: {claim.check}", f"- *Refuted if*: {claim.falsifier}"]
+    return "\n".join([*said, *(f"- *{source.capitalize()}*: {row[source]}" for source in claims.SOURCES)])
 
 
 def false_cases(results: Results, real_ones: Mapping[str, Verdict]) -> pd.DataFrame:
     """Columns claim, what was done, on our records, on the false case (words), effect, and passes: the check did not
-    support what cannot be true. ``real_ones``: our verdicts by claim."""
+    support what cannot be true. ``real_ones``: the verdicts on these records by claim."""
     rows = []
     for claim in claims.CLAIMS:
         if claim.false is None:
@@ -90,39 +109,40 @@ def false_cases(results: Results, real_ones: Mapping[str, Verdict]) -> pd.DataFr
 
 
 def standing(table: pd.DataFrame) -> dict[str, list[str]]:
-    """Claims by what stands: supported by both, by ours alone, by theirs alone, contradicted by one, open, not run."""
-    names = ("both", "ours alone", "published alone", "contradicted", "open", "not run", "not testable")
-    groups: dict[str, list[str]] = {name: [] for name in names}
-    for _, row in table.iterrows():
-        groups[_standing(row["published"].verdict, row["ours"].verdict)].append(row["claim"])
+    """The counted claims by what stands over all evidence: supported by some and contradicted by none, and so on; the
+    first of these names that fits. "Equivalent" speaks for a claim that is of the kind "not worse", else against it."""
+    groups: dict[str, list[str]] = {name: [] for name in ("mixed", "for", "against", "open", "not run", "not testable")}
+    counted = {claim.number for claim in claims.CLAIMS if claim.counted}
+    for _, row in table[table["claim"].isin(counted)].iterrows():
+        groups[_standing([row[source] for source in claims.SOURCES])].append(row["claim"])
     return groups
 
 
-def _standing(theirs: str, ours: str) -> str:
-    if CONTRADICTED in (theirs, ours):
-        return "contradicted"
-    if theirs == ours == SUPPORTED:
-        return "both"
-    if ours == SUPPORTED:
-        return "ours alone"
-    if theirs == SUPPORTED:
-        return "published alone"
-    if UNDECIDED in (theirs, ours):
+def _standing(verdicts: list[Verdict]) -> str:
+    words = {verdict.verdict for verdict in verdicts}
+    speaks = any(verdict.speaks_for for verdict in verdicts)
+    against = any(verdict.speaks_against for verdict in verdicts)
+    if HETEROGENEOUS in words or (speaks and against):
+        return "mixed"
+    if speaks or against:
+        return "for" if speaks else "against"
+    if UNDECIDED in words:
         return "open"
-    return "not run" if NOT_RUN in (theirs, ours) else "not testable"
+    return "not run" if NOT_RUN in words else "not testable"
 
 
 def differences(table: pd.DataFrame) -> pd.DataFrame:
-    """Claims on which both sides have an effect: words, do the effects lie on one side of the threshold, and why."""
+    """Claims with an effect on the published numbers and on ours: words, do the effects lie on one side of the
+    threshold, and why they may not. A row for each of our kinds of evidence."""
     rows = []
     for _, row in table.iterrows():
-        theirs, ours = row["published"], row["ours"]
-        if {NOT_RUN, NOT_TESTABLE} & {theirs.verdict, ours.verdict}:
-            continue
-        same = (theirs.standardised[0] > 0) == (ours.standardised[0] > 0)
-        text = "the same side" if same else "other sides"
-        rows.append((row["claim"], theirs.verdict, ours.verdict, text, claims.get(row["claim"]).differs))
-    return pd.DataFrame(rows, columns=["claim", "published", "ours", "effects", "what differs between the two"])
+        for source in claims.SOURCES[1:]:
+            places = [row[name].standardised[0] for name in (claims.SOURCES[0], source)]
+            if all(math.isfinite(place) for place in places):
+                text = "the same side" if (places[0] > 0) == (places[1] > 0) else "other sides"
+                words = row[claims.SOURCES[0]].verdict, row[source].verdict
+                rows.append((row["claim"], source, *words, text, claims.get(row["claim"]).differs))
+    return pd.DataFrame(rows, columns=["claim", "ours", "published", "here", "effects", "what differs between the two"])
 
 
 # ---- what the published record cannot show
@@ -205,17 +225,17 @@ def _retinopathy() -> str:
 
 
 ISSUES: tuple[tuple[str, Callable[[], str], str], ...] = (  # what it is, its number, the claims that it touches
-    ("the figures fit the best epoch on the test images", _epochs, "C1, C3"),
-    ("unequal numbers of trials", _trials, "C1, C2, C5"),
-    ("VPT-Shallow is left out of “similar”", _left_out, "C1"),
-    ("full fine-tuning had two rates, both high", _rates, "C3, C9, C10"),
+    ("the figures fit the best epoch on the test images", _epochs, "C1a, C1b, C3b"),
+    ("unequal numbers of trials", _trials, "C1a, C1b, C2, C5"),
+    ("VPT-Shallow is left out of “similar”", _left_out, "C1a"),
+    ("full fine-tuning had two rates, both high", _rates, "C3b, C9, C10"),
     ("one seed", _seeds, "all"),
     ("the overlaps of Fig. 1b are those of unrelated sets", _overlaps, "C7"),
-    ("no predictions were released", lambda: "nothing to compute", "C6, C7, C8"),
+    ("no predictions were released", lambda: "nothing to compute", "C6, C7, C8a, C8b"),
     ("CLEVR's validation images are training images", _clevr, "C9"),
     ("CLIP's checkpoint was chosen on the test images", _checkpoints, "C11, C13"),
-    ("two versions of CIFAR-100, with and without normalised, augmented input", _two_cifars, "C1, C7"),
-    ("Retinopathy stays at the level of its largest class", _retinopathy, "C3"),
+    ("two versions of CIFAR-100, with and without normalised, augmented input", _two_cifars, "C1a, C7"),
+    ("Retinopathy stays at the level of its largest class", _retinopathy, "C3a"),
 )
 
 

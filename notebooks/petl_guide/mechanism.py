@@ -1,20 +1,28 @@
 """Why PEFT works: training against test accuracy, how far features and weights move, and full fine-tuning held back.
 
 The kinds compared are methods and, for full fine-tuning, the ways of ``profile.HELD_BACK``: "full + L2-SP" and
-"full + layer-wise rates". A *setting* is one task with one number of training images.
+"full + layer-wise rates", of one strength or of the better of several. A *setting* is one task with one number of
+training images.
 """
 
 from __future__ import annotations
 
 import pandas as pd
 
+from petl_core.study.profile import HELD_BACK
 from petl_core.study.records import Records
 from petl_core.study.statistics import Interval, interval
 from petl_core.utils import UserError
 from petl_guide import runs as select
 from petl_guide.accuracy import interval_over, intervals
 
-KINDS = {"mechanism": "", "mechanism_l2_sp": "full + L2-SP", "mechanism_layer_decay": "full + layer-wise rates"}
+WAYS = {"l2_sp": "full + L2-SP", "layer_decay": "full + layer-wise rates"}
+KINDS = {
+    "mechanism": "",
+    **{f"mechanism_{way}": name for way, name in WAYS.items()},
+    **{f"held_back_{way}_{value:g}": f"{WAYS[way]} {value:g}" for way in WAYS for value in HELD_BACK[way]},
+}
+TRIALS = ("mechanism_trial", "held_back_trial")
 SETTING = ["task", "images"]
 HELD = tuple(name for name in KINDS.values() if name)
 
@@ -24,15 +32,23 @@ def small(found: pd.DataFrame) -> list[str]:
     return [kind for kind in select.peft(found["kind"]) if kind not in HELD]
 
 
+def held(found: pd.DataFrame) -> list[str]:
+    """The ways of holding full fine-tuning back among the kinds."""
+    return [kind for kind in HELD if kind in set(found["kind"])]
+
+
 def runs(table: pd.DataFrame, records: Records) -> pd.DataFrame:
-    """One row a run: task, group, images, kind, seed, test, train, gap (train - test), features (how far what the head
-    reads moved, relative), weights (mean over blocks, NaN where the method cannot be folded), steps by block.
+    """One row a run: task, group, images, kind, seed, val (of the trial that chose it, NaN without), test, train, gap
+    (train - test), features (how far what the head reads moved, relative), weights (mean over blocks, NaN where the
+    method cannot be folded), steps by block.
 
     Raises ``UserError`` if the part was not run, a measurement is missing, or a kind lacks a seed in a setting.
     """
-    mine = select.at_chance(select.of_part(table, "mechanism", KINDS))
+    finals = table[table["variant"].isin(list(KINDS)) & (table["stage"] == "final")]
+    finals = select.validated(finals, table[table["variant"].isin(TRIALS)])
+    mine = select.at_chance(select.of_part(finals, "mechanism", KINDS))
     moved = [select.measured(records, row, "displacement") for row in mine.itertuples()]
-    found = mine[["task", "group", "images", "seed", "lr"]].assign(
+    found = mine[["task", "group", "images", "seed", "lr", "val"]].assign(
         kind=[KINDS[row.variant] or row.method for row in mine.itertuples()],
         test=mine["accuracy"],
         train=mine["train_accuracy"],
@@ -88,21 +104,12 @@ def train_gap(found: pd.DataFrame) -> Interval:
     return interval_over(_from_full(found, "gap").reset_index(), "seed", "gap")
 
 
-def closed(found: pd.DataFrame, where: pd.Series) -> Interval:
-    """In the settings ``where``: the better held-back kind (on average over seeds) minus the mean of PEFT methods."""
-    here = found.set_index(SETTING).loc[list(where.index)].reset_index()
-    table = pd.concat({kind: _mean_of(here, [kind], "test") for kind in HELD}, axis=1)
-    best = table.groupby(SETTING).transform("mean").idxmax(axis=1)
-    held = pd.Series([table.loc[index, kind] for index, kind in best.items()], index=table.index, name="test")
-    return interval_over((held - _mean_of(here, small(here), "test")).reset_index(), "seed", "test")
-
-
 def held_back(found: pd.DataFrame) -> pd.DataFrame:
     """Each way of holding back minus plain full fine-tuning, by setting: difference of test accuracy and its interval,
     and of movement (features)."""
     tables = []
     keyed = found.set_index(["kind", *SETTING, "seed"])[["test", "features"]]
-    for kind in HELD:
+    for kind in held(found):
         apart = (keyed.loc[kind] - keyed.loc["full"]).reset_index()
         less = apart.groupby(SETTING)["features"].mean().reset_index()
         tables.append(intervals(apart, SETTING, "test").merge(less, on=SETTING).assign(kind=kind))

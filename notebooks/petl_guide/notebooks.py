@@ -41,7 +41,7 @@ from petl_core.utils import DATA, RESULTS, UserError, write_atomic
 ROOT = DATA.parent
 FOLDER = ROOT / "notebooks"
 PARAMETERS = ("PROFILE", "RESULTS", "RUNS")
-ON_PHOTOGRAPHS = ("03", "04", "08", "12")  # chapters that read the records on photographs too (``open_real``)
+ON_PHOTOGRAPHS = ("03", "04", "05", "06", "07", "08", "12")  # chapters that read the records on photographs too
 CELL_SECONDS = 7200  # after which a cell is ended; a cell of RESULTS = "fresh" runs a study, if there are no records
 ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 KERNEL = {  # for the kernels: one thread each, so that numbers do not depend on the cores, and no network

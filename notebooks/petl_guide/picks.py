@@ -104,6 +104,14 @@ def digests(runs: pd.DataFrame, *methods: str) -> frozenset[str]:
     return frozenset(runs.loc[runs["method"].isin(methods), "digest"])
 
 
+def without_one(runs: pd.DataFrame, kind: str) -> dict[str, list[str]]:
+    """Does one task decide what is ``recommended``? The method for these tasks less one, with the tasks left out."""
+    found: dict[str, list[str]] = {}
+    for task in sorted(set(runs["task"])):
+        found.setdefault(recommended(runs[runs["task"] != task], kind).method, []).append(task)
+    return found
+
+
 def recommended(runs: pd.DataFrame, kind: str) -> Pick:
     """The method without a whole model for each task, on these tasks: near the pre-training the smallest (linear
     probing counts) within ``LOSS`` points of the best of them, far from it the most accurate."""
@@ -111,8 +119,8 @@ def recommended(runs: pd.DataFrame, kind: str) -> Pick:
     return pick(runs, "parameters", only=[*peft, "linear"]) if kind == NEAR else pick(runs, only=peft)
 
 
-def size_pays(runs: pd.DataFrame) -> Interval:
-    """On these tasks: mean accuracy of the larger half of PEFT methods minus that of the smaller half, over tasks."""
+def size_pays(runs: pd.DataFrame) -> pd.Series:
+    """On each of these tasks: mean accuracy of the larger half of PEFT methods minus that of the smaller half."""
     peft = select.peft_rows(runs)
     params = peft.groupby("method")["params"].mean().sort_values()
     half = len(params) // 2
@@ -120,4 +128,4 @@ def size_pays(runs: pd.DataFrame) -> Interval:
         raise UserError("small against large needs two PEFT methods and two tasks or more")
     table = scores(peft)
     larger, smaller = table[list(params.index[-half:])].mean(axis=1), table[list(params.index[:half])].mean(axis=1)
-    return interval((larger - smaller).to_numpy())
+    return larger - smaller

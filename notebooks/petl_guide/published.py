@@ -67,8 +67,13 @@ def scores(which: str = "accuracy") -> pd.DataFrame:
 def counted(methods: Iterable[str]) -> list[str]:
     """Those of ``methods`` that the published statements about similarity count: the PEFT methods of the study, less
     VPT-Shallow, which its figures leave out."""
-    there = set(read("final")["method"]) - {"full", "linear", "vpt_shallow"}
-    return [method for method in methods if method in there]
+    return [method for method in studied(methods) if method not in ("full", "linear", "vpt_shallow")]
+
+
+def studied(methods: Iterable[str]) -> list[str]:
+    """Those of ``methods`` whose results were published, each once."""
+    there = set(read("final")["method"])
+    return [method for method in dict.fromkeys(methods) if method in there]
 
 
 def relative_spread(which: str = "accuracy", methods: Sequence[str] | None = None) -> float:

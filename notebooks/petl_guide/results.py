@@ -1,7 +1,7 @@
 """The records of a notebook in one line: shipped with the repository, or computed now; and those on photographs.
 
-The records of the profile "real" (ViT-Ti on folders below PETL_DATA) are shipped in ``data/results/real``. They are
-read whatever profile a notebook runs at, because the photographs cannot be shipped with them.
+The records on photographs (ViT-Ti on folders below PETL_DATA) are shipped too. They are read whatever profile a
+notebook runs at, because the photographs cannot be shipped with them.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from IPython.display import Markdown
 
 SHIPPED = "laptop"  # the profile whose records the pages of the book are computed from
+PHOTOGRAPHS = "real"  # and the one whose records on photographs stand beside them
 SMOKE = "**This is the smoke profile, a few steps on few images: the code runs, the numbers mean nothing.**"
 CLOSE = 2.0  # points from the best mean
 
@@ -173,8 +174,12 @@ def of_folder(profile_name: str, folder: str | Path) -> Results:
 
 
 def open_real() -> Results:
-    """The shipped records of the profile "real", its tasks named without their folder."""
-    results = open_results("real")
+    """The shipped records on photographs, their tasks named without their folder."""
+    return named_shortly(open_results(PHOTOGRAPHS))
+
+
+def named_shortly(results: Results) -> Results:
+    """These results, their tasks named without their folder."""
     return results.of(results.table.assign(task=results.table["task"].map(short)))
 
 

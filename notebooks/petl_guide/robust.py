@@ -22,7 +22,7 @@ from petl_guide.runs import peft, peft_rows
 
 NEAR = 1.0  # points on the target within which two models count as equally good on it
 OTHER = {"method", "lr", "seed", "params", "alpha", "kind", "target", "shift"}  # columns that are no shifted test set
-SHARES = (0.25, 0.5, 0.75)  # of the way from zero-shot to the top of the lower curve: where curves are compared
+SHARES = tuple(step / 10 for step in range(1, 10))  # of the way from zero-shot to the lower top: where curves compare
 
 
 def curves(table: pd.DataFrame, records: Records, variant: str = "robustness") -> pd.DataFrame:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 NEEDED = {"digest", "backbone", "method", "task", "group", "seed"}
 NEEDED |= {"stage", "accuracy", "diverged", "variant", "classes"}
 CELL = ["task", "method", "seed"]
+SETTING = ["task", "method", "hyper", "lr", "drop_path", "weight_decay", "l2_sp", "layer_decay"]  # what a trial tries
 
 
 def runs(
@@ -81,6 +82,12 @@ def grid(frame: pd.DataFrame, what: str = "the table") -> pd.DataFrame:
         raise UserError(f"{what} has a run without accuracy that is not marked as diverged: {_name(bad)}")
     result.attrs["diverged"] = int(result["diverged"].astype(bool).sum())
     return result
+
+
+def validated(finals: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """These final runs with ``val``, the validation accuracy of the trial that had their setting; NaN without one."""
+    tried = trials[~trials["diverged"].astype(bool)].groupby(SETTING, as_index=False)["accuracy"].max()
+    return finals.merge(tried.rename(columns={"accuracy": "val"}), on=SETTING, how="left")
 
 
 def at_chance(frame: pd.DataFrame) -> pd.DataFrame:

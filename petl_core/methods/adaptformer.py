@@ -4,7 +4,8 @@
                   +-- Down -- ReLU (B, N, h) -- Up -- * s --+
 
 Paper: Chen et al., "AdaptFormer: Adapting Vision Transformers for Scalable Visual Recognition", NeurIPS 2022,
-arXiv 2205.13535, equations 2 and 3.
+arXiv 2205.13535, equations 2 and 3; but Down reads x, where equation 2 has LN(x). The authors' code reads x, and they
+say that it is the code that is right (github.com/ShoufaChen/AdaptFormer, issue 9); the study's code follows it.
 Formula: x <- x + MLP(LN2 x) + s * Up(dropout(ReLU(Down x))), with Down: D -> h (Kaiming uniform at the start) and
 Up: h -> D (zero at the start).
 Site: ``branch2`` of every block, so that LayerScale and drop path act once, on the sum.

@@ -1,7 +1,7 @@
 """Linear probing: only the head is trained.
 
-Paper: none; the baseline of every transfer study (Kolesnikov et al., "Big Transfer", ECCV 2020, arXiv 1912.11370, and
-before).
+Paper: no paper introduced it; Razavian et al., "CNN Features off-the-shelf: an Astounding Baseline for Recognition",
+CVPR Workshops 2014, arXiv 1403.6382, showed how far a linear classifier on frozen features goes.
 Formula: logits = W h + b with h the frozen features.
 Sites: none.
 Parameters: 0 (the head is never counted).
@@ -17,7 +17,7 @@ from petl_core.methods.base import Method, register
 from petl_core.vit import ViTConfig
 
 
-@register(name="linear", title="Linear", family="baseline", paper="Kolesnikov et al., 2020, arXiv 1912.11370")
+@register(name="linear", title="Linear", family="baseline", paper="Razavian et al., 2014, arXiv 1403.6382")
 @dataclass(frozen=True)
 class Linear(Method):
     """No hyper-parameters."""

@@ -13,13 +13,22 @@ import petl_core as pc
 from petl_core.compare.contest import needed
 from petl_core.data import load_task
 from petl_core.study.profiles import profile
-from petl_core.study.records import Records
+from petl_core.study.records import COLUMNS, Records
 from petl_core.utils import UserError
 from petl_guide import guide, picks
 from petl_guide.chooser import agreement_figure, method_chooser
 from petl_guide.figures import own_images
 from petl_guide.results import Results, open_results
-from petl_guide.verdict import CONTRADICTED, NOT_RUN, NOT_TESTABLE, SUPPORTED, UNDECIDED, Verdict
+from petl_guide.verdict import (
+    CONTRADICTED,
+    EQUIVALENT,
+    HETEROGENEOUS,
+    NOT_RUN,
+    NOT_TESTABLE,
+    SUPPORTED,
+    UNDECIDED,
+    Verdict,
+)
 
 PARAMS = {"linear": 0, "bitfit": 100, "ssf": 200, "lora": 3000, "adaptformer": 5000, "full": 90_000}
 
@@ -46,7 +55,7 @@ def made_up(accuracy: dict[str, list[float]], noise: float = 0.02) -> pd.DataFra
                         "params": PARAMS[method],
                     }
                 )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).reindex(columns=COLUMNS)
 
 
 @pytest.fixture
@@ -97,11 +106,17 @@ def test_picks(runs: pd.DataFrame):
         picks.pick(runs, "speed")
 
 
+def test_a_task_that_decides_a_recommendation_alone_is_named() -> None:
+    runs = made_up({"ssf": [60, 60, 60], "lora": [55, 58, 90]})  # LoRA leads because of t2
+    assert picks.recommended(runs, picks.FAR).method == "lora"
+    assert picks.without_one(runs, picks.FAR) == {"lora": ["t0", "t1"], "ssf": ["t2"]}
+
+
 def test_rows_of_near_and_far(runs: pd.DataFrame, tmp_path: Path):
     found = guide.findings(made_results(runs, tmp_path))
     near, far = (found[f"few labels, {kind} the pre-training"] for kind in ("near", "far from"))
     assert far.verdict.verdict == SUPPORTED and far.agreement == "agrees" and "Full" in far.recommendation
-    assert near.verdict.verdict == SUPPORTED and "BitFit" in near.recommendation
+    assert near.agreement == "agrees" and "BitFit" in near.recommendation
     assert len(far.digests) == 2 * 2 * len(PARAMS)
     turned = runs.copy()
     small = turned["method"].isin(["bitfit", "ssf"])
@@ -133,10 +148,12 @@ def test_rows_of_claims_fill_in_when_their_runs_come(
     for word, agreement in (
         (SUPPORTED, "agrees"),
         (CONTRADICTED, "disagrees"),
+        (EQUIVALENT, "disagrees"),
+        (HETEROGENEOUS, "depends on the task"),
         (UNDECIDED, "open"),
         (NOT_RUN, "not run"),
     ):
-        made = Verdict(word, 1.0, 0.5, 1.5, "points", 3)
+        made = Verdict(word, 1.0, 0.5, 1.5, 3, "points")
         monkeypatch.setattr("petl_guide.claims.table.on_ours", lambda claim, results, made=made: made)
         finding = guide.findings(fake)["many labels"]
         assert finding.agreement == agreement
@@ -151,7 +168,7 @@ def test_memory_fills_in_when_costs_come(tmp_path: Path, runs: pd.DataFrame):
     (tmp_path / "vit-cpu.json").write_text(json.dumps({"format": 1, "methods": rows}), encoding="utf-8")
     finding = guide.memory(made_results(runs, tmp_path), tmp_path)
     assert finding.recommendation == "BitFit: 60 % of full fine-tuning's memory (vit-cpu)"
-    assert "60 to 70 %" in finding.verdict.note and finding.verdict.verdict == NOT_TESTABLE
+    assert "60 to 70 %" in finding.verdict.told and finding.verdict.verdict == NOT_TESTABLE
 
 
 def test_the_chooser_names_its_records(runs: pd.DataFrame, tmp_path: Path):
@@ -185,6 +202,7 @@ def test_the_guide_on_the_shipped_records():
         "open",
         "not run",
         "no advice",
+        "depends on the task",
     }
     assert agreement_figure(found, "a title").axes
     assert set(guide.parts_of(profile("laptop"))) >= {"tuned", "default", "drop_path", "longer"}

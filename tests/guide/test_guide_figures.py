@@ -67,6 +67,7 @@ def test_figures_are_as_wide_as_the_page(runs: pd.DataFrame) -> None:
         figures.published_and_ours(published.beside(by_group), "t"),
         figures.seed_and_method(variance.by_task(runs), "t"),
         figures.trial_curves(curve, curve, "t"),
+        figures.equal_budgets({"lora": pd.Series({1: 50.0, 4: 60.0, 9: 61.0})}, "t"),
         protocol_figures.suite([load_task("count")], "t"),
         protocol_figures.schedule({"a": (Recipe(epochs=2), 100)}, "t"),
         protocol_figures.selection_on_noise(70, "t", most=10, repeats=10),
@@ -81,6 +82,12 @@ def test_a_figure_shows_the_numbers_it_is_given(runs: pd.DataFrame) -> None:
     figure = figures.accuracy_by_group(table, "t")
     dots = {round(float(line.get_xdata()[0]), 6) for line in figure.axes[-1].lines if len(line.get_xdata()) == 1}
     assert dots == {round(mean, 6) for mean in table.loc[table["group"] == accuracy.MEAN, "mean"]}
+
+
+def test_equal_budgets_marks_a_method_at_four_trials_and_at_all_that_it_had() -> None:
+    curves = {"lora": pd.Series({1: 50.0, 4: 60.0, 9: 61.0}), "ssf": pd.Series({1: 55.0, 4: 56.0})}
+    marks = [line.get_xydata().tolist() for line in figures.equal_budgets(curves, "t").axes[0].lines]
+    assert {tuple(mark[0]) for mark in marks if len(mark) == 1} == {(4, 60), (9, 61), (4, 56)}
 
 
 def test_equal_figures_are_equal_bytes(runs: pd.DataFrame) -> None:

@@ -192,15 +192,6 @@ def test_best_of(small) -> None:
     assert table.loc["lora"].tolist() == [5.5, 5.5, 9.5]
 
 
-def test_expected_best_is_the_mean_over_subsets() -> None:
-    values = [3.0, 1.0, 4.0, 1.0, 5.0]
-    for k in range(1, 6):
-        brute = np.mean([max(subset) for subset in itertools.combinations(values, k)])
-        assert tuning.expected_best(np.array(values), k) == pytest.approx(brute)
-    with pytest.raises(UserError, match="best of 6"):
-        tuning.expected_best(np.array(values), 6)
-
-
 def test_noise_maximum() -> None:
     assert tuning.noise_maximum(70, 200, 1) == pytest.approx(70)  # one choice is no choice
     # two coins: the mean of the larger of two flips of a fair coin is 3/4
@@ -289,43 +280,23 @@ def study_table(of_method, noise: float = 1.0, seed: int = 0, **columns) -> pd.D
     return synthetic(value, tasks=tuple("abcdef"), methods=("linear", "full", *PEFT), **columns)
 
 
-def verdicts(table: pd.DataFrame) -> dict[str, str]:
-    return similar.verdicts(table).set_index("part")["verdict"].to_dict()
+def test_methods_clearly_above_a_baseline_are_named() -> None:
+    above, below = similar.against(study_table(lambda t, m: -20 * (m == "full")), "full")
+    assert set(above) == set(PEFT) and below == []
+    above, below = similar.against(study_table(lambda t, m: 5 * PEFT.index(m) if m in PEFT else 12, noise=0.5), "full")
+    assert above == ["adaptformer", "fact_tk", "vpt_deep"] and set(below) == {"lora", "bitfit", "ssf"}
 
 
-def test_equal_methods_above_both_baselines_are_judged_so() -> None:
-    found = verdicts(study_table(lambda t, m: -20 * (m in ("linear", "full"))))
-    assert found["all PEFT methods differ less than seeds"] == "supported"
-    assert found["no order of PEFT methods over tasks"] == "undecided"  # a test that finds nothing shows nothing
-    assert found["every PEFT method beats linear"] == found["every PEFT method beats full"] == "supported"
-
-
-def test_unequal_methods_are_judged_so() -> None:
-    found = verdicts(study_table(lambda t, m: 5 * PEFT.index(m) if m in PEFT else 12, noise=0.5))
-    assert found["all PEFT methods differ less than seeds"] == "contradicted"
-    assert found["no order of PEFT methods over tasks"] == "contradicted"
-    assert found["every PEFT method beats full"] == "contradicted"
-
-
-def test_tuning_and_drop_path_are_judged() -> None:
+def test_tuning_brings_methods_together_where_they_were_apart() -> None:
     def untuned(task: str, method: str) -> float:
         return 4.0 * PEFT.index(method) if method in PEFT else 0.0
 
-    table = [study_table(lambda t, m: 0, noise=0.2), study_table(untuned, noise=0.2, variant="default")]
-    table += [study_table(lambda t, m, g=g: g, noise=0.2, variant=f"drop_path_{r}") for r, g in ((0, 0), (0.1, -3))]
-    found = verdicts(pd.concat(table))
-    assert found["tuning brings methods together"] == "supported"
-    assert found["drop path helps when data are few"] == "contradicted"
-    swapped = [study_table(untuned, noise=0.2), study_table(lambda t, m: 0, noise=0.2, variant="default")]
-    assert verdicts(pd.concat(swapped))["tuning brings methods together"] == "contradicted"
-
-
-def test_a_spread_over_few_tasks_is_undecided() -> None:
-    few = [study_table(lambda t, m: 0, variant=v).query("task in ('a', 'c', 'd')") for v in ("tuned", "default")]
-    assert verdicts(pd.concat(few))["tuning brings methods together"] == "undecided"
-    before, after, change = similar.spread_change(few[0], few[0])
-    assert before == after
-    assert change.mean == 0
+    apart, level = (study_table(truth, noise=0.2) for truth in (untuned, lambda t, m: 0))
+    before, after, change = similar.spread_change(apart, level)
+    assert before > 5 and after < 1 and change.high < -4
+    few = level.query("task in ('a', 'c', 'd')")
+    before, after, change = similar.spread_change(few, few)
+    assert (before, change.mean) == (after, 0) and math.isnan(change.low)
 
 
 def test_common_means_are_of_what_all_variants_have() -> None:

@@ -54,11 +54,6 @@ def luck() -> dict[str, Predictions]:
 
 
 def test_what_is_there_is_found_and_what_is_not_is_not(matters: dict, luck: dict) -> None:
-    verdicts = [mistakes.verdicts(found).set_index("part")["verdict"] for found in (matters, luck)]
-    assert verdicts[0]["methods disagree more than seeds of one method"] == "supported"
-    assert verdicts[0]["3 methods gain more than 3 seeds"] == "supported"
-    assert verdicts[1]["methods disagree more than seeds of one method"] == "undecided"
-    assert verdicts[1]["3 methods gain more than 3 seeds"] == "undecided"
     apart = [mistakes.disagreement(found) for found in (matters, luck)]
     assert apart[0]["difference"].min() > 2 > apart[1]["difference"].abs().max()
     assert apart[1]["within"].mean() == pytest.approx(apart[1]["unrelated"].mean(), abs=1.5)

@@ -208,7 +208,7 @@ def test_committed_notebook_is_what_its_source_says(path: Path) -> None:
 @pytest.mark.parametrize("path", notebooks.sources(), ids=lambda path: path.stem)
 def test_a_chapter_that_reads_photographs_is_listed(path: Path) -> None:
     text = path.read_text("utf-8")
-    reads = any(f"{name}(" in text for name in ("open_real", "claims.ledger", "claims_ours.elsewhere"))
+    reads = any(f"{name}(" in text for name in ("open_real", "claims.ledger", "ledger.rows_of"))
     assert path.name.startswith(notebooks.ON_PHOTOGRAPHS) == reads
 
 

@@ -40,7 +40,7 @@ THREADS = {  # those that were read for the sections on mistakes; another one ha
     "skorch-dev/skorch": {499},
     "facebookresearch/deit": {130},
     "cornellius-gp/gpytorch": {1360},
-    "ShoufaChen/AdaptFormer": {6},
+    "ShoufaChen/AdaptFormer": {6, 9},
 }
 UNITS = re.compile(r"%|points|parameters|seconds|MB|half intervals|models|rule")
 MESSAGE = re.compile(r"\d|\b(than|from|ahead|apart|equal|most|more|less|raises|lowers|found)\b")

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from petl_guide.runs import peft
+
 Change = Callable[[pd.DataFrame, np.random.Generator], pd.DataFrame]
 
 
@@ -22,16 +24,57 @@ class FalseCase:
     change: Change
 
 
-def _final(table: pd.DataFrame, variant: str) -> pd.Series:
-    """Which rows are final runs of this variant."""
-    return (table["variant"] == variant) & (table["stage"] == "final")
+CONTENTS = ["digest", "accuracy", "train_accuracy"]  # of a run: what it came to
+
+
+def _final(table: pd.DataFrame, *variants: str) -> pd.Series:
+    """Which rows are final runs of these variants."""
+    return table["variant"].isin(variants) & (table["stage"] == "final")
 
 
 def exchanged(table: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:
-    """The names of the methods of each task and seed drawn by lot among its tuned runs: methods mean nothing."""
+    """What the tuned runs of each task and seed came to, exchanged by lot between methods: methods mean nothing."""
     table = table.copy()
     for _, rows in table[_final(table, "tuned")].groupby(["task", "seed"]):
-        table.loc[rows.index, "method"] = random.permutation(rows["method"].to_numpy())
+        table.loc[rows.index, CONTENTS] = rows.iloc[random.permutation(len(rows))][CONTENTS].to_numpy()
+    return table
+
+
+def exchanged_at_resolutions(table: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:
+    """The resolution of what a seed of a method came to, drawn by lot."""
+    table = table.copy()
+    high = set(table.loc[_final(table, "resolution_224"), "task"])
+    pairs = table[_final(table, "tuned", "resolution_224") & table["task"].isin(high)]
+    for _, rows in pairs.groupby(["task", "method", "seed"]):
+        if random.random() < 0.5:
+            table.loc[rows.index, CONTENTS] = rows.iloc[::-1][CONTENTS].to_numpy()
+    return table
+
+
+def exchanged_in_world(table: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:
+    """What runs under shift came to, exchanged by lot between full fine-tuning and PEFT within each seed: the lowest
+    rate of one method for the lowest of another, and so on, and so its chosen rate."""
+    table = table.copy()
+    mine = table[_final(table, "robustness", "robustness_chosen") & (table["method"] != "linear")]
+    for _, of_seed in mine.groupby("seed"):
+        names = sorted(set(of_seed["method"]))
+        lot = dict(zip(names, random.permutation(names), strict=True))
+        for _, rows in of_seed.sort_values("lr").groupby("variant"):
+            by = {name: part.index for name, part in rows.groupby("method")}
+            for name, other in lot.items():
+                both = list(zip(by[name], by[other], strict=False))
+                for to, source in both:
+                    table.loc[to, CONTENTS] = mine.loc[source, CONTENTS]
+    return table
+
+
+def one_answer(table: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:
+    """On each task every PEFT method came to what one of them did, drawn by lot, with the same seed."""
+    table = table.copy()
+    tuned = table[_final(table, "tuned") & table["method"].isin(peft(table["method"]))]
+    for _, rows in tuned.groupby("task"):
+        one = rows[rows["method"] == random.choice(sorted(set(rows["method"])))].set_index("seed")
+        table.loc[rows.index, CONTENTS] = one.loc[rows["seed"], CONTENTS].to_numpy()
     return table
 
 
@@ -64,12 +107,15 @@ def _lowered(points: float, which: Callable[[pd.DataFrame], pd.Series]) -> Chang
 
 
 def _full_of_mechanism(table: pd.DataFrame) -> pd.Series:
-    """Full fine-tuning in the part "mechanism", held back or not."""
-    part = table["variant"].str.startswith("mechanism") & (table["stage"] == "final")
+    """Full fine-tuning where weights are held back, or not, and their movement is measured."""
+    part = table["variant"].str.startswith(("mechanism", "held_back")) & (table["stage"] == "final")
     return part & (table["method"] == "full")
 
 
-LOT = FalseCase("names of methods drawn by lot", exchanged)
+LOT = FalseCase("results of methods drawn by lot", exchanged)
+LOT_AT_RESOLUTIONS = FalseCase("resolutions drawn by lot", exchanged_at_resolutions)
+WORLD_BY_LOT = FalseCase("results of PEFT and full fine-tuning exchanged by lot", exchanged_in_world)
+ONE_ANSWER = FalseCase("one method's answers given to all", one_answer)
 APART = FalseCase("methods pushed ten points apart", pushed_apart)
 DROP_PATH_BY_LOT = FalseCase("drop path drawn by lot", switched)
 BITFIT_LOWER = FalseCase(

@@ -6,7 +6,7 @@ wide; ``style.show(figure, alt)`` displays it with a description.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -209,5 +209,30 @@ def trial_curves(val: pd.DataFrame, test: pd.DataFrame, title: str) -> Figure:
         ax.grid(axis="y", color=shared.LINES, lw=0.7)
     axes[0].set_ylabel("accuracy, mean over tasks (%)")
     shared.legend(fig, axes[0].get_legend_handles_labels()[0], 6)
+    headline(fig, title)
+    return fig
+
+
+@applied()
+def equal_budgets(curves: Mapping[str, pd.Series], title: str, k: int = 4) -> Figure:
+    """Expected best validation accuracy (percent) against trials, a line for each method, marked at ``k`` and at all
+    that it had. ``curves`` is from ``budgets.curves``."""
+    fig, ax = plt.subplots(figsize=(WIDTH, 4.2))
+    ax.axvspan(k / 1.07, k * 1.07, color=shared.LINES, zorder=0)
+    names = shared.by_family(curves)
+    for method in names:
+        curve = curves[method]
+        ax.plot(curve.index, curve, color=look(method).colour, lw=1.3)
+        for trials in sorted({k, curve.index[-1]}):
+            shared.mark(ax, trials, curve[trials], method, 6.5, zorder=3)
+    most = max(curve.index[-1] for curve in curves.values())
+    ticks = sorted({1, 2, k, 8, 16, 32, int(most)})
+    ax.set_xscale("log")
+    ax.set_xticks(ticks, [str(tick) for tick in ticks])
+    ax.minorticks_off()
+    at_k = [curve[k] for curve in curves.values()]
+    ax.set(xlabel="trials", ylabel="best on validation, expected (%)", ylim=(min(at_k) - 5, None))
+    shared.lines(ax, "y")
+    shared.method_legend(fig, names)
     headline(fig, title)
     return fig

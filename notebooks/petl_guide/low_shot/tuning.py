@@ -1,14 +1,13 @@
 """What tuning does: more trials, choosing on validation or on test images, and one change of the recipe at a time.
 
-``best_of`` and ``expected_best`` are about trials; ``noise_maximum`` and ``select_on_noise`` about what choosing alone
-gives when there is nothing to choose; ``paired`` compares two variants run by run.
+``best_of`` is about trials; ``noise_maximum`` and ``select_on_noise`` about what choosing alone gives when there is
+nothing to choose; ``paired`` compares two variants run by run.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -61,16 +60,6 @@ def best_of(tried: pd.DataFrame) -> pd.DataFrame:
         task, method = wide.index[wide.isna().any(axis=1)][0]
         raise UserError(f"{method} on {task} has fewer trials than others; this comparison needs equal budgets")
     return wide.cummax(axis=1).groupby("method").mean()
-
-
-def expected_best(values: np.ndarray, k: int) -> float:
-    """The mean, over all subsets of size ``k``, of the largest of these values: best of k trials in random order."""
-    ordered = np.sort(np.asarray(values, dtype=float))
-    n = len(ordered)
-    if not 1 <= k <= n:
-        raise UserError(f"best of {k} needs {k} trials or more and k of 1 or more; there are {n}")
-    weights = np.array([math.comb(i, k - 1) for i in range(n)], dtype=float) / math.comb(n, k)
-    return float(weights @ ordered)
 
 
 def noise_maximum(accuracy: float, images: int, choices: int) -> float:

@@ -1,7 +1,6 @@
 """The study's second finding, task by task: other methods, other mistakes; and what ensembles gain from it.
 
-Everything is set beside the same measure between runs that differ in the seed alone. ``verdicts`` applies a rule that
-was fixed before the numbers: an interval over tasks on one side of zero decides, anything else is undecided.
+Everything is set beside the same measure between runs that differ in the seed alone.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from petl_core.study.records import Records
 from petl_core.study.statistics import Interval, interval
 from petl_core.utils import UserError
 from petl_guide.mistakes import agreement, confidence, ensembles
-from petl_guide.verdict import Evidence, judged
 
 NEAR = 3.0  # points below a task's best method that count as similar accuracy
 HOLD = 200 * 2**20  # bytes of logits beyond which tasks are not kept
@@ -151,23 +149,6 @@ def equal_sizes(found: Mapping[str, Predictions], size: int = 3, how: str = "log
         single, seeds = table.loc["seeds"]
         rows.append((task, single, seeds, table.loc["methods", "accuracy"], gains["methods"] - gains["seeds"]))
     return pd.DataFrame(rows, columns=["task", "single", "seeds", "methods", "difference"])
-
-
-def verdicts(found: Mapping[str, Predictions], size: int = 3) -> pd.DataFrame:
-    """Columns part, verdict, evidence: each part of the claim on these tasks."""
-    apart, shared, gains, sizes = everything(found, size).values()
-    sure, unsure = (shared[shared["which"] == which] for which in ("confident_correct", "unconfident_wrong"))
-    better = gains["ensemble"] - gains["best single"]
-    parts = {
-        "methods disagree more than seeds of one method": (apart["difference"], "points of disagreement"),
-        "methods share fewer confident and correct images than seeds": (-sure["difference"], "points of the set"),
-        "methods share fewer unsure and wrong images than seeds": (-unsure["difference"], "points of the set"),
-        "an ensemble of all methods beats the best one": (better, "points of accuracy"),
-        f"{size} methods gain more than {size} seeds": (sizes["difference"], "points of accuracy"),
-    }
-    found_words = {part: judged(Evidence(over_tasks(effect), unit)) for part, (effect, unit) in parts.items()}
-    rows = [(part, verdict.verdict, verdict.size) for part, verdict in found_words.items()]
-    return pd.DataFrame(rows, columns=["part", "verdict", "evidence"])
 
 
 def over_tasks(effect: pd.Series | np.ndarray) -> Interval:
