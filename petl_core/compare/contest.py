@@ -84,12 +84,12 @@ def lengths(images: int) -> list[int]:
 
 
 def needed(epochs: int, speeds: Mapping[str, Speed], sizes: Mapping[str, int], workers: int) -> float:
-    """Seconds that a contest with runs of so many epochs takes at least: a first look at every method, one more trial
-    of each, two final runs of half of them, and the two models to keep. ``sizes``: images in each split."""
+    """Seconds that a contest with runs of so many epochs takes at least: a first look at every method, a final run of
+    half of them, and the two models to keep. ``sizes``: images in each split."""
     trials = [speed.seconds(sizes["train800"], epochs, sizes["val200"]) for speed in speeds.values()]
     finals = [speed.seconds(sizes["train1000"], epochs, sizes["test"]) for speed in speeds.values()]
     together = SHARING / workers if workers > 1 else 1.0
-    return together * (3 * sum(trials) + sum(finals)) + MODELS * statistics.median(finals)
+    return together * (2 * sum(trials) + sum(finals) / 2) + MODELS * statistics.median(finals)
 
 
 def climbing(history: Sequence[float]) -> bool:
