@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from petl_core.methods.base import Method, NumberFromZero, register
+from petl_core.methods.base import Method, NumberFromZero, bias_of, fc1_width, register
 from petl_core.vit import Edit, ViT, ViTConfig
 
 
@@ -58,7 +58,7 @@ def places(vit: ViT) -> list[tuple[list[Edit], Any]]:
             "fc2": block.mlp.fc2,
         }
         pairs += [(block.sites[site], layer) for site, layer in layers.items()]
-    return [*pairs, (vit.sites["norm"], vit.norm)]
+    return pairs if vit.config.final_norm == "none" else [*pairs, (vit.sites["norm"], vit.norm)]
 
 
 @register(name="ssf", title="SSF", family="selective", paper="Lian et al., 2022, arXiv 2210.08823")
@@ -81,12 +81,11 @@ class SSF(Method):
         return module
 
     def count(self, config: ViTConfig) -> int:
-        return 2 * config.depth * (7 * config.width + config.hidden) + 4 * config.width
+        D, outside = config.width, 1 if config.final_norm == "none" else 2
+        return 2 * config.depth * (7 * D + fc1_width(config)) + 2 * outside * D
 
     def merge(self, vit: ViT, module: Any) -> None:
         for (_, layer), edit in zip(places(vit), module, strict=True):
             scale, shift = edit.values()
-            if layer.bias is None:
-                layer.bias = nn.Parameter(torch.zeros_like(shift), requires_grad=False)
             layer.weight *= scale.view(-1, *[1] * (layer.weight.ndim - 1))
-            layer.bias.copy_(layer.bias * scale + shift)
+            bias_of(layer).copy_(bias_of(layer) * scale + shift)

@@ -48,7 +48,7 @@ def parts_of(model: ViT, recipe: Recipe, images: Feed, held: Feed) -> tuple[Part
     training, answering = Part(model, normalise, images), Part(model, normalise, held)
     still, config = still_blocks(model, recipe), model.config
     batch = evaluation_batch(config, images.device)
-    tokens = 4 * len(images) * (1 + config.grid**2) * config.width  # bytes
+    tokens = 4 * len(images) * config.tokens * config.width  # bytes
     if still > config.depth:
         training, answering = (
             _behind(part, model.forward_features, model.head, recipe, batch) for part in (training, answering)

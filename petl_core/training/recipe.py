@@ -27,7 +27,9 @@ RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (  # 
     (("warmup", "drop_path"), lambda v: 0.0 <= v < 1.0, "lie in [0, 1)"),
     (("layer_decay",), lambda v: 0.0 < v <= 1.0, "lie in (0, 1]: 1 is the same rate for all"),
 )
-NOT_MATRICES = re.compile(r"token|pos_embed|prompt|quer|gamma|scale|shift|norm|bias")  # in a parameter's name
+NOT_MATRICES = re.compile(
+    r"token|pos_embed|latent|freqs|prompt|quer|gamma|scale|shift|norm|bias"
+)  # in a parameter's name
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def layer_of(name: str, depth: int) -> int:
     whatever a method adds."""
     if name.startswith("blocks."):
         return int(name.split(".")[1]) + 1
-    return 0 if name.startswith(("patch_embed.", "pos_embed", "cls_token", "norm_pre.")) else depth + 1
+    return 0 if name.startswith(("patch_embed.", "pos_embed", "cls_token", "reg_token", "norm_pre.")) else depth + 1
 
 
 def is_matrix(name: str, parameter: Tensor) -> bool:

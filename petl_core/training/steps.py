@@ -229,11 +229,11 @@ def at_work(model: ViT, recipe: Recipe, seed: int) -> Iterator[None]:
 def forward_flops(config: ViTConfig) -> float:
     """Floating-point operations of one image's forward pass, multiplications and additions apart: 35.1e9 for ViT-B/16.
 
-    For each of N tokens and L blocks 2 (4 D^2 + 2 D hidden) + 4 N D, and the patch embedding.
+    For each of N tokens and L blocks 2 (4 D^2 + 2 D hidden) + 4 N D (3 D hidden if gated), and the patch embedding.
     """
-    D, N = config.width, 1 + config.grid**2
-    block = 2 * N * (4 * D * D + 2 * D * config.hidden) + 4 * N * N * D
-    return config.depth * block + 2 * (N - 1) * 3 * config.patch_size**2 * D
+    D, N = config.width, config.tokens
+    block = 2 * N * (4 * D * D + (3 if config.gated else 2) * D * config.hidden) + 4 * N * N * D
+    return config.depth * block + 2 * config.grid**2 * 3 * config.patch_size**2 * D
 
 
 def compiling_pays(config: ViTConfig, images: int, recipe: Recipe, device: torch.device) -> bool:
@@ -256,7 +256,7 @@ def evaluation_batch(config: ViTConfig, device: torch.device) -> int:
     of the device's memory (an image: 16 float32 copies of its tokens); of all memory, so that it is always the same."""
     if device.type != "cuda":
         return EVALUATION_BATCH
-    image = 16 * 4 * (1 + config.grid**2) * config.width
+    image = 16 * 4 * config.tokens * config.width
     most = torch.cuda.get_device_properties(device).total_memory / 8 / image
     return 2 ** min(10, max(5, int(math.log2(most))))
 
