@@ -41,14 +41,7 @@ def theirs_and_ours(name: str, classes: int = 10) -> tuple[Any, ViT]:
 @pytest.mark.filterwarnings("ignore:the weights of")
 @pytest.mark.parametrize(
     "name",
-    [
-        "vit_tiny_patch16_224",
-        "vit_small_patch16_224",
-        "vit_base_patch16_224",
-        "vit_base_patch16_clip_224.openai",
-        "vit_base_patch16_clip_quickgelu_224.openai",
-        "vit_base_patch14_dinov2",
-    ],
+    ["vit_tiny_patch16_224", "vit_base_patch16_clip_224.openai", "vit_small_patch14_dinov2"],
 )
 @torch.no_grad()
 def test_equals_timm(name: str) -> None:
