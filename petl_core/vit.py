@@ -7,31 +7,29 @@ differ, ``models/timm_names.py`` translates), and ``tests/core/vit`` compares th
 Shapes: B images, N tokens (class token, registers, patches, in this order), D width, H heads, C classes.
 
 **Sites.** After each operation the model calls the list of *edits* kept for that place: ``y = edit(y, x)``, where ``x``
-went into the operation and ``y`` came out of it. All lists are empty in a plain ViT. A method (``petl_core.methods``)
-appends edits to the lists; this file never names a method. What each site is called, and what x and y are there:
+went into the operation and ``y`` came out. All lists are empty until a method (``petl_core.methods``) appends edits;
+this file names no method. What each site is called, and what x and y are there:
 
 ============================  =================================  =======================================================
 of the model                  x                                  y
 ``patches``                   images (B, 3, height, width)       patch embeddings (B, grid^2, D)
 ``embed``                     patch embeddings (B, grid^2, D)    tokens with position, before block 0 (B, N, D)
-``norm``                      tokens after the last block        their LayerNorm (B, N, D), or (B, D) of what was pooled
+``norm``                      tokens after the last block        their LayerNorm (B, N, D), where it precedes pooling
 ``features``                  tokens that are pooled (B, N, D)   what the head reads, such as the class token (B, D)
 of a block                    x                                  y
 ``tokens``                    tokens entering the block          the same (B, N, D)
-``norm1``, ``norm2``          tokens                             their LayerNorm LN1, LN2 (B, N, D)
+``norm1``, ``norm2``          tokens                             their LayerNorm LN1, LN2: before qkv, before fc1
 ``qkv``                       LN1 output                         queries, keys, values side by side (B, N, 3D)
-``heads``                     qkv                                attention output, heads side by side (B, N, D)
-``proj``                      attention output                   its projection (B, N, D)
+``heads``                     qkv                                heads side by side (B, N, D): before proj
 ``fc1``                       LN2 output                         before the activation (B, N, 4D), if gated twice that
-``act``                       fc1 output                         hidden units (B, N, 4D)
-``fc2``                       hidden units                       back at width (B, N, D)
+``act``                       fc1 output                         hidden units (B, N, 4D): before fc2
+``proj``, ``fc2``             heads, hidden units                output of a linear layer (B, N, D)
 ``attn``, ``mlp``             LN1, LN2 output                    what the attention, the MLP made of it (B, N, D)
 ``branch1``, ``branch2``      tokens (before LN1, LN2)           the attention's, the MLP's branch (B, N, D)
 ``residual1``, ``residual2``  tokens (before LN1, LN2)           the branch after LayerScale and drop path
 ============================  =================================  =======================================================
 
-``norm1`` is also "before qkv", ``heads`` "before proj", ``norm2`` "before fc1" and ``act`` "before fc2". The lists are
-``vit.sites[name]`` and ``block.sites[name]``; the attention and the MLP hold theirs too, the same lists.
+The lists are ``vit.sites[name]`` and ``block.sites[name]``; attention and MLP hold theirs too, the same lists.
 """
 
 from __future__ import annotations
@@ -132,9 +130,7 @@ def apply(edits: list[Edit], y: Tensor, x: Tensor) -> Tensor:
 
 def split_heads(x: Tensor, parts: int, heads: int) -> list[Tensor]:
     """Cut (B, N, parts * D) into its ``parts``, each (B, H, N, D/H): one small matrix of tokens for each head."""
-    B, N, width = x.shape
-    cut = x.reshape(B, N, parts, heads, width // (parts * heads))
-    return [part.transpose(1, 2) for part in cut.unbind(2)]
+    return [part.transpose(1, 2) for part in x.unflatten(2, (parts, heads, -1)).unbind(2)]
 
 
 class QuickGELU(nn.Module):
@@ -171,9 +167,8 @@ class DropPath(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.rate == 0.0 or not self.training:
             return x
-        keep = 1.0 - self.rate
-        mask = x.new_empty(x.shape[0], 1, 1).bernoulli_(keep)  # (B, 1, 1): one draw per image
-        return x * mask / keep
+        mask = x.new_empty(x.shape[0], 1, 1).bernoulli_(1.0 - self.rate)  # (B, 1, 1): one draw per image
+        return x * mask / (1.0 - self.rate)
 
 
 class PatchEmbed(nn.Module):
@@ -181,20 +176,16 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        size = config.patch_size
-        self.proj = nn.Conv2d(3, config.width, kernel_size=size, stride=size, bias=not config.pre_norm)
+        self.proj = nn.Conv2d(3, config.width, config.patch_size, config.patch_size, bias=not config.pre_norm)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.proj(images).flatten(2).transpose(1, 2)  # (B, D, grid, grid) -> (B, N-1, D)
 
 
 class Rotary(nn.Module):
-    """Pairs of channels of a patch's queries and keys turn with its row and column, so that a score depends on how far
-    two patches are apart (Su et al., 2021, arXiv 2104.09864). Other tokens do not turn.
-
-    Half of the pairs turn with the row, half with the column; "learned" ones (Heo et al., 2024, arXiv 2403.13298) with
-    both. In "dinov3" (Siméoni et al., 2025, arXiv 2508.10104) rows lie between -2 pi and 2 pi; else they are counted.
-    """
+    """Pairs of channels of a patch's queries and keys turn, half of them with its row, half with its column, so that a
+    score depends on how far two patches are apart (Su et al., 2021, arXiv 2104.09864); "learned" ones turn with both
+    (Heo et al., 2024, arXiv 2403.13298). In "dinov3" (2025, arXiv 2508.10104) places lie between -2 pi and 2 pi."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -214,8 +205,7 @@ class Rotary(nn.Module):
         places = places.flip(1) if c.columns_first else places
         falling = c.rotary_base ** (-torch.arange(quarter, device=like.device) / quarter)
         freqs = torch.block_diag(falling, falling)[:, None] if self.freqs is None else self.freqs  # (2, H or 1, D/2H)
-        angles = (places[:, :, None, None] * freqs).sum(1).transpose(0, 1)
-        angles = F.pad(angles, (0, 0, c.prefix, 0))
+        angles = F.pad((places[:, :, None, None] * freqs).sum(1).transpose(0, 1), (0, 0, c.prefix, 0))
         return torch.stack([angles.cos(), angles.sin()]).to(like.dtype)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Rotary:  # noqa: FBT001, FBT002 (torch's)
@@ -226,7 +216,7 @@ class Rotary(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Queries or keys (B, H, N, D/H), turned; a method's tokens, behind the patches, do not turn."""
         cos, sin = self.turns(x) if self.table is None else self.table
-        own, others = x[:, :, : self.config.tokens], x[:, :, self.config.tokens :]
+        own, others = x.split([self.config.tokens, x.shape[2] - self.config.tokens], dim=2)
         apart = self.config.rotary == "dinov3"
         a, b = own.chunk(2, dim=-1) if apart else (own[..., ::2], own[..., 1::2])
         a, b = a * cos - b * sin, a * sin + b * cos
@@ -272,17 +262,16 @@ class Attention(nn.Module):
         self.score_biases: list[Callable[[Tensor], Tensor | None]] = []  # (B, N, D) -> added before the softmax
 
     def forward(self, x: Tensor) -> Tensor:
-        B, N, D = x.shape
         qkv = apply(self.sites["qkv"], self.qkv(x), x)  # (B, N, 3D)
         q, k, v = split_heads(qkv, 3, self.heads)  # each (B, H, N, D/H)
         q, k = self.rotary(q), self.rotary(k)
         table = self.relative_position_bias_table
-        bias = None if table is None else relative_bias(table, N).to(x.dtype)  # broadcast over (B, H, N, N)
+        bias = None if table is None else relative_bias(table, x.shape[1]).to(x.dtype)  # broadcast over (B, H, N, N)
         for part in self.score_biases:
             if (more := part(x)) is not None:
                 bias = more if bias is None else bias + more
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)  # softmax(q k' / sqrt(D/H) + bias) v
-        y = self.norm(y.transpose(1, 2).reshape(B, N, D))
+        y = self.norm(y.transpose(1, 2).flatten(2))  # (B, N, D)
         y = apply(self.sites["heads"], y, qkv)
         return apply(self.sites["proj"], self.proj(y), y)
 
@@ -343,12 +332,10 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         at = self.sites
         x = apply(at["tokens"], x, x)  # (B, N, D); a prompt method may add tokens here
-
         z = apply(at["norm1"], self.norm1(x), x)
         y = apply(at["attn"], self.attn(z), z)
         y = self.drop_path1(self.ls1(apply(at["branch1"], y, x)))
         x = x + apply(at["residual1"], y, x)
-
         z = apply(at["norm2"], self.norm2(x), x)
         y = apply(at["mlp"], self.mlp(z), z)
         y = self.drop_path2(self.ls2(apply(at["branch2"], y, x)))
@@ -356,11 +343,9 @@ class Block(nn.Module):
 
 
 class ViT(nn.Module):
-    """The whole model: patches, position, blocks, pooling, and a linear head on what was pooled.
-
-    Input: float images (B, 3, image_size, image_size), normalised with ``config.mean`` and ``config.std``.
-    Output: logits (B, C). ``methods`` holds the modules that methods have attached, by method name.
-    """
+    """Patches, position, blocks, pooling, and a linear head on what was pooled: images (B, 3, image_size, image_size),
+    normalised with ``config.mean`` and ``config.std``, to logits (B, C). ``methods`` holds what methods have attached,
+    by method name."""
 
     def __init__(self, config: ViTConfig, num_classes: int) -> None:
         super().__init__()
@@ -374,8 +359,9 @@ class ViT(nn.Module):
         self.pos_embed: Any = nn.Parameter(torch.empty(1, places, D)) if places else None
         self.norm_pre = nn.LayerNorm(D, eps=config.norm_eps) if config.pre_norm else nn.Identity()
         self.blocks: Any = nn.ModuleList(Block(config) for _ in range(config.depth))  # of Block; mypy forgets that
-        self.norm = nn.LayerNorm(D, eps=config.norm_eps) if config.final_norm != "none" else nn.Identity()
+        self.norm = nn.LayerNorm(D, eps=config.norm_eps) if config.final_norm == "tokens" else nn.Identity()
         self.attn_pool = AttentionPool(config) if config.pool == "attention" else None
+        self.fc_norm = nn.LayerNorm(D, eps=config.norm_eps) if config.final_norm == "pooled" else nn.Identity()
         self.head = nn.Linear(D, num_classes)
         self.methods = nn.ModuleDict()
         self.sites: dict[str, list[Edit]] = {name: [] for name in MODEL_SITES}
@@ -417,19 +403,14 @@ class ViT(nn.Module):
         """Tokens (B, N, D) behind the first ``blocks`` blocks, through the others, to what the head reads (B, D)."""
         for block in list(self.blocks)[blocks:]:
             x = block(x)
-        if self.config.final_norm == "pooled":
-            pooled = self.pooled(x)
-            return apply(self.sites["features"], apply(self.sites["norm"], self.norm(pooled), pooled), x)
-        y = apply(self.sites["norm"], self.norm(x), x)
-        return apply(self.sites["features"], self.pooled(y), y)
-
-    def pooled(self, x: Tensor) -> Tensor:
-        """Tokens (B, N, D) to (B, D), those that a method has added behind the patches left out."""
-        if self.config.pool == "class":
-            return x[:, 0]
-        if self.attn_pool is not None:
-            return self.attn_pool(x[:, : self.config.tokens])
-        return x[:, self.config.prefix : self.config.tokens].mean(dim=1)
+        y, config = apply(self.sites["norm"], self.norm(x), x), self.config
+        if config.pool == "class":
+            pooled = y[:, 0]
+        elif self.attn_pool is not None:
+            pooled = self.attn_pool(y[:, : config.tokens])  # without tokens that a method has added behind the patches
+        else:
+            pooled = y[:, config.prefix : config.tokens].mean(dim=1)
+        return apply(self.sites["features"], self.fc_norm(pooled), y)
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Images (B, 3, height, width) to what the head reads (B, D)."""

@@ -24,7 +24,7 @@ class LayerNorm(Method):
     """No hyper-parameters."""
 
     def unfreezes(self, parameter: str, config: ViTConfig) -> bool:
-        return parameter.split(".")[-2:-1] in (["norm1"], ["norm2"], ["norm"], ["norm_pre"])
+        return parameter.split(".")[-2:-1] in (["norm1"], ["norm2"], ["norm"], ["norm_pre"], ["fc_norm"])
 
     def count(self, config: ViTConfig) -> int:
         return 2 * (config.depth * norm_channels(config) + config.width * outer_norms(config))

@@ -6,7 +6,8 @@ Paper: Lian et al., "Scaling & Shifting Your Features: A New Baseline for Effici
 arXiv 2210.08823, equations 3 and 4.
 Formula: y <- scale * y + shift, one number of each per channel; scale ~ N(1, noise^2), shift ~ N(0, noise^2).
 Sites: ``patches``; ``norm1``, ``qkv``, ``proj``, ``norm2``, ``fc1`` (before the activation) and ``fc2`` of every block;
-``norm``. It acts first at LayerNorms, as a part of them, whatever else is attached there.
+``norm``, or ``features`` where the last LayerNorm follows pooling. It acts first at LayerNorms, as a part of them,
+whatever else is attached there.
 Parameters: 2 L (7 D + hidden) + 4 D, that is 22 D L + 4 D with a hidden layer of 4 D.
 Merges: yes, scale multiplies the rows of the preceding affine map and its bias, to which shift is added. CLIP's patch
 embedding has no bias: merging adds one.
@@ -58,7 +59,8 @@ def places(vit: ViT) -> list[tuple[list[Edit], Any]]:
             "fc2": block.mlp.fc2,
         }
         pairs += [(block.sites[site], layer) for site, layer in layers.items()]
-    return pairs if vit.config.final_norm == "none" else [*pairs, (vit.sites["norm"], vit.norm)]
+    last = {"tokens": ("norm", vit.norm), "pooled": ("features", vit.fc_norm)}.get(vit.config.final_norm)
+    return [*pairs, (vit.sites[last[0]], last[1])] if last else pairs
 
 
 @register(name="ssf", title="SSF", family="selective", paper="Lian et al., 2022, arXiv 2210.08823")

@@ -22,7 +22,6 @@ from petl_core.utils import UserError
 from petl_core.vit import ViT, ViTConfig
 
 RENAMED = (  # in timm, here
-    (r"^fc_norm\.", "norm."),
     (r"\.gamma_([12])$", r".ls\1.gamma"),
 )
 FUSED = (  # here, and its parts in timm, which lie side by side; a bias that keys do not have is zero
