@@ -65,7 +65,7 @@ WORDS: dict[str, dict[Any, str]] = {  # of a configuration's field, by its value
 
 def needs(config: ViTConfig) -> str:
     """What sets a configuration apart from the textbook's, in words."""
-    words = [f"{config.registers} registers"] if config.registers else []
+    words = {0: [], 1: ["1 register"]}.get(config.registers, [f"{config.registers} registers"])
     values = dataclasses.asdict(config)
     return ", ".join([*words, *(of[values[field]] for field, of in WORDS.items() if values[field] in of)])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import socket
+import warnings
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -11,6 +12,8 @@ from urllib.request import getproxies
 from torch import Tensor
 
 from petl_core.utils import UserError
+
+OPEN = ("apache-2.0", "mit")  # licences of weights that ask nothing of who uses them; others are named
 
 
 def pretrained_cfg(name: str) -> dict[str, Any]:
@@ -42,20 +45,22 @@ def timm_weights(name: str) -> dict[str, Tensor]:
 
     cfg = pretrained_cfg(name)
     place = cfg.get("hf_hub_id") or cfg.get("url")
+    licence = cfg.get("license") or "none stated"
     if not place:
         raise UserError(f"timm has no weights for '{name}'; give a file, pretrained='weights.safetensors', or False")
     try:
         if cfg.get("hf_hub_id") and not timm_weights_cached(name):
             find_hub()  # else the hub's own client tries for a minute
+            if licence not in OPEN:
+                warnings.warn(f"the weights of '{name}' are under the licence '{licence}': read it first", stacklevel=2)
         return dict(timm.create_model(name, pretrained=True).state_dict())
     except Exception as error:  # the hub, the network and the disk each have exceptions of their own
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         where = f"huggingface.co/{place}" if cfg.get("hf_hub_id") else place
-        consent = f" They are under the licence '{cfg['license']}'." if cfg.get("license") else ""
         raise UserError(
-            f"could not get the weights of '{name}' from {where} or the local cache ({type(error).__name__}: {first})."
-            f"{consent} Connect to the network once, or download the weights file elsewhere and give it: "
-            "pretrained='path/to/model.safetensors' (on the command line: --weights)"
+            f"could not get the weights of '{name}' from {where} or the local cache ({type(error).__name__}: {first}). "
+            f"They are under the licence '{licence}'. Connect to the network once, or download the weights file elsewhere "
+            "and give it: pretrained='path/to/model.safetensors' (on the command line: --weights)"
         ) from error
 
 

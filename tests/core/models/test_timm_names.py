@@ -15,6 +15,7 @@ import torch
 from timm.layers import RmsNorm
 
 from petl_core import create_model
+from petl_core.models import hub
 from petl_core.models.timm_names import timm_state
 from petl_core.models.weights import Weights, config_of, digest, load_weights
 from petl_core.utils import UserError
@@ -165,6 +166,18 @@ def test_weights_come_from_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     images = torch.randn(1, 3, 224, 224)
     torch.testing.assert_close(model(images), held.eval()(images), rtol=0, atol=1e-5)
     assert model.spec.weights == digest("vit_tiny_patch16_224")
+
+
+def test_a_licence_that_asks_for_something_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    name, plain = "vit_small_patch16_dinov3", timm.create_model
+    held = plain(name, depth=1)
+    monkeypatch.setattr(hub, "find_hub", lambda: None)
+    monkeypatch.setattr(timm, "create_model", lambda *_, **more: held)
+    with pytest.warns(UserWarning, match="dinov3-license"):
+        assert set(hub.timm_weights(name)) == set(held.state_dict())
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="dinov3-license"):
+        hub.timm_weights(name)
 
 
 def test_weights_that_cannot_be_fetched_are_named_at_once(tmp_path):
