@@ -59,8 +59,8 @@ def timm_weights(name: str) -> dict[str, Tensor]:
         where = f"huggingface.co/{place}" if cfg.get("hf_hub_id") else place
         raise UserError(
             f"could not get the weights of '{name}' from {where} or the local cache ({type(error).__name__}: {first}). "
-            f"They are under the licence '{licence}'. Connect to the network once, or download the weights file elsewhere "
-            "and give it: pretrained='path/to/model.safetensors' (on the command line: --weights)"
+            f"They are under the licence '{licence}'. Connect to the network once, or download the weights file "
+            "elsewhere and give it: pretrained='path/to/model.safetensors' (on the command line: --weights)"
         ) from error
 
 
