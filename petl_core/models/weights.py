@@ -119,10 +119,10 @@ def load_weights(vit: ViT, source: str | Path | Weights, *, keep_head: bool = Fa
     _check_architecture(state, own, where)
     _check_hidden_choices(weights.config, vit.config, where)
     wanted = {name: p for name, p in own.items() if keep_head or not name.startswith("head.")}
-    added = {  # biases that merging has given to layers which have none
+    added: dict[str, Any] = {  # biases that merging has given to layers which have none
         f"{name}.bias": (module, torch.nn.Parameter(torch.zeros(len(module.weight))))
         for name, module in vit.named_modules()
-        if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)) and module.bias is None and f"{name}.bias" in state
+        if weights.config is not None and f"{name}.bias" in state and getattr(module, "bias", 0) is None
     }
     wanted.update({name: bias for name, (_, bias) in added.items()})
     if "pos_embed" in state:
