@@ -137,7 +137,9 @@ def _backbone(name: str) -> str:
 
 def timm_backbones() -> str:
     """Which of timm's ViTs can be a backbone: each kind and what it needs; then why the others cannot, by name."""
-    rows, kinds, reasons = catalogue.rows(), {}, {}
+    rows = catalogue.rows()
+    kinds: dict[str, list[catalogue.Row]] = {}
+    reasons: dict[str, list[catalogue.Row]] = {}
     for row in rows:
         (kinds.setdefault(row.kind, []) if row.taken else reasons.setdefault(row.lacks, [])).append(row)
     table = [f"{sum(row.taken for row in rows)} of {len(rows)} names are taken.", ""]
