@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 
+import petl_core as pc
 from petl_core.models.catalogue import rows
 from petl_core.models.timm_names import canonical, timm_state
 from petl_core.models.weights import Weights, config_of, load_weights
@@ -61,3 +64,19 @@ def test_equals_timm_and_goes_back(name: str) -> None:
 def test_enough_are_taken() -> None:
     assert len(rows()) == 259 and len(TAKEN) >= 205
     assert all(row.lacks and not row.needs for row in rows() if not row.taken)
+
+
+def test_a_file_in_timms_names_becomes_a_model_and_its_adapter_comes_back(tmp_path: Path) -> None:
+    import timm
+
+    name = "eva02_tiny_patch14_224"  # timm's own names: q_bias, v_bias, fc_norm
+    torch.manual_seed(0)
+    theirs = timm.create_model(name, img_size=56, num_classes=3).eval()
+    weights = tmp_path / "eva.safetensors"
+    safetensors.torch.save_file(theirs.state_dict(), weights)
+    made = {"pretrained": weights, "image_size": 56, "keep_head": True}
+    images = torch.randn(2, 3, 56, 56)
+    torch.testing.assert_close(pc.create_model(name, **made).eval()(images), theirs(images), rtol=0, atol=1e-5)
+    model = pc.create_model(name, "lora+ssf", **made).eval()
+    again = pc.load_adapter(pc.save_adapter(model, tmp_path / "a.safetensors")).eval()
+    assert torch.equal(again(images), model(images)) and again.spec.weights == model.spec.weights
