@@ -36,6 +36,7 @@ ROTARIES = {
     "RotaryEmbeddingCat": "axial",
     "RotaryEmbeddingMixed": "learned",
 }
+VITS = {"VisionTransformer", "VisionTransformerRelPos", "Eva", "Beit"}  # timm's classes of ViTs
 POOLS: dict[str, Any] = {"token": "class", "avg": "average", "map": "attention"}
 SIZES = ("image_size", "width", "depth", "heads", "mlp_ratio")  # of the configuration, in which the narrow one differs
 
@@ -124,13 +125,14 @@ def timm_config(name: str) -> ViTConfig:
 
 def lacking(model: Any) -> Iterator[str]:
     """What timm's model has and our ViT does not, in words."""
-    if not all(hasattr(model, part) for part in ("blocks", "patch_embed", "num_prefix_tokens", "global_pool")):
+    if not VITS & {cls.__name__ for cls in type(model).__mro__}:
         yield f"it is timm's {type(model).__name__}, which is no ViT"
         return
     modules = list(model.modules())
     kinds = " ".join(sorted({type(module).__name__ for module in modules}))
     height, width = model.patch_embed.img_size
     side, pool = model.patch_embed.patch_size[0], getattr(model, "attn_pool", None)
+    turns = type(getattr(model, "rope", None)).__name__
     found = {
         f"pooling by '{model.global_pool}'": model.global_pool not in POOLS,
         "a stem of convolutions before the patches": "HybridEmbed" in kinds,
@@ -142,6 +144,7 @@ def lacking(model: Any) -> Iterator[str]:
         "RMSNorm": "RmsNorm" in kinds,
         "norms of queries and keys": any(".q_norm." in name for name, _ in model.named_parameters()),
         "fewer heads for keys than for queries": any(getattr(module, "num_kv_groups", 1) > 1 for module in modules),
+        f"rotary positions as {turns}": turns not in (*ROTARIES, "NoneType"),
         "images that are not square": height != width,
         f"images of {height} px, which are not a multiple of its patch size {side}": height % side != 0,
         "attention pooling that leaves registers out": bool(pool and model.num_prefix_tokens and "Eva" not in kinds),

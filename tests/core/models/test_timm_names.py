@@ -49,6 +49,7 @@ def test_clip_with_the_wrong_activation_is_pointed_out() -> None:
     [
         ("resnet18", ["ResNet", "no ViT"]),
         ("swin_tiny_patch4_window7_224", ["SwinTransformer", "no ViT"]),
+        ("cait_xxs24_224", ["Cait", "no ViT"]),
         ("deit_tiny_distilled_patch16_224", ["distillation token"]),
         ("vit_small_patch16_18x2_224", ["branches in parallel"]),
         ("vit_tiny_r_s16_p8_224", ["a stem of convolutions"]),
