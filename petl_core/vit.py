@@ -179,7 +179,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(3, config.width, config.patch_size, config.patch_size, bias=not config.pre_norm)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.proj(images).flatten(2).transpose(1, 2)  # (B, D, grid, grid) -> (B, N-1, D)
+        return self.proj(images).flatten(2).transpose(1, 2)  # (B, D, grid, grid) -> (B, grid^2, D)
 
 
 class Rotary(nn.Module):
@@ -227,12 +227,11 @@ class Rotary(nn.Module):
 def relative_bias(table: Tensor, tokens: int) -> Tensor:
     """Biases (H, N, N) of scores from a table ((2 grid - 1)^2 + 3, H), with a row for each distance of two patches and
     three for the class token (Bao et al., 2022, arXiv 2106.08254). A method's tokens, behind the patches, have none."""
-    side = math.isqrt(len(table))  # 2 grid - 1
+    side = math.isqrt(len(table) - 3)  # 2 grid - 1
     grid = (side + 1) // 2
-    windows = table[:-3].T.unflatten(1, (side, side)).unfold(1, grid, 1).unfold(2, grid, 1)
-    bias = windows.flip(-2, -1).flatten(3).flatten(1, 2)  # (H, grid^2, grid^2)
+    windows = table[:-3].T.unflatten(1, (side, side)).unfold(1, grid, 1).unfold(2, grid, 1).flip(-2, -1)
     end, more = 1 + grid**2, tokens - 1 - grid**2
-    bias = F.pad(bias, (1, more, 1, more))
+    bias = F.pad(windows.flatten(3).flatten(1, 2), (1, more, 1, more))
     bias[:, 0, 1:end], bias[:, 1:end, 0], bias[:, 0, :1] = table[-3:, :, None]
     return bias
 
@@ -303,8 +302,7 @@ class AttentionPool(nn.Module):
         D, self.heads = config.width, config.pool_heads or config.heads
         self.latent = nn.Parameter(D**-0.5 * torch.randn(1, 1, D))
         self.q, self.kv, self.proj = nn.Linear(D, D), nn.Linear(D, 2 * D), nn.Linear(D, D)
-        self.norm = nn.LayerNorm(D, eps=config.norm_eps)
-        self.mlp = MLP(config)
+        self.norm, self.mlp = nn.LayerNorm(D, eps=config.norm_eps), MLP(config)
 
     def forward(self, x: Tensor) -> Tensor:
         [q] = split_heads(self.q(self.latent.expand(len(x), -1, -1)), 1, self.heads)  # (B, H, 1, D/H)
@@ -332,10 +330,12 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         at = self.sites
         x = apply(at["tokens"], x, x)  # (B, N, D); a prompt method may add tokens here
+
         z = apply(at["norm1"], self.norm1(x), x)
         y = apply(at["attn"], self.attn(z), z)
         y = self.drop_path1(self.ls1(apply(at["branch1"], y, x)))
         x = x + apply(at["residual1"], y, x)
+
         z = apply(at["norm2"], self.norm2(x), x)
         y = apply(at["mlp"], self.mlp(z), z)
         y = self.drop_path2(self.ls2(apply(at["branch2"], y, x)))
