@@ -102,3 +102,22 @@ def test_prompts_of_weight_zero_change_nothing(bench: contract.Bench, kind: str)
     with torch.no_grad():
         near = pc.interpolate(model, 1e-6)(images())
     assert gap(near, bench.plain(kind)(images())) < 1e-3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sites_keep_their_meaning(bench: contract.Bench, kind: str) -> None:
+    """At every site an edit sees what the table of ``vit.py`` says, and heads, act are what proj, fc2 read."""
+    vit, c, seen = bench.plain(kind), KINDS[kind], {}
+    sites = {**vit.blocks[1].sites, **vit.sites}
+    for site, edits in sites.items():
+        edits.append(lambda y, x, site=site: seen.setdefault(site, (y, x)) and y)
+    vit(images())
+    N, D, fc1 = c.tokens, c.width, c.hidden * (2 if c.gated else 1)
+    widths = {"qkv": 3 * D, "fc1": fc1, "act": c.hidden}
+    shapes = {site: (2, N, widths.get(site, D)) for site in sites} | {"features": (2, D), "patches": (2, c.grid**2, D)}
+    assert {site: tuple(y.shape) for site, (y, _) in seen.items()} == shapes
+    assert seen["proj"][1] is seen["heads"][0] and seen["fc2"][1] is seen["act"][0]
+    block, (heads, _) = vit.blocks[1], seen["heads"]
+    assert torch.equal(block.attn.proj(heads), seen["proj"][0])
+    assert torch.equal(block.mlp.fc2(seen["act"][0]), seen["fc2"][0])
+    assert torch.equal(block.norm1(seen["tokens"][0]), seen["norm1"][0])
