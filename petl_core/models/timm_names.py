@@ -21,10 +21,8 @@ from petl_core.models.hub import pretrained_cfg
 from petl_core.utils import UserError
 from petl_core.vit import ViT, ViTConfig
 
-RENAMED = (  # in timm, here
-    (r"\.gamma_([12])$", r".ls\1.gamma"),
-)
-FUSED = (  # here, and its parts in timm, which lie side by side; a bias that keys do not have is zero
+KEYS = ("attn.k_proj.bias", "attn.k_bias")  # where timm's keys have no bias, ours is zero
+FUSED = (  # here, and its parts in timm, which lie side by side
     ("attn.qkv.weight", ("attn.q_proj.weight", "attn.k_proj.weight", "attn.v_proj.weight")),
     ("attn.qkv.bias", ("attn.q_proj.bias", "attn.k_proj.bias", "attn.v_proj.bias")),
     ("attn.qkv.bias", ("attn.q_bias", "attn.k_bias", "attn.v_bias")),
@@ -43,22 +41,24 @@ SIZES = ("image_size", "width", "depth", "heads", "mlp_ratio")  # of the configu
 
 def canonical(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Tensors in timm's names in ours; those that have our names already, and unknown ones, keep them."""
-    state = {}
-    for name, tensor in tensors.items():
-        for theirs, ours in RENAMED:
-            name = re.sub(theirs, ours, name)
-        state[name] = tensor
-    for first in [name for name in state if re.match(r"blocks\.\d+\.", name)]:
+    state = {_renamed(name): tensor for name, tensor in tensors.items()}
+    for name in [name for name in state if name.startswith("blocks.")]:
         for ours, parts in FUSED:
-            if first.endswith(parts[0]):
-                before = first.removesuffix(parts[0])
-                lead = state.pop(first)
-                rest = [state.pop(before + part, torch.zeros_like(lead)) for part in parts[1:]]
-                state[before + ours] = torch.cat([lead, *rest])
+            before = name.removesuffix(parts[0])
+            if before == name:
+                continue
+            if parts[1] in KEYS:
+                state.setdefault(before + parts[1], torch.zeros_like(state[name]))
+            if all(before + part in state for part in parts):  # else they keep their names, and loading reports them
+                state[before + ours] = torch.cat([state.pop(before + part) for part in parts])
     if "rope.freqs" in state:
         for index, freqs in enumerate(state.pop("rope.freqs").unbind(1)):
             state[f"blocks.{index}.attn.rotary.freqs"] = freqs
     return state
+
+
+def _renamed(name: str) -> str:
+    return re.sub(r"\.gamma_([12])$", r".ls\1.gamma", name)
 
 
 def timm_state(vit: ViT, name: str) -> dict[str, Tensor]:
@@ -76,9 +76,7 @@ def timm_state(vit: ViT, name: str) -> dict[str, Tensor]:
         block = re.match(r"blocks\.\d+\.", theirs)
         before, after = (block[0], theirs[len(block[0]) :]) if block else ("", theirs)
         fused = next((found for found in FUSED if after in found[1]), None)
-        ours = before + fused[0] if fused else theirs
-        for pattern, here in RENAMED:
-            ours = re.sub(pattern, here, ours)
+        ours = before + fused[0] if fused else _renamed(theirs)
         if theirs == "rope.freqs":
             state[theirs] = torch.stack([own.pop(f"blocks.{i}.attn.rotary.freqs") for i in range(len(vit.blocks))], 1)
         elif fused:

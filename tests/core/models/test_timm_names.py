@@ -16,7 +16,7 @@ from timm.layers import RmsNorm
 
 from petl_core import create_model
 from petl_core.models import hub
-from petl_core.models.timm_names import timm_state
+from petl_core.models.timm_names import canonical, timm_state
 from petl_core.models.weights import Weights, config_of, digest, load_weights
 from petl_core.utils import UserError
 from petl_core.vit import ViT, ViTConfig
@@ -90,6 +90,16 @@ def test_an_image_size_that_relative_positions_do_not_have_is_refused() -> None:
         state = ViT(replace(held, depth=1), 2).state_dict()
     with pytest.raises(UserError, match="relative positions are not resized"):
         load_weights(ViT(replace(larger, depth=1), 2), Weights(state, "the weights"))
+
+
+def test_only_the_bias_of_keys_may_be_missing_from_parts() -> None:
+    ones = {f"blocks.0.attn.{part}_proj.{kind}": torch.ones(2, 2) for part in "qkv" for kind in ("weight", "bias")}
+    del ones["blocks.0.attn.k_proj.bias"]
+    bias = canonical(ones)["blocks.0.attn.qkv.bias"]
+    assert set(canonical(ones)) == {"blocks.0.attn.qkv.weight", "blocks.0.attn.qkv.bias"}
+    assert bias.chunk(3)[0].all() and not bias.chunk(3)[1].any() and bias.chunk(3)[2].all()
+    del ones["blocks.0.attn.v_proj.weight"]
+    assert {"blocks.0.attn.q_proj.weight", "blocks.0.attn.k_proj.weight"} < set(canonical(ones))
 
 
 def test_the_way_back_refuses_what_timm_has_no_place_for() -> None:
