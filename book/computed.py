@@ -37,6 +37,7 @@ PARTS: Mapping[str, Callable[[Facts], str]] = {
     "tasks": lambda _: data.tasks(),
     "world": lambda _: data.rendered_world(),
     "backbones": lambda _: data.embedded_backbones(),
+    "timm": lambda _: data.timm_backbones(),
     "published": lambda _: data.published_numbers(),
     "records": data.records,
     "photographs": lambda _: data.records_on_photographs(),

@@ -213,7 +213,9 @@ def _list(options: argparse.Namespace) -> int:
             cls = methods.registry[name]
             print(f"  {name:<18}{cls.size_field or '-':<14}{cls.paper}")
     if options.what in (None, "backbones"):
-        print("backbones\n  mini, mini_clip    embedded, offline\n  any ViT of timm    such as vit_base_patch16_224")
+        from petl_core.models.catalogue import listing
+
+        print(listing())
     if options.what in (None, "tasks"):
         print("tasks")
         for group in GROUPS:

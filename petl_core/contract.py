@@ -1,8 +1,8 @@
 """The contract that every method keeps: one function for each rule, whose ``AssertionError`` says what broke.
 
-A rule takes a ``Bench`` (three small backbones with random weights: a plain ViT, one built as CLIP's, one as
-DINOv2's), the method and the name of a backbone. The tests try all rules on the registry; ``python -m petl_guide
-check-method my_method.py`` and ``check`` try them on a method of your own. Whether it is *good* is not asked.
+A rule takes a ``Bench`` (small backbones with random weights: a plain ViT, CLIP's and DINOv2's), the method and a
+backbone's name. The tests try all rules on the registry, and on more kinds of ViT; ``check`` (``python -m petl_guide
+check-method my_method.py``) tries them on a method of your own. Whether it is *good* is not asked.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ EXACT = 1e-5  # gap of logits of order one that rounding explains
 
 @dataclass(frozen=True)
 class Bench:
-    """The three small backbones as files, with weights large enough for every path to matter."""
+    """The small backbones as files, with weights large enough for every path to matter."""
 
     files: Mapping[str, str]
 
@@ -58,10 +58,10 @@ class Bench:
 
 
 @contextmanager
-def bench() -> Iterator[Bench]:
-    """A bench, whose files are there until the ``with`` ends."""
+def bench(kinds: Mapping[str, ViTConfig] = VARIANTS) -> Iterator[Bench]:
+    """A bench of these backbones, whose files are there until the ``with`` ends."""
     with tempfile.TemporaryDirectory() as folder:
-        yield Bench({name: _backbone(VARIANTS[name], Path(folder, f"{name}.safetensors")) for name in VARIANTS})
+        yield Bench({name: _backbone(kinds[name], Path(folder, f"{name}.safetensors")) for name in kinds})
 
 
 def _backbone(config: ViTConfig, path: Path) -> str:
@@ -182,13 +182,13 @@ def start(bench: Bench, method: Method, variant: str) -> None:
 @rule
 def own_parameters(bench: Bench, method: Method, variant: str) -> None:
     """exactly the head, what was added, and what unfreezes() names train; no tensor has two names"""
-    model, config = bench.build(method, variant), VARIANTS[variant]
+    model = bench.build(method, variant)
     names = {n for n, _ in model.named_parameters()}
     backbone = {n for n, _ in bench.plain(variant).named_parameters()} - HEAD
     added = names - HEAD - backbone
     wrong = {n for n in added if not n.startswith(f"methods.{method.name}.")}
     assert not wrong, f"outside methods.{method.name} appear {_some(wrong)}: an edit must not register the ViT's own"
-    wanted = added | HEAD | {n for n in backbone if method.unfreezes(n, config)}
+    wanted = added | HEAD | {n for n in backbone if method.unfreezes(n, model.config)}
     assert wanted <= trained(model), f"these should train and do not: {_some(wanted - trained(model))}"
     assert trained(model) <= wanted, f"these train and should not: {_some(trained(model) - wanted)}"
     assert not (twice := set(model.state_dict()) ^ names), f"{_some(twice)}: a tensor with two names, or a buffer"
@@ -197,7 +197,7 @@ def own_parameters(bench: Bench, method: Method, variant: str) -> None:
 @rule
 def count(bench: Bench, method: Method, variant: str) -> None:
     """count() equals the number of parameters, on the small backbones and on another shape"""
-    numbers = {VARIANTS[variant]: count_trainable(bench.build(method, variant))}
+    numbers = {model.config: count_trainable(model) for model in [bench.build(method, variant)]}
     if not _refusal(meta_count, method, ODD):  # a method may refuse a shape, if it says so
         numbers[ODD] = meta_count(method, ODD)
     for config, counted in numbers.items():

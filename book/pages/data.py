@@ -16,6 +16,7 @@ from typing import Any
 from book.pages.claims import escaped
 from petl_core.data.embedded import COUNTS, SIZE, WORLD, WORLD_COUNTS, EmbeddedTask, embedded_names, embedded_tasks
 from petl_core.methods import get
+from petl_core.models import catalogue
 from petl_core.models import weights as backbones
 from petl_core.models.text_tower import load_text_tower, text_file
 from petl_core.study.plan import PARTS
@@ -132,6 +133,24 @@ def _backbone(name: str) -> str:
             f"- *How it was made:* `{command}`",
         ]
     )
+
+
+def timm_backbones() -> str:
+    """Which of timm's ViTs can be a backbone: each kind and what it needs; then why the others cannot, by name."""
+    rows = catalogue.rows()
+    kinds: dict[str, list[catalogue.Row]] = {}
+    reasons: dict[str, list[catalogue.Row]] = {}
+    for row in rows:
+        (kinds.setdefault(row.kind, []) if row.taken else reasons.setdefault(row.lacks, [])).append(row)
+    table = [f"{sum(row.taken for row in rows)} of {len(rows)} names are taken.", ""]
+    table += ["| kind | names | such as | what it has beyond the textbook's ViT | licences |", "|---|---|---|---|---|"]
+    for kind, alike in kinds.items():
+        shown = next(row for row in alike if row.name in catalogue.EXAMPLES)
+        licences = ", ".join(sorted({part for row in alike for part in row.licences.split(", ") if part}))
+        table.append(f"| {kind} | {len(alike)} | `{shown.name}` | {shown.needs or 'nothing'} | {licences} |")
+    table += ["", "The others are refused. What they have, and our ViT does not:", ""]
+    table += [f"- {lacks}: {', '.join(f'`{row.name}`' for row in alike)}" for lacks, alike in sorted(reasons.items())]
+    return "\n".join(table)
 
 
 def published_numbers() -> str:

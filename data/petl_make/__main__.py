@@ -23,6 +23,7 @@ COMMANDS = {  # name: its module, whose ``main`` takes the arguments and returns
     "check-vtab": ("petl_make.vtab.check", "is this folder VTAB-1K? counts, classes, duplicates, JPEG"),
     "photographs": ("petl_make.photographs.make", "fetch and make ten sets of photographs and PACS"),
     "zero-shot": ("petl_make.zero_shot", "write CLIP's zero-shot head (needs the extra clip)"),
+    "backbones": ("petl_make.backbones", "try all of timm's ViTs, write which are taken and why others are not"),
     "costs": ("petl_make.costs", "measure time and memory of each method"),
 }
 

@@ -13,19 +13,21 @@ writes the text tower (``mini_clip_text.safetensors``) and the log (``mini_clip_
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from petl_core.data import codec
-from petl_core.models.text_tower import TextConfig, TextTower, class_embeddings, save_text_tower
+from petl_core.models.text_tower import TextConfig, TextTower, class_embeddings
 from petl_core.models.weights import load_weights, weights_of
-from petl_core.utils import progress_bar
+from petl_core.utils import progress_bar, write_atomic
 from petl_core.vit import ViT
 from petl_make import command_line
 from petl_make.codec import levels_of
@@ -128,7 +130,9 @@ def pretrain_clip(out: Path, recipe: ClipRecipe, threads: int) -> None:
     pretraining.run(len(images), loss_of, score)
     towers.half().float()  # the files hold float16: what is measured here is what is shipped
     towers.text.feature_norm.fill_(towers.embed(held).norm(dim=1).mean().item())
-    save_text_tower(towers.text, out.with_name(out.stem + "_text.safetensors"))
+    tensors = {name: tensor.detach().half().contiguous() for name, tensor in towers.text.state_dict().items()}
+    vocabulary = {"text": json.dumps(asdict(towers.text.config))}
+    write_atomic(out.with_name(out.stem + "_text.safetensors"), safetensors.torch.save(tensors, vocabulary))
     pretraining.finish(towers.image, towers.zero_shot(held, labels))
 
 

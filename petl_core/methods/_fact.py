@@ -2,7 +2,7 @@
 
 Each of the 4 D x D weights of attention (q, k, v, o) and each D x D piece of fc1 and fc2 (4 pieces each, if the hidden
 layer is 4 D wide) is a *slot* whose update is s V M U with U: D -> r and V: r -> D shared by the whole network and M an
-r x r matrix. The two methods differ only in where M comes from.
+r x r matrix. The two methods differ only in where M comes from. A gated MLP's fc1 has twice as many pieces as fc2.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from petl_core.methods.base import released_init
+from petl_core.methods.base import fc1_width, released_init
 from petl_core.vit import ViT, ViTConfig
 
 LAYERS = {"qkv": "attn", "proj": "attn", "fc1": "mlp", "fc2": "mlp"}  # and the part of a block that owns them
 
 
-def pieces(config: ViTConfig) -> int:
-    """How many D x D pieces fc1 (and fc2) has. ``ValueError`` if the hidden layer is not a multiple of the width."""
+def pieces(config: ViTConfig) -> tuple[int, int]:
+    """How many D x D pieces fc1 has, and fc2. ``ValueError`` if the hidden layer is not a multiple of the width."""
     if config.hidden % config.width:
         raise ValueError(
             f"FacT cuts fc1 and fc2 into squares, but the hidden layer of {config.hidden} is not a multiple "
             f"of the width, {config.width}; use another method for this backbone"
         )
-    return config.hidden // config.width
+    return fc1_width(config) // config.width, config.hidden // config.width
 
 
 class Factors(nn.Module):

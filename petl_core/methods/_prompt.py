@@ -1,7 +1,8 @@
 """Learned tokens, and how their weight in the attention is turned down: what VPT-Shallow, VPT-Deep and VQT share.
 
-Prompts stand after the patches, so that the class token stays at place 0 and the patches at 1 to grid^2. VPT's authors
-put them before. The function is the same, because prompts have no position and attention does not know an order.
+Prompts stand after the patches, so that all other tokens stay where they are. VPT's authors put them before. The
+function is the same, because prompts have no position (they do not turn, either, where positions are rotary) and
+attention does not know an order. Pooling leaves them out.
 """
 
 from __future__ import annotations

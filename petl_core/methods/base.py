@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from petl_core.utils import Fraction, NumberFromZero, Positive, PositiveNumber, UserError, check_fields  # noqa: F401
 from petl_core.vit import ViT, ViTConfig
@@ -132,10 +132,48 @@ def released_init(module: nn.Module) -> None:
                 nn.init.zeros_(part.bias)
 
 
+def bias_of(layer: Any) -> Tensor:
+    """The bias of a layer, for folding something into it; one of zeros is made where it has none."""
+    if layer.bias is None:
+        layer.bias = nn.Parameter(layer.weight.new_zeros(len(layer.weight)), requires_grad=False)
+    return layer.bias
+
+
+def fc1_width(config: ViTConfig) -> int:
+    """Width of what fc1 makes: hidden units and, in a gated MLP, their gates."""
+    return config.hidden * (2 if config.gated else 1)
+
+
+def attention_parameters(config: ViTConfig) -> dict[str, int]:
+    """Number of parameters of qkv, which has a bias or none, and of proj."""
+    D = config.width
+    return {"attn.qkv": 3 * D * (D + (config.qkv_bias != "none")), "attn.proj": D * (D + 1)}
+
+
+def mlp_parameters(config: ViTConfig) -> dict[str, int]:
+    """Number of parameters of fc1 and of fc2."""
+    D = config.width
+    return {"mlp.fc1": fc1_width(config) * (D + 1), "mlp.fc2": D * (config.hidden + 1)}
+
+
+def norm_channels(config: ViTConfig) -> int:
+    """Channels of the LayerNorms of one block: LN1, LN2 and, where it has them, those inside attention and MLP."""
+    return (2 + config.attention_norm) * config.width + config.mlp_norm * config.hidden
+
+
+def outer_norms(config: ViTConfig) -> int:
+    """How many LayerNorms of the width are outside the blocks: before them, behind them, in attention pooling."""
+    return config.pre_norm + (config.final_norm != "none") + (config.pool == "attention")
+
+
 def block_parameters(config: ViTConfig) -> int:
-    """Number of parameters of one block: two LayerNorms, qkv, proj, fc1, fc2 and, in DINOv2, two LayerScales."""
-    D, hidden = config.width, config.hidden
-    return 4 * D + 4 * D * (D + 1) + 2 * D * hidden + hidden + D + 2 * D * config.layer_scale
+    """Number of parameters of one block: its LayerNorms, qkv, proj, fc1, fc2, and what only some kinds have: two
+    LayerScales, the frequencies of learned rotary positions, a table of relative positions."""
+    D = config.width
+    layers = sum(attention_parameters(config).values()) + sum(mlp_parameters(config).values())
+    places = D * (config.rotary == "learned")
+    places += ((2 * config.grid - 1) ** 2 + 3) * config.heads * config.relative_position
+    return 2 * norm_channels(config) + layers + 2 * D * config.layer_scale + places
 
 
 def meta_count(method: Method, config: ViTConfig) -> int:

@@ -7,7 +7,7 @@ Paper: Jie and Deng, "Convolutional Bypasses Are Better Vision Transformer Adapt
 section 3.
 Formula: for f in {attention, MLP}, z = LN x: x <- x + f(z) + s * Up(dropout(q(Conv3x3(q(Down z))))), with Down: D -> h,
 Conv3x3: h -> h on the grid of patches with a border of zeros, Up: h -> D, q(a) = a sigmoid(1.702 a). The class token,
-and any prompt of another method, is convolved alone, as an image of one pixel: only the kernel's centre sees it.
+registers and any prompt of another method are convolved alone, as images of one pixel: the kernel's centre sees them.
 Down starts as Xavier uniform, the convolution as the identity (or Xavier uniform), Up as zero, biases as zero.
 Sites: ``attn`` and ``mlp`` of every block, so that LayerScale and drop path act once, on the sum.
 Parameters: 2 L (2 D h + 9 h^2 + 2 h + D).
@@ -31,7 +31,7 @@ from petl_core.vit import QuickGELU, ViT, ViTConfig
 
 
 class ConvolutionalBypass(nn.Module):
-    """``edit(y, x) = y + alpha * scale * bypass(x)``; patches are the tokens 1 to grid^2."""
+    """``edit(y, x) = y + alpha * scale * bypass(x)``; patches stand behind the prefix."""
 
     def __init__(self, config: ViTConfig, hyper: ConvPass) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class ConvolutionalBypass(nn.Module):
         self.conv = nn.Conv2d(h, h, kernel_size=3, padding=1)
         self.up = nn.Linear(h, D)
         self.activation = QuickGELU()
-        self.grid, self.scale, self.alpha, self.dropout = config.grid, hyper.scale, 1.0, hyper.dropout
+        self.config, self.scale, self.alpha, self.dropout = config, hyper.scale, 1.0, hyper.dropout
         nn.init.xavier_uniform_(self.down.weight)
         start_conv: Any = nn.init.dirac_ if hyper.conv_init == "identity" else nn.init.xavier_uniform_
         start_conv(self.conv.weight)
@@ -50,14 +50,12 @@ class ConvolutionalBypass(nn.Module):
 
     def convolve(self, h: Tensor) -> Tensor:
         """(B, N, h) -> (B, N, h)."""
-        cls, patches, others = h.split([1, self.grid**2, h.shape[1] - 1 - self.grid**2], dim=1)
-        image = patches.transpose(1, 2).unflatten(2, (self.grid, self.grid))  # (B, h, grid, grid)
+        c, centre = self.config, self.conv.weight[:, :, 1, 1]
+        before, patches, behind = h.split([c.prefix, c.grid**2, h.shape[1] - c.tokens], dim=1)
+        image = patches.transpose(1, 2).unflatten(2, (c.grid, c.grid))  # (B, h, grid, grid)
         patches = self.conv(image).flatten(2).transpose(1, 2)
-        centre = self.conv.weight[:, :, 1, 1]
-        cls = F.linear(cls, centre, self.conv.bias)
-        if others.shape[1] == 0:
-            return torch.cat([cls, patches], dim=1)
-        return torch.cat([cls, patches, F.linear(others, centre, self.conv.bias)], dim=1)
+        alone = [F.linear(part, centre, self.conv.bias) if part.shape[1] else part for part in (before, behind)]
+        return torch.cat([alone[0], patches, alone[1]], dim=1)
 
     def forward(self, y: Tensor, x: Tensor) -> Tensor:
         h = self.activation(self.convolve(self.activation(self.down(x))))

@@ -36,9 +36,9 @@ class Tucker(Factors):
 
     def __init__(self, config: ViTConfig, hyper: FacTTK) -> None:
         super().__init__(config.width, hyper)
-        k, r = pieces(config), hyper.rank
-        self.slots = {"qkv": (0, 3), "proj": (3, 4), "fc1": (4, 4 + k), "fc2": (4 + k, 4 + 2 * k)}
-        self.per_block = 4 + 2 * k
+        (fc1, fc2), r = pieces(config), hyper.rank
+        self.per_block = 4 + fc1 + fc2
+        self.slots = {"qkv": (0, 3), "proj": (3, 4), "fc1": (4, 4 + fc1), "fc2": (4 + fc1, self.per_block)}
         self.cube = nn.Parameter(torch.empty(r, r, r))
         self.mix = nn.Parameter(torch.empty(r, self.per_block * config.depth))
         nn.init.xavier_uniform_(self.cube)
@@ -76,7 +76,7 @@ class FacTTK(Method):
         return attach_factors(vit, Tucker(vit.config, self), self.init)
 
     def count(self, config: ViTConfig) -> int:
-        r, slots = self.rank, 4 + 2 * pieces(config)
+        r, slots = self.rank, 4 + sum(pieces(config))
         return 2 * config.width * r + slots * config.depth * r + r**3
 
     def merge(self, vit: ViT, module: Any) -> None:

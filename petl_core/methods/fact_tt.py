@@ -31,8 +31,8 @@ class TensorTrain(Factors):
 
     def __init__(self, config: ViTConfig, hyper: FacTTT) -> None:
         super().__init__(config.width, hyper)
-        k, r = pieces(config), hyper.rank
-        sizes = {"qkv": (1, 3), "proj": (1, 1), "fc1": (1, k), "fc2": (k, 1)}  # squares across and down
+        (fc1, fc2), r = pieces(config), hyper.rank
+        sizes = {"qkv": (1, 3), "proj": (1, 1), "fc1": (1, fc1), "fc2": (fc2, 1)}  # squares across and down
         self.cores: Any = nn.ModuleList()
         for _ in range(config.depth):
             cores = {name: nn.Linear(a * r, d * r, bias=False) for name, (a, d) in sizes.items()}
@@ -64,7 +64,7 @@ class FacTTT(Method):
         return attach_factors(vit, TensorTrain(vit.config, self), self.init)
 
     def count(self, config: ViTConfig) -> int:
-        return 2 * config.width * self.rank + (4 + 2 * pieces(config)) * config.depth * self.rank**2
+        return 2 * config.width * self.rank + (4 + sum(pieces(config))) * config.depth * self.rank**2
 
     def merge(self, vit: ViT, module: Any) -> None:
         merge_factors(vit, module)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from petl_core.methods.base import Method, block_parameters, register
+from petl_core.methods.base import Method, block_parameters, mlp_parameters, register
 from petl_core.vit import ViTConfig
 
 
@@ -33,7 +33,9 @@ class Full(Method):
         return True
 
     def count(self, config: ViTConfig) -> int:
-        D, tokens = config.width, 1 + config.grid**2
+        D, places = config.width, {"tokens": config.tokens, "patches": config.grid**2, "none": 0}[config.position]
         patches = 3 * config.patch_size**2 * D + (0 if config.pre_norm else D)
-        embed = D + tokens * D + (2 * D if config.pre_norm else 0)  # class token, position, CLIP's LayerNorm
-        return patches + embed + config.depth * block_parameters(config) + 2 * D
+        embed = (config.prefix + places) * D + (2 * D if config.pre_norm else 0)  # and CLIP's LayerNorm
+        pool = 4 * D * (D + 1) + 3 * D + sum(mlp_parameters(config).values()) if config.pool == "attention" else 0
+        norm = 2 * D if config.final_norm != "none" else 0
+        return patches + embed + config.depth * block_parameters(config) + norm + pool

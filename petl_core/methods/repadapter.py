@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from petl_core.methods.base import Fraction, Method, Positive, PositiveNumber, attach_edits, register
+from petl_core.methods.base import Fraction, Method, Positive, PositiveNumber, attach_edits, bias_of, register
 from petl_core.vit import ViT, ViTConfig
 
 
@@ -94,5 +94,5 @@ class RepAdapter(Method):
         layers = [layer for block in vit.blocks for layer in (block.attn.qkv, block.mlp.fc1)]
         for layer, edit in zip(layers, module, strict=True):
             up, bias = edit.scaled_up()
-            layer.bias += layer.weight @ (up @ edit.down.bias + bias)
+            bias_of(layer).add_(layer.weight @ (up @ edit.down.bias + bias))
             layer.weight += layer.weight @ up @ edit.down.weight

@@ -18,7 +18,7 @@ from typing import Literal
 
 from torch import nn
 
-from petl_core.methods.base import Method, block_parameters, register
+from petl_core.methods.base import Method, attention_parameters, block_parameters, mlp_parameters, register
 from petl_core.vit import ViT, ViTConfig
 
 LAYERS = {
@@ -76,12 +76,5 @@ class Selective(Method):
         return self.part == "block" or words[2].rpartition(".")[0] in LAYERS[self.part]
 
     def count(self, config: ViTConfig) -> int:
-        D, hidden = config.width, config.hidden
-        sizes = {
-            "attn.qkv": 3 * D * (D + 1),
-            "attn.proj": D * (D + 1),
-            "mlp.fc1": hidden * (D + 1),
-            "mlp.fc2": D * (hidden + 1),
-            "": block_parameters(config),
-        }
+        sizes = {**attention_parameters(config), **mlp_parameters(config), "": block_parameters(config)}
         return len(self.chosen(config)) * sum(sizes[layer] for layer in LAYERS[self.part])

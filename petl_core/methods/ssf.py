@@ -6,7 +6,8 @@ Paper: Lian et al., "Scaling & Shifting Your Features: A New Baseline for Effici
 arXiv 2210.08823, equations 3 and 4.
 Formula: y <- scale * y + shift, one number of each per channel; scale ~ N(1, noise^2), shift ~ N(0, noise^2).
 Sites: ``patches``; ``norm1``, ``qkv``, ``proj``, ``norm2``, ``fc1`` (before the activation) and ``fc2`` of every block;
-``norm``. It acts first at LayerNorms, as a part of them, whatever else is attached there.
+``norm``, or ``features`` where the last LayerNorm follows pooling. It acts first at LayerNorms, as a part of them,
+whatever else is attached there.
 Parameters: 2 L (7 D + hidden) + 4 D, that is 22 D L + 4 D with a hidden layer of 4 D.
 Merges: yes, scale multiplies the rows of the preceding affine map and its bias, to which shift is added. CLIP's patch
 embedding has no bias: merging adds one.
@@ -22,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from petl_core.methods.base import Method, NumberFromZero, register
+from petl_core.methods.base import Method, NumberFromZero, bias_of, fc1_width, register
 from petl_core.vit import Edit, ViT, ViTConfig
 
 
@@ -58,7 +59,8 @@ def places(vit: ViT) -> list[tuple[list[Edit], Any]]:
             "fc2": block.mlp.fc2,
         }
         pairs += [(block.sites[site], layer) for site, layer in layers.items()]
-    return [*pairs, (vit.sites["norm"], vit.norm)]
+    last = {"tokens": ("norm", vit.norm), "pooled": ("features", vit.fc_norm)}.get(vit.config.final_norm)
+    return [*pairs, (vit.sites[last[0]], last[1])] if last else pairs
 
 
 @register(name="ssf", title="SSF", family="selective", paper="Lian et al., 2022, arXiv 2210.08823")
@@ -81,12 +83,11 @@ class SSF(Method):
         return module
 
     def count(self, config: ViTConfig) -> int:
-        return 2 * config.depth * (7 * config.width + config.hidden) + 4 * config.width
+        D, outside = config.width, 1 if config.final_norm == "none" else 2
+        return 2 * config.depth * (7 * D + fc1_width(config)) + 2 * outside * D
 
     def merge(self, vit: ViT, module: Any) -> None:
         for (_, layer), edit in zip(places(vit), module, strict=True):
             scale, shift = edit.values()
-            if layer.bias is None:
-                layer.bias = nn.Parameter(torch.zeros_like(shift), requires_grad=False)
             layer.weight *= scale.view(-1, *[1] * (layer.weight.ndim - 1))
-            layer.bias.copy_(layer.bias * scale + shift)
+            bias_of(layer).copy_(bias_of(layer) * scale + shift)

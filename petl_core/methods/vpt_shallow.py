@@ -46,7 +46,7 @@ class VPTShallow(Method):
     init: Literal["intended", "released"] = "intended"
 
     def attach(self, vit: ViT) -> nn.Module:
-        module = Prompts(vit.config, self, 1 + vit.config.grid**2)
+        module = Prompts(vit.config, self, vit.config.tokens)
         vit.sites["embed"].append(module)
         released = self.init == "released"
         for block in vit.blocks[:1] if released else vit.blocks:

@@ -86,14 +86,16 @@ class Reader:
             return y
         block, heads, D = self.block, self.block.attn.heads, y.shape[-1]
         tokens = self.owner.tokens(self.index, x.shape[0])  # (1 or B, T, D)
-        weight, bias = block.attn.qkv.weight[:D], block.attn.qkv.bias[:D]
-        query = F.linear(block.norm1(tokens), weight, bias).to(x.dtype).expand(x.shape[0], -1, -1)
+        qkv = block.attn.qkv
+        bias = None if qkv.bias is None else qkv.bias[:D]
+        query = F.linear(block.norm1(tokens), qkv.weight[:D], bias).to(x.dtype).expand(x.shape[0], -1, -1)
         [query] = split_heads(query, 1, heads)  # (B, H, T, D/H)
         key, value = split_heads(x[..., D:], 2, heads)  # each (B, H, N, D/H)
+        key = block.attn.rotary(key)  # queries have no place in the image, keys have theirs
         read = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)  # (B, T, D)
-        u = tokens + block.ls1(block.attn.proj(read))
+        u = tokens + block.ls1(block.attn.proj(block.attn.norm(read)))
         z = block.norm2(u)
-        z = block.mlp.fc2(block.mlp.act(block.mlp.fc1(z)))
+        z = block.mlp.fc2(block.mlp.norm(block.mlp.act(block.mlp.fc1(z))))
         self.owner.outputs.append(u + block.ls2(z))
         return y
 

@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from petl_core.models import weights as backbones
 from petl_core.models.formats import read_checkpoint
-from petl_core.utils import UserError, write_atomic
+from petl_core.utils import UserError
 from petl_core.vit import Block, ViTConfig
 
 # of the task "world"; the renderer draws these, and a test compares
@@ -97,12 +96,6 @@ class TextTower(nn.Module):
     def encode(self, captions: Sequence[str]) -> Tensor:
         """Captions to vectors (T, E) of length 1."""
         return self(self.numbers(captions))
-
-
-def save_text_tower(tower: TextTower, path: Path) -> Path:
-    """Write a text tower in float16, with its vocabulary in the metadata."""
-    tensors = {name: tensor.detach().half().contiguous() for name, tensor in tower.state_dict().items()}
-    return write_atomic(path, safetensors.torch.save(tensors, {"text": json.dumps(asdict(tower.config))}))
 
 
 def load_text_tower(path: Path) -> TextTower:

@@ -22,7 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from petl_core.models.formats import SUFFIXES, read_checkpoint
-from petl_core.models.timm_names import timm_config, timm_weights, timm_weights_cached
+from petl_core.models.hub import timm_weights, timm_weights_cached
+from petl_core.models.timm_names import canonical, timm_config
 from petl_core.utils import EMBEDDED, UserError, petl_data, write_atomic
 from petl_core.vit import ViT, ViTConfig
 
@@ -70,7 +71,7 @@ def weights_of(name: str, *, source: bool | str | Path = True) -> Weights:
     path = file_of(name) if source is True else Path(str(source))
     if path is not None:
         return _read(path)
-    return Weights({key: tensor.float() for key, tensor in timm_weights(name).items()}, name)
+    return Weights({key: tensor.float() for key, tensor in canonical(timm_weights(name)).items()}, name)
 
 
 def file_of(name: str) -> Path | None:
@@ -118,11 +119,18 @@ def load_weights(vit: ViT, source: str | Path | Weights, *, keep_head: bool = Fa
     _check_architecture(state, own, where)
     _check_hidden_choices(weights.config, vit.config, where)
     wanted = {name: p for name, p in own.items() if keep_head or not name.startswith("head.")}
-    if "patch_embed.proj.bias" in state and vit.patch_embed.proj.bias is None:  # a merged CLIP model has one
-        wanted["patch_embed.proj.bias"] = torch.nn.Parameter(torch.zeros(vit.config.width))
-    state["pos_embed"] = resize_position(state["pos_embed"], vit.config.grid)
+    added: dict[str, Any] = {  # biases that merging has given to layers which have none
+        f"{name}.bias": (module, torch.nn.Parameter(torch.zeros(len(module.weight))))
+        for name, module in vit.named_modules()
+        if weights.config is not None and f"{name}.bias" in state and getattr(module, "bias", 0) is None
+    }
+    wanted.update({name: bias for name, (_, bias) in added.items()})
+    if "pos_embed" in state:
+        before = vit.config.prefix if vit.config.position == "tokens" else 0
+        state["pos_embed"] = resize_position(state["pos_embed"], vit.config.grid, before)
     _check_fit(state, wanted, where)
-    vit.patch_embed.proj.bias = wanted.get("patch_embed.proj.bias")
+    for module, bias in added.values():
+        module.bias = bias
     with torch.no_grad():
         for name, parameter in wanted.items():
             parameter.copy_(state[name])
@@ -141,21 +149,22 @@ def _check_fit(state: dict[str, Tensor], wanted: dict[str, torch.nn.Parameter], 
         )
     odd = [f"{n} {tuple(state[n].shape)} for {tuple(p.shape)}" for n, p in wanted.items() if state[n].shape != p.shape]
     if odd:
-        raise UserError(f"{where} does not fit, shapes differ: {_some(odd)}. Nothing was loaded")
+        hint = "; relative positions are not resized: keep the image size" if "relative" in odd[0] else ""
+        raise UserError(f"{where} does not fit, shapes differ: {_some(odd)}{hint}. Nothing was loaded")
     if spare:
         warnings.warn(f"not used from {where}: {', '.join(spare)}", stacklevel=3)
 
 
-def resize_position(position: Tensor, grid: int) -> Tensor:
-    """Position embedding (1, 1 + n*n, D) to (1, 1 + grid*grid, D): the class token's stays, the others' map of n x n
-    vectors is resized by bicubic interpolation with antialiasing, as timm's ``resample_abs_pos_embed`` does."""
-    old = math.isqrt(position.shape[1] - 1)
-    if old == grid or old * old != position.shape[1] - 1:
+def resize_position(position: Tensor, grid: int, before: int = 1) -> Tensor:
+    """Position embedding (1, before + n*n, D) to (1, before + grid*grid, D): those before the patches stay, the others'
+    map of n x n vectors is resized by bicubic interpolation with antialiasing, as timm's ``resample_abs_pos_embed``."""
+    old = math.isqrt(position.shape[1] - before)
+    if old == grid or old * old != position.shape[1] - before:
         return position
-    class_token, patches = position[:, :1], position[:, 1:]
+    first, patches = position[:, :before], position[:, before:]
     picture = patches.reshape(1, old, old, -1).permute(0, 3, 1, 2)  # (1, D, n, n)
     picture = F.interpolate(picture, size=(grid, grid), mode="bicubic", antialias=True)
-    return torch.cat([class_token, picture.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
+    return torch.cat([first, picture.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
 
 
 def save_backbone(
@@ -180,7 +189,7 @@ def _read(path: Path) -> Weights:
     tensors, metadata = read_checkpoint(path)
     if "adapter" in metadata:
         raise UserError(f"{path} is an adapter, not a backbone; open it with petl_core.load_adapter('{path}')")
-    return Weights(tensors, str(path), _saved_config(path, metadata) if "config" in metadata else None)
+    return Weights(canonical(tensors), str(path), _saved_config(path, metadata) if "config" in metadata else None)
 
 
 def _own_file(name: str) -> Path | None:
@@ -216,18 +225,18 @@ def _saved_config(path: Path, metadata: dict[str, str]) -> ViTConfig:
 
 def _check_hidden_choices(saved: ViTConfig | None, config: ViTConfig, where: str) -> None:
     """What no tensor shows, so that only files of ``save_backbone`` tell."""
-    for field in ("heads", "quick_gelu", "norm_eps"):
-        asked = getattr(config, field)
-        held = getattr(saved, field, asked)
-        if held != asked:
+    for field in dataclasses.fields(ViTConfig):
+        asked = getattr(config, field.name)
+        held = getattr(saved, field.name, asked)
+        if held != asked and field.name not in ("image_size", "mlp_ratio", "mean", "std"):
             raise UserError(
-                f"{where} holds a ViT with {field}={held}; asked for was {field}={asked}. Nothing was loaded"
+                f"{where} holds a ViT with {field.name}={held}; asked for was {field.name}={asked}. Nothing was loaded"
             )
 
 
 def _check_architecture(state: dict[str, Tensor], own: dict[str, torch.nn.Parameter], where: str) -> None:
     """Raise ``UserError`` that says what the weights are and what was asked for, if they are not the same ViT."""
-    if not {"cls_token", "pos_embed", "patch_embed.proj.weight"} <= set(state):
+    if "patch_embed.proj.weight" not in state or not any(name.startswith("blocks.") for name in state):
         raise UserError(f"{where} holds no ViT with timm's names; it has {_some(list(state))}. Nothing was loaded")
     held, asked = describe(state), describe(own)
     if held != asked:
@@ -237,11 +246,22 @@ def _check_architecture(state: dict[str, Tensor], own: dict[str, torch.nn.Parame
 def describe(state: dict[str, Tensor] | dict[str, torch.nn.Parameter]) -> str:
     """What tensors in timm's names are, in words: "width 192, 12 blocks, MLP 768, patch 16"."""
     depth = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
-    hidden = state["blocks.0.mlp.fc1.bias"].shape[0] if "blocks.0.mlp.fc1.bias" in state else "?"
-    text = f"width {state['cls_token'].shape[-1]}, {depth} blocks, MLP {hidden}"
-    text += f", patch {state['patch_embed.proj.weight'].shape[-1]}"
-    text += ", LayerScale" if "blocks.0.ls1.gamma" in state else ""
-    return text + (", a norm before the blocks" if "norm_pre.weight" in state else "")
+    hidden = state["blocks.0.mlp.fc2.weight"].shape[1] if "blocks.0.mlp.fc2.weight" in state else "?"
+    width, patch = state["patch_embed.proj.weight"].shape[0], state["patch_embed.proj.weight"].shape[-1]
+    text = f"width {width}, {depth} blocks, MLP {hidden}, patch {patch}"
+    there = {
+        "blocks.0.ls1.gamma": "LayerScale",
+        "norm_pre.weight": "a norm before the blocks",
+        "reg_token": "registers",
+        "attn_pool.latent": "attention pooling",
+        "blocks.0.attn.norm.weight": "a norm in the attention",
+        "blocks.0.mlp.norm.weight": "a norm in the MLP",
+        "blocks.0.attn.relative_position_bias_table": "relative positions",
+    }
+    missing = {"cls_token": "no class token", "pos_embed": "no positions"}
+    words = [word for name, word in there.items() if name in state]
+    words += [word for name, word in missing.items() if name not in state]
+    return ", ".join([text, *words])
 
 
 def _some(names: list[str]) -> str:

@@ -53,7 +53,7 @@ def parts_of(model: ViT, recipe: Recipe, images: Feed, held: Feed) -> tuple[Part
     normalise = Normaliser(model, recipe)
     training, answering = Part(model, normalise, images), Part(model, normalise, held)
     still, config = still_blocks(model, recipe), model.config
-    tokens = 4 * len(images) * (1 + config.grid**2) * config.width  # bytes
+    tokens = 4 * len(images) * config.tokens * config.width  # bytes
     if still > config.depth:
         training = training.behind(model.forward_features, model.head, recipe)
         answering = answering.behind(model.forward_features, model.head, recipe)

@@ -12,7 +12,9 @@ from petl_core.utils import Fraction, NumberFromZero, Positive, PositiveNumber, 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-NOT_MATRICES = re.compile(r"token|pos_embed|prompt|quer|gamma|scale|shift|norm|bias")  # in a parameter's name
+NOT_MATRICES = re.compile(  # in a parameter's name
+    r"token|pos_embed|latent|freqs|prompt|quer|gamma|scale|shift|norm|bias"
+)
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def layer_of(name: str, depth: int) -> int:
     whatever a method adds."""
     if name.startswith("blocks."):
         return int(name.split(".")[1]) + 1
-    return 0 if name.startswith(("patch_embed.", "pos_embed", "cls_token", "norm_pre.")) else depth + 1
+    return 0 if name.startswith(("patch_embed.", "pos_embed", "cls_token", "reg_token", "norm_pre.")) else depth + 1
 
 
 def is_matrix(name: str, parameter: Tensor) -> bool:

@@ -211,11 +211,11 @@ def at_work(model: ViT, recipe: Recipe, seed: int) -> Iterator[None]:
 def forward_flops(config: ViTConfig) -> float:
     """Floating-point operations of one image's forward pass, multiplications and additions apart: 35.1e9 for ViT-B/16.
 
-    For each of N tokens and L blocks 2 (4 D^2 + 2 D hidden) + 4 N D, and the patch embedding.
+    For each of N tokens and L blocks 2 (4 D^2 + 2 D hidden) + 4 N D (3 D hidden if gated), and the patch embedding.
     """
-    D, N = config.width, 1 + config.grid**2
-    block = 2 * N * (4 * D * D + 2 * D * config.hidden) + 4 * N * N * D
-    return config.depth * block + 2 * (N - 1) * 3 * config.patch_size**2 * D
+    D, N = config.width, config.tokens
+    block = 2 * N * (4 * D * D + (3 if config.gated else 2) * D * config.hidden) + 4 * N * N * D
+    return config.depth * block + 2 * config.grid**2 * 3 * config.patch_size**2 * D
 
 
 def compiling_pays(config: ViTConfig, images: int, recipe: Recipe, device: torch.device) -> bool:

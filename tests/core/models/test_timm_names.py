@@ -6,6 +6,7 @@ import functools
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,9 +15,11 @@ import torch
 from timm.layers import RmsNorm
 
 from petl_core import create_model
-from petl_core.models.weights import config_of, digest
+from petl_core.models import hub
+from petl_core.models.timm_names import canonical, timm_state
+from petl_core.models.weights import Weights, config_of, digest, load_weights
 from petl_core.utils import UserError
-from petl_core.vit import ViTConfig
+from petl_core.vit import ViT, ViTConfig
 
 
 def test_the_default_weights_decide_mean_and_deviation() -> None:
@@ -44,17 +47,19 @@ def test_clip_with_the_wrong_activation_is_pointed_out() -> None:
 @pytest.mark.parametrize(
     ("name", "differences"),
     [
-        ("resnet18", ["ResNet"]),
-        ("vit_small_patch14_reg4_dinov2", ["4 register tokens"]),
-        ("vit_base_patch16_siglip_224", ["no class token", "global_pool='map'"]),
-        ("vit_base_patch16_rope_reg1_gap_256", ["timm's Eva"]),
-        ("vit_medium_patch16_gap_240", ["no class token", "global_pool='avg'", "qkv layers have no bias"]),
-        ("deit_tiny_distilled_patch16_224", ["VisionTransformerDistilled"]),
-        ("deit3_small_patch16_224", ["class token has no position embedding"]),
-        ("vit_small_patch16_18x2_224", ["ParallelThingsBlock"]),
-        ("vit_giant_patch14_dinov2", ["GluMlp"]),
-        ("vit_tiny_r_s16_p8_224", ["HybridEmbed"]),
-        ("swin_tiny_patch4_window7_224", ["SwinTransformer"]),
+        ("resnet18", ["ResNet", "no ViT"]),
+        ("swin_tiny_patch4_window7_224", ["SwinTransformer", "no ViT"]),
+        ("cait_xxs24_224", ["Cait", "no ViT"]),
+        ("deit_tiny_distilled_patch16_224", ["distillation token"]),
+        ("vit_small_patch16_18x2_224", ["branches in parallel"]),
+        ("vit_tiny_r_s16_p8_224", ["a stem of convolutions"]),
+        ("vit_base_patch16_rpn_224", ["a norm after each branch"]),
+        ("vit_dwee_patch16_reg1_gap_256", ["differential attention"]),
+        ("vit_relpos_small_patch16_224", ["relative positions"]),
+        ("vit_huge_patch16_sapiens2", ["RMSNorm", "norms of queries", "fewer heads", "not square"]),
+        ("vit_so400m_patch14_siglip_384", ["384 px", "patch size 14"]),
+        ("vit_so150m_patch16_reg4_map_256", ["leaves registers out"]),
+        ("vit_pe_core_gigantic_patch14_448", ["MLP of another width"]),
     ],
 )
 def test_what_cannot_be_expressed_is_named(name: str, differences: list[str]) -> None:
@@ -65,21 +70,58 @@ def test_what_cannot_be_expressed_is_named(name: str, differences: list[str]) ->
 
 
 @pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("vit_small_patch14_reg4_dinov2", {"registers": 4, "position": "patches", "layer_scale": True}),
+        ("vit_base_patch16_siglip_224", {"class_token": False, "pool": "attention"}),
+        ("vit_small_patch16_dinov3", {"rotary": "dinov3", "position": "none", "registers": 4, "qkv_bias": "none"}),
+        ("eva02_tiny_patch14_224", {"rotary": "axial", "rotary_grid": 16, "qkv_bias": "qv", "gated": True}),
+        ("beit_base_patch16_224", {"relative_position": True, "qkv_bias": "qv", "final_norm": "pooled"}),
+    ],
+)
+def test_what_sets_todays_vits_apart_is_read(name: str, fields: dict[str, Any]) -> None:
+    config = config_of(name)
+    assert {field: getattr(config, field) for field in fields} == fields
+
+
+def test_an_image_size_that_relative_positions_do_not_have_is_refused() -> None:
+    held, larger = config_of("beit_base_patch16_224", 32), config_of("beit_base_patch16_224", 48)
+    with torch.device("meta"):
+        state = ViT(replace(held, depth=1), 2).state_dict()
+    with pytest.raises(UserError, match="relative positions are not resized"):
+        load_weights(ViT(replace(larger, depth=1), 2), Weights(state, "the weights"))
+
+
+def test_only_the_bias_of_keys_may_be_missing_from_parts() -> None:
+    ones = {f"blocks.0.attn.{part}_proj.{kind}": torch.ones(2, 2) for part in "qkv" for kind in ("weight", "bias")}
+    del ones["blocks.0.attn.k_proj.bias"]
+    bias = canonical(ones)["blocks.0.attn.qkv.bias"]
+    assert set(canonical(ones)) == {"blocks.0.attn.qkv.weight", "blocks.0.attn.qkv.bias"}
+    assert bias.chunk(3)[0].all() and not bias.chunk(3)[1].any() and bias.chunk(3)[2].all()
+    del ones["blocks.0.attn.v_proj.weight"]
+    assert {"blocks.0.attn.q_proj.weight", "blocks.0.attn.k_proj.weight"} < set(canonical(ones))
+
+
+def test_the_way_back_refuses_what_timm_has_no_place_for() -> None:
+    vit = ViT(replace(config_of("eva02_tiny_patch14_224", 28), depth=1), 2)
+    assert "blocks.0.attn.q_bias" in timm_state(vit, "eva02_tiny_patch14_224")
+    torch.nn.init.ones_(vit.blocks[0].attn.qkv.bias)
+    with pytest.raises(UserError, match=r"no place for blocks\.0\.attn\.qkv\.bias"):
+        timm_state(vit, "eva02_tiny_patch14_224")
+
+
+@pytest.mark.parametrize(
     ("argument", "difference"),
     [
-        ({"qk_norm": True}, "qk_norm"),
-        ({"qkv_bias": False}, "no bias"),
-        ({"reg_tokens": 4}, "4 register tokens"),
-        ({"no_embed_class": True}, "no position embedding"),
-        ({"img_size": (224, 192)}, "pos_embed"),
+        ({"qk_norm": True}, "norms of queries and keys"),
+        ({"img_size": (224, 192)}, "not square"),
         ({"patch_size": (16, 8)}, "patch_embed.proj.weight"),
         ({"in_chans": 1}, "patch_embed.proj.weight"),
-        ({"final_norm": False}, "norm.weight"),
-        ({"scale_attn_norm": True}, "blocks.0.attn.norm.weight"),
+        ({"proj_bias": False}, "attn.proj.bias"),
         ({"act_layer": "relu"}, "features"),
-        ({"act_layer": "gelu_tanh"}, "features"),
-        ({"norm_layer": functools.partial(RmsNorm, eps=1e-6)}, "norm"),
-        ({"global_pool": "avg"}, "global_pool='avg'"),
+        ({"norm_layer": functools.partial(RmsNorm, eps=1e-6)}, "RMSNorm"),
+        ({"global_pool": "avgmax"}, "avgmax"),
+        ({"pool_include_prefix": True, "global_pool": "avg"}, "features"),
     ],
 )
 def test_each_variation_of_timms_class_is_noticed(
@@ -135,6 +177,18 @@ def test_weights_come_from_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     images = torch.randn(1, 3, 224, 224)
     torch.testing.assert_close(model(images), held.eval()(images), rtol=0, atol=1e-5)
     assert model.spec.weights == digest("vit_tiny_patch16_224")
+
+
+def test_a_licence_that_asks_for_something_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    name, plain = "vit_small_patch16_dinov3", timm.create_model
+    held = plain(name, depth=1)
+    monkeypatch.setattr(hub, "find_hub", lambda: None)
+    monkeypatch.setattr(timm, "create_model", lambda *_, **more: held)
+    with pytest.warns(UserWarning, match="dinov3-license"):
+        assert set(hub.timm_weights(name)) == set(held.state_dict())
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="dinov3-license"):
+        hub.timm_weights(name)
 
 
 def test_weights_that_cannot_be_fetched_are_named_at_once(tmp_path):
