@@ -23,7 +23,6 @@ MOST_TRIALS = 6
 FIRST = slice(1, 3)  # of the search's four rates: the middle two
 ONE_SIDED = 1.64  # standard errors: an entrant that is behind by more has one chance in twenty to be ahead
 SHARING = 1.15  # a run beside others takes longer than one alone
-MODELS = 2  # runs that the models to keep take, in lengths of a final run
 LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 80, 128, 160)  # epochs of a run
 
 
@@ -89,7 +88,12 @@ def needed(epochs: int, speeds: Mapping[str, Speed], sizes: Mapping[str, int], w
     trials = [speed.seconds(sizes["train800"], epochs, sizes["val200"]) for speed in speeds.values()]
     finals = [speed.seconds(sizes["train1000"], epochs, sizes["test"]) for speed in speeds.values()]
     together = SHARING / workers if workers > 1 else 1.0
-    return together * (2 * sum(trials) + sum(finals) / 2) + MODELS * statistics.median(finals)
+    return together * (2 * sum(trials) + sum(finals) / 2) + models(sizes) * statistics.median(finals)
+
+
+def models(sizes: Mapping[str, int]) -> float:
+    """How long the two models to keep take, in lengths of a final run: one on its images, one on all."""
+    return 2 + sizes["test"] / sizes["train1000"]
 
 
 def climbing(history: Sequence[float]) -> bool:

@@ -258,7 +258,7 @@ class Search:
 
     def _models(self, running: Sequence[Entrant]) -> float:
         finals = self.finals(running, [0])
-        return contest.MODELS * max((self.alone(spec) for spec in finals), default=0.0)
+        return contest.models(self.sizes) * max((self.alone(spec) for spec in finals), default=0.0)
 
     def _report(self, finals: dict[str, list[RunSpec]]) -> Comparison:
         tried = {one.method: (one.accuracy, one.out) for one in self.entrants}
