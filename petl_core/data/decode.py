@@ -32,8 +32,9 @@ RESIZES = ("crop", "pad", "squash")
 SHORT_SIDE = 256 / 224  # of the square's side
 GREY = (128, 128, 128)  # what is around a padded picture
 NOT_DRAWN = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}  # Pillow knows their heads; other programs must draw them
-LARGE, LARGEST = 30_000_000, 250_000_000  # pixels: above the first one at a time, above the second not at all
+LARGE, LARGEST = 16_000_000, 250_000_000  # pixels: above the first one at a time, above the second not at all
 REPAIR = "replace the file or take it out of the data set"
+MOST_THREADS = 8  # each of which may hold LARGE pixels twice
 AHEAD = 64  # items that are worked on before they are asked for; the most that is held in memory
 ORIENTATION = 0x0112  # the EXIF tag
 
@@ -96,8 +97,7 @@ def to_rgb(
     UserError where values are outside that."""
     if image.mode == "RGB":
         return image
-    if image.size[0] * image.size[1] > LARGE:
-        image = _reduced(image)
+    image = reduced(image)
     if deep(image.mode):
         values = np.asarray(image, dtype=np.float64)
         low, high = (floats if image.mode == "F" else integers) or _range(values, image.mode)
@@ -119,8 +119,10 @@ def _range(values: np.ndarray, mode: str) -> tuple[float, float]:
     return 0.0, highest
 
 
-def _reduced(image: Image.Image) -> Image.Image:
-    """A very large picture at a whole fraction of its size, before copies of it are made."""
+def reduced(image: Image.Image) -> Image.Image:
+    """A very large picture at a whole fraction of its size, before copies of it are made; any other as it is."""
+    if image.size[0] * image.size[1] <= LARGE:
+        return image
     if image.mode.startswith("I;16"):
         image = image.convert("I")
     elif image.mode in ("1", "P", "PA"):
@@ -251,7 +253,7 @@ def prefetched(
 ) -> Iterator[tuple[Item, Result]]:
     """Each item with ``work(item)``, in order, done by a few threads while the caller uses those before it."""
     waiting: deque[tuple[Item, Future[Result]]] = deque()
-    with ThreadPoolExecutor(threads or min(16, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(threads or min(MOST_THREADS, os.cpu_count() or 1)) as pool:
         try:
             for item in items:
                 waiting.append((item, pool.submit(work, item)))

@@ -31,6 +31,7 @@ from petl_core.data.decode import (
     opened,
     orientation,
     prefetched,
+    reduced,
     refuse_truncated,
     to_rgb,
     upright,
@@ -140,7 +141,7 @@ def _of(image: Image.Image) -> Look:
     about: dict[str, Any] = {"format": image.format or "", "mode": image.mode}
     low = high = math.nan
     if deep(image.mode):
-        values = np.asarray(image)
+        values = np.asarray(reduced(image))
         low, high = float(values.min()), float(values.max())
         if not math.isfinite(low + high):
             return Look(UNREADABLE, "it holds values that are not finite", **about)
