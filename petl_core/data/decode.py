@@ -10,6 +10,7 @@ with). "pad": until the long side fits, on grey.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import io
 import os
@@ -40,7 +41,7 @@ ORIENTATION = 0x0112  # the EXIF tag
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_one_large = threading.Lock()
+_one_large = threading.RLock()
 _pillows_limit = threading.Lock()
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd files, thousands of times; what is wrong is said once
 
@@ -60,11 +61,15 @@ class Preparation:
     def square(self, path: Path, size: int) -> np.ndarray:
         """One file as uint8 (3, size, size). UserError naming it where it cannot be read."""
         with naming(path), opened(path) as image:
-            load_pixels(image, 2 * size if self.upright else None)
-            picture = to_rgb(image, self.integers, self.floats)
-            if self.upright:
-                picture = upright(picture, image)
-            return to_square(picture, size, self.resize)
+            at_scale(image, 2 * size if self.upright else None)
+            with alone(image):
+                image.load()
+                small = reduced(image) if self.upright else image
+                picture = to_rgb(small, self.integers, self.floats)
+                square = to_square(upright(picture, image) if self.upright else picture, size, self.resize)
+                if small is not image:
+                    image.close()
+                return square
 
 
 PLAIN, CROPPED = Preparation(), Preparation("crop")  # the study's ways
@@ -127,23 +132,27 @@ def reduced(image: Image.Image) -> Image.Image:
         image = image.convert("I")
     elif image.mode in ("1", "P", "PA"):
         image = image.convert("L" if image.mode == "1" else "RGBA" if "transparency" in image.info else "RGB")
-    return image.reduce(max(1, min(image.size) // 2048))
+    factor = max(1, min(image.size) // 2048)
+    if image.mode in ("LA", "RGBA"):  # Pillow would make a copy of the whole first
+        return Image.merge(image.mode, [band.reduce(factor) for band in map(image.getchannel, image.getbands())])
+    return image.reduce(factor)
 
 
-def open_image(
-    path: Path, content: bytes | None = None, *, pixels: bool = True, draft: int | None = None
-) -> Image.Image:
-    """One file, or its ``content`` where that is at hand, read whole or, without ``pixels``, its head alone; ``draft``
-    as in ``load_pixels``. UserError naming ``path`` if it is missing, no image, too large, or damaged."""
+def open_image(path: Path, content: bytes | None = None, *, pixels: bool = True) -> Image.Image:
+    """One file, or its ``content`` where that is at hand, read whole or, without ``pixels``, its head alone.
+
+    UserError naming ``path`` if it is missing, no image, too large, or damaged."""
     with naming(path):
         image = opened(path if content is None else io.BytesIO(content))
         if pixels:
-            load_pixels(image, draft)
+            at_scale(image, None)
+            image.load()
         return image
 
 
-def load_pixels(image: Image.Image, draft: int | None = None) -> None:
-    """Decode an opened image; with ``draft`` a JPEG at the smallest scale at which both sides have that many pixels."""
+def at_scale(image: Image.Image, draft: int | None) -> None:
+    """Have an opened JPEG decoded at the smallest scale at which both sides have ``draft`` pixels (None: whole).
+    UserError where the picture is too large to decode."""
     if draft:
         image.draft(None, (draft, draft))  # keeps the mode
     width, height = image.size
@@ -152,8 +161,18 @@ def load_pixels(image: Image.Image, draft: int | None = None) -> None:
             f"{width} x {height} pixels are too many to hold in memory (the limit is {LARGEST / 1e6:.0f} megapixels); "
             "save it smaller, or as JPEG, which can be read at a smaller scale"
         )
-    with _one_large if width * height > LARGE else contextlib.nullcontext():
-        image.load()
+
+
+@contextlib.contextmanager
+def alone(image: Image.Image) -> Iterator[None]:
+    """Within this, no other large picture is in memory; afterwards the system has it back, where glibc can do that."""
+    if image.size[0] * image.size[1] <= LARGE:
+        yield
+        return
+    with _one_large:
+        yield
+        with contextlib.suppress(AttributeError, OSError, TypeError):
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextlib.contextmanager
