@@ -64,14 +64,15 @@ def look(place: str, size: int) -> Card:
 
 def card_of(found: Survey, size: int) -> Card:
     """The card of a survey."""
-    seen = findings(found, size)
+    said, rows_leaked = findings(found, size)
     labels, classes = found.layout.labels, found.layout.classes
     counts = np.zeros((len(classes), 3), dtype=np.int64)
     for number, rows in enumerate(found.splits.values()):
         np.add.at(counts[:, number], labels[rows], 1)
     facts = [_what(found, size), *_split(found, counts), *_files(found), *_square(found, size)]
-    leaked = tuple(found.names[row] for row in seen.leaked)
-    listed = sorted(seen.findings, key=lambda finding: not finding.serious)
+    names = found.names
+    leaked = tuple(names[row] for row in rows_leaked)
+    listed = sorted(said, key=lambda finding: not finding.serious)
     name = shown(found.root.resolve().name)
     return Card(name, len(labels), classes, counts, tuple(facts), tuple(listed), leaked, tuple(found.refused))
 
@@ -80,10 +81,10 @@ def _what(found: Survey, size: int) -> str:
     pictures, classes = len(found.layout.labels), found.layout.classes
     used = {int(row) for row in found.layout.rows}
     held = sum(file.size for row, file in enumerate(found.files) if row in used)
+    size_here = megabytes(3 * size * size * pictures)
     return (
-        f"{shown(found.root.resolve().name)}: {pictures:,} picture{'s' * (pictures != 1)} in {len(classes):,} class"
-        f"{'es' * (len(classes) != 1)}; {found.layout.text}; {megabytes(held)}; {found.scan.seconds:.1f} s to look at, "
-        f"{megabytes(3 * size * size * pictures)} at {size} px"
+        f"{shown(found.root.resolve().name)}: {pictures:,} pictures in {len(classes):,} classes; {found.layout.text}; "
+        f"{megabytes(held)}; {found.scan.seconds:.1f} s to look at, {size_here} at {size} px"
     )
 
 

@@ -10,6 +10,7 @@ with). "pad": until the long side fits, on grey.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import io
 import os
@@ -32,14 +33,15 @@ RESIZES = ("crop", "pad", "squash")
 SHORT_SIDE = 256 / 224  # of the square's side
 GREY = (128, 128, 128)  # what is around a padded picture
 NOT_DRAWN = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}  # Pillow knows their heads; other programs must draw them
-LARGE, LARGEST = 30_000_000, 250_000_000  # pixels: above the first one at a time, above the second not at all
+LARGE, LARGEST = 16_000_000, 250_000_000  # pixels: above the first one at a time, above the second not at all
 REPAIR = "replace the file or take it out of the data set"
+MOST_THREADS = 8  # each of which may hold LARGE pixels twice
 AHEAD = 64  # items that are worked on before they are asked for; the most that is held in memory
 ORIENTATION = 0x0112  # the EXIF tag
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_one_large = threading.Lock()
+_one_large = threading.RLock()
 _pillows_limit = threading.Lock()
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd files, thousands of times; what is wrong is said once
 
@@ -62,12 +64,16 @@ class Preparation:
             return self.squared(image, size)
 
     def squared(self, image: Image.Image, size: int) -> np.ndarray:
-        """A picture as uint8 (3, size, size)."""
-        load_pixels(image, 2 * size if self.upright else None)
-        picture = to_rgb(image, self.integers, self.floats)
-        if self.upright:
-            picture = upright(picture, image)
-        return to_square(picture, size, self.resize)
+        """A picture as uint8 (3, size, size); it may be closed afterwards."""
+        at_scale(image, 2 * size if self.upright else None)
+        with alone(image):
+            image.load()
+            small = reduced(image) if self.upright else image
+            picture = to_rgb(small, self.integers, self.floats)
+            square = to_square(upright(picture, image) if self.upright else picture, size, self.resize)
+            if small is not image:
+                image.close()
+            return square
 
 
 PLAIN, CROPPED = Preparation(), Preparation("crop")  # the study's ways
@@ -100,8 +106,7 @@ def to_rgb(
     UserError where values are outside that."""
     if image.mode == "RGB":
         return image
-    if image.size[0] * image.size[1] > LARGE:
-        image = _reduced(image)
+    image = reduced(image)
     if deep(image.mode):
         values = np.asarray(image, dtype=np.float64)
         low, high = (floats if image.mode == "F" else integers) or _range(values, image.mode)
@@ -123,29 +128,35 @@ def _range(values: np.ndarray, mode: str) -> tuple[float, float]:
     return 0.0, highest
 
 
-def _reduced(image: Image.Image) -> Image.Image:
-    """A very large picture at a whole fraction of its size, before copies of it are made."""
+def reduced(image: Image.Image) -> Image.Image:
+    """A very large picture at a whole fraction of its size, before copies of it are made; any other as it is."""
+    if image.size[0] * image.size[1] <= LARGE:
+        return image
     if image.mode.startswith("I;16"):
         image = image.convert("I")
     elif image.mode in ("1", "P", "PA"):
         image = image.convert("L" if image.mode == "1" else "RGBA" if "transparency" in image.info else "RGB")
-    return image.reduce(max(1, min(image.size) // 2048))
+    factor = max(1, min(image.size) // 2048)
+    if image.mode in ("LA", "RGBA"):  # Pillow would make a copy of the whole first
+        return Image.merge(image.mode, [band.reduce(factor) for band in map(image.getchannel, image.getbands())])
+    return image.reduce(factor)
 
 
-def open_image(
-    path: Path, content: bytes | None = None, *, pixels: bool = True, draft: int | None = None
-) -> Image.Image:
-    """One file, or its ``content`` where that is at hand, read whole or, without ``pixels``, its head alone; ``draft``
-    as in ``load_pixels``. UserError naming ``path`` if it is missing, no image, too large, or damaged."""
+def open_image(path: Path, content: bytes | None = None, *, pixels: bool = True) -> Image.Image:
+    """One file, or its ``content`` where that is at hand, read whole or, without ``pixels``, its head alone.
+
+    UserError naming ``path`` if it is missing, no image, too large, or damaged."""
     with naming(path):
         image = opened(path if content is None else io.BytesIO(content))
         if pixels:
-            load_pixels(image, draft)
+            at_scale(image, None)
+            image.load()
         return image
 
 
-def load_pixels(image: Image.Image, draft: int | None = None) -> None:
-    """Decode an opened image; with ``draft`` a JPEG at the smallest scale at which both sides have that many pixels."""
+def at_scale(image: Image.Image, draft: int | None) -> None:
+    """Have an opened JPEG decoded at the smallest scale at which both sides have ``draft`` pixels (None: whole).
+    UserError where the picture is too large to decode."""
     if draft:
         image.draft(None, (draft, draft))  # keeps the mode
     width, height = image.size
@@ -154,8 +165,18 @@ def load_pixels(image: Image.Image, draft: int | None = None) -> None:
             f"{width} x {height} pixels are too many to hold in memory (the limit is {LARGEST / 1e6:.0f} megapixels); "
             "save it smaller, or as JPEG, which can be read at a smaller scale"
         )
-    with _one_large if width * height > LARGE else contextlib.nullcontext():
-        image.load()
+
+
+@contextlib.contextmanager
+def alone(image: Image.Image) -> Iterator[None]:
+    """Within this, no other large picture is in memory; afterwards the system has it back, where glibc can do that."""
+    if image.size[0] * image.size[1] <= LARGE:
+        yield
+        return
+    with _one_large:
+        yield
+        with contextlib.suppress(AttributeError, OSError, TypeError):
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextlib.contextmanager
@@ -255,7 +276,7 @@ def prefetched(
 ) -> Iterator[tuple[Item, Result]]:
     """Each item with ``work(item)``, in order, done by a few threads while the caller uses those before it."""
     waiting: deque[tuple[Item, Future[Result]]] = deque()
-    with ThreadPoolExecutor(threads or min(16, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(threads or min(MOST_THREADS, os.cpu_count() or 1)) as pool:
         try:
             for item in items:
                 waiting.append((item, pool.submit(work, item)))

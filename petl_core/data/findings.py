@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import PurePath
 
 import numpy as np
@@ -25,16 +24,9 @@ SAME, NEARLY = "the same", "nearly the same"
 Pairs = list[tuple[int, int]]  # rows of two pictures that are alike
 
 
-@dataclass(frozen=True)
-class Seen:
-    """The findings, and the rows of test pictures that are in train or val too, or nearly."""
-
-    findings: list[Finding]
-    leaked: list[int]
-
-
-def findings(found: Survey, size: int) -> Seen:
-    """All that is to be said of a survey, for squares of ``size`` pixels."""
+def findings(found: Survey, size: int) -> tuple[list[Finding], list[int]]:
+    """All that is to be said of a survey, for squares of ``size`` pixels; and the rows of test pictures that are in
+    train or val too, or nearly."""
     split = found.layout.parts.astype("<U5").copy()  # where there can be no split, those that were given
     for name, rows in found.splits.items():
         split[rows] = SPLIT_NAMES[name]
@@ -43,7 +35,7 @@ def findings(found: Survey, size: int) -> Seen:
         *(_not_used(found), copies, _names(found, split), _series(found, split)),
         *(_classes(found, split), _content(found), _sizes(found, size), found.layout.findings),
     )
-    return Seen([finding for kind in kinds for finding in kind], leaked)
+    return [finding for kind in kinds for finding in kind], leaked
 
 
 def _not_used(found: Survey) -> Iterable[Finding]:

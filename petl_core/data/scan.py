@@ -25,12 +25,14 @@ import PIL
 from PIL import Image, TiffImagePlugin
 
 from petl_core.data.decode import (
+    alone,
+    at_scale,
     deep,
     formats,
-    load_pixels,
     opened,
     orientation,
     prefetched,
+    reduced,
     refuse_truncated,
     to_rgb,
     upright,
@@ -136,31 +138,38 @@ def _of(image: Image.Image) -> Look:
     width, height = image.size
     raw_mode, tiff = str(getattr(image, "tile", ())), isinstance(image, TiffImagePlugin.TiffImageFile)
     turned_by_pillow = tiff and orientation(image) != 1
-    load_pixels(image, LOOKED_AT)
+    at_scale(image, LOOKED_AT)
     about: dict[str, Any] = {"format": image.format or "", "mode": image.mode}
-    low = high = math.nan
-    if deep(image.mode):
-        values = np.asarray(image)
-        low, high = float(values.min()), float(values.max())
-        if not math.isfinite(low + high):
-            return Look(UNREADABLE, "it holds values that are not finite", **about)
-    if tiff and (bands := _strange_bands(image)):
-        return Look(UNREADABLE, f"it has {bands} bands, which are not colours and transparency", **about)
-    picture = upright(to_rgb(image, (low, high), (low, high)) if deep(image.mode) else to_rgb(image), image)
+    with alone(image):
+        image.load()
+        half_clear, small = _half_clear(image), reduced(image)
+        low = high = math.nan
+        if deep(image.mode):
+            values = np.asarray(small)
+            low, high = float(values.min()), float(values.max())
+            if not math.isfinite(low + high):
+                return Look(UNREADABLE, "it holds values that are not finite", **about)
+        if tiff and (bands := _strange_bands(image)):
+            return Look(UNREADABLE, f"it has {bands} bands, which are not colours and transparency", **about)
+        picture = upright(to_rgb(small, (low, high), (low, high)) if deep(image.mode) else to_rgb(small), image)
+        turned, frames, taken = turned_by_pillow or orientation(image) != 1, _frames(image), _taken(image)
+        if small is not image:
+            image.close()
     if (width > height) != (picture.size[0] > picture.size[1]):
         width, height = height, width
-    digest = hashlib.blake2b(repr((picture.size, low, high)).encode() + picture.tobytes(), digest_size=8).digest()
+    digest = hashlib.blake2b(repr((picture.size, low, high)).encode(), digest_size=8)
+    digest.update(picture.tobytes())
     return Look(
         width=width,
         height=height,
-        turned=turned_by_pillow or orientation(image) != 1,
-        frames=_frames(image),
+        turned=turned,
+        frames=frames,
         low=low,
         high=high,
-        half_clear=_half_clear(image),
-        cut_to_8=image.mode.startswith("RGB") and ";16" in raw_mode,
-        taken=_taken(image),
-        pixels=int.from_bytes(digest, "big"),
+        half_clear=half_clear,
+        cut_to_8=about["mode"].startswith("RGB") and ";16" in raw_mode,
+        taken=taken,
+        pixels=int.from_bytes(digest.digest(), "big"),
         hash=int.from_bytes(np.packbits(imagehash.phash(picture).hash).tobytes(), "big"),
         colours=picture.resize((COLOURS, COLOURS), Image.Resampling.BOX).tobytes(),
         **about,

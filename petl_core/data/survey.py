@@ -10,6 +10,7 @@ import urllib.parse
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -124,48 +125,63 @@ def with_options(name: str, options: Options) -> str:
     return f"{name}?{urllib.parse.urlencode(given)}" if given else name
 
 
+class Read(NamedTuple):
+    """What was read of a folder or list: ``files`` and their names ``ids``, how they are arranged, what is left out,
+    and in words which lists lie beside the pictures."""
+
+    files: list[File]
+    ids: list[str]
+    scan: Scan
+    layout: Layout
+    left_out: list[tuple[str, str]]
+    lists: str = ""
+
+
 def survey(place: str) -> Survey:
     """Look at the folder or list. UserError where there are no pictures with classes; what else speaks against a task
     is in ``refused``, so that it can be shown with the rest."""
     path, options = folder_or_list(place)
-    if path.is_file():
-        files, ids, layout = lists.read_list(path, options.group)
-        root, found = path.parent.absolute(), scan(path.parent.absolute(), files)
-        left_out: list[tuple[str, str]] = []
-        rest: list[str] = []
-    else:
-        tree = walk(path)
-        root, files, left_out = path, tree.files, tree.left_out
-        ids = [shown("/".join(file.parts)) for file in files]
-        found = scan(path, files)
-        usable = np.flatnonzero(found["kind"] != OTHER)
-        others = np.flatnonzero(found["kind"] == OTHER)
-        _demand_readable(path, [(ids[i], str(found["why"][i])) for i in others], len(usable))
-        foreign = [files[i].parts for i in others if found["why"][i] != NO_PICTURE]
-        unfilled = {parts[:level] for parts in foreign for level in range(1, len(parts))}  # folders, perhaps classes
-        rest = sorted(ids[i] for i in others)
-        layout = understand([files[i].parts for i in usable], [*tree.empty, *unfilled], rest, shown(str(path)))
-        layout.rows = usable[layout.rows]
-    used = set(layout.rows.tolist())
-    kinds, whys = found["kind"], found["why"]
-    left_out += layout.left_out
-    left_out = [(shown(name), why) for name, why in left_out]
-    left_out += [(ids[i], str(whys[i])) for i in range(len(files)) if kinds[i] == OTHER]
-    unreadable = [(ids[i], str(whys[i])) for i in range(len(files)) if kinds[i] == UNREADABLE and i in used]
-    whole, layout = len(layout.rows), _readable(layout, kinds)
+    read, root = (_list(path, options), path.parent) if path.is_file() else (_folder(path), path)
+    ids, kinds, whys = read.ids, read.scan["kind"], read.scan["why"].tolist()
+    left_out = [(shown(name), why) for name, why in (*read.left_out, *read.layout.left_out)]
+    left_out += [(ids[row], whys[row]) for row in np.flatnonzero(kinds == OTHER).tolist()]
+    rows = read.layout.rows
+    unreadable = [(ids[row], whys[row]) for row in np.sort(rows[kinds[rows] == UNREADABLE]).tolist()]
     refused = []
-    if unreadable and (options.strict or len(unreadable) > UNREADABLE_SHARE * whole):
+    if unreadable and (options.strict or len(unreadable) > UNREADABLE_SHARE * len(rows)):
         named = "; ".join(f"{name}: {why}" for name, why in unreadable[:50])
-        refused.append(f"{len(unreadable)} of {whole} pictures cannot be read, replace them or take them out: {named}")
-    same = alike(found, layout.rows)
+        refused.append(f"{len(unreadable)} of {len(rows)} pictures cannot be read, replace or remove them: {named}")
+    layout = _readable(read.layout, kinds)
+    same = alike(read.scan, layout.rows)
     groups, splits = same.near, {}
     try:
-        _demand_classes(layout, root, other_lists(rest, shown(str(root))))
+        _demand_classes(layout, root, read.lists)
         groups = _grouped(layout, same, options, [ids[row] for row in layout.rows])
         splits = _splits(layout, groups, root)
     except UserError as error:
         refused.append(str(error))
-    return Survey(root, files, ids, found, layout, same, groups, splits, options, unreadable, left_out, refused)
+    return Survey(
+        root, read.files, ids, read.scan, layout, same, groups, splits, options, unreadable, left_out, refused
+    )
+
+
+def _list(path: Path, options: Options) -> Read:
+    files, ids, layout = lists.read_list(path, options.group)
+    return Read(files, ids, scan(path.parent, files), layout, [])
+
+
+def _folder(path: Path) -> Read:
+    tree, root = walk(path), shown(str(path))
+    files, ids = tree.files, [shown("/".join(file.parts)) for file in tree.files]
+    found = scan(path, files)
+    others, usable = (np.flatnonzero(which) for which in (found["kind"] == OTHER, found["kind"] != OTHER))
+    _demand_readable(path, [(ids[row], str(found["why"][row])) for row in others], len(usable))
+    foreign = [files[row].parts for row in others if found["why"][row] != NO_PICTURE]
+    unfilled = {parts[:level] for parts in foreign for level in range(1, len(parts))}  # folders, perhaps classes
+    names = sorted(ids[row] for row in others)
+    layout = understand([files[row].parts for row in usable], [*tree.empty, *unfilled], names, root)
+    layout.rows = usable[layout.rows]
+    return Read(files, ids, found, layout, tree.left_out, other_lists(names, root))
 
 
 def _demand_readable(path: Path, others: list[tuple[str, str]], usable: int) -> None:

@@ -132,30 +132,6 @@ def test_missing_folder_names_its_neighbours(classes: Path) -> None:
         load_task("folder:")
 
 
-def test_folder_without_classes(tmp_path: Path) -> None:
-    with says("no class folders", "<class>/<image>"):
-        load_task(f"folder:{tmp_path}")
-
-
-def test_empty_class_one_class_and_one_image(classes: Path) -> None:
-    (classes / "cow").mkdir()
-    with says("cow", "no images"):
-        load_task(f"folder:{classes}")
-    save(classes / "cow" / "0.png")
-    with says("class 'cow'", "1 image", "at least 3"):
-        load_task(f"folder:{classes}")
-    with says("one class", "'ant'"):
-        save(classes / "only" / "ant" / "0.png")
-        load_task(f"folder:{classes}/only")
-
-
-def test_split_folders_with_different_classes(classes: Path) -> None:
-    for part, name in (("train", "ant"), ("train", "bee"), ("test", "wasp")):
-        save(classes / "x" / part / name / "0.png")
-    with says("wasp", "x/train"):
-        load_task(f"folder:{classes}/x")
-
-
 # --- lists ---
 
 
