@@ -298,9 +298,13 @@ class Slow:
         def once(model, task, recipe, **how):
             return train(model, task, dataclasses.replace(recipe, epochs=1), **how)
 
+        def kept(model, task, recipe, **how):
+            self.now += seconds
+            return once(model, task, recipe, **how)
+
         monkeypatch.setattr(workers, "attempt", attempt)
         monkeypatch.setattr(execute, "train", once)
-        monkeypatch.setattr(models, "train", once)
+        monkeypatch.setattr(models, "train", kept)
 
 
 @pytest.mark.parametrize(("seconds", "budget"), [(2.0, 60), (5.0, 150), (1.0, 40)])
