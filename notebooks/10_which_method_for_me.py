@@ -303,7 +303,9 @@ pace = {m: pace[m] for m in METHODS if m in pace}
 sizes = {"train800": 800, "val200": 200, "train1000": 1000, "test": 1000}
 needed = {epochs: contest.needed(epochs, pace, sizes, 1) for epochs in contest.lengths(1000)}
 rows = [(epochs, budget.clock(seconds)) for epochs, seconds in needed.items()]
-table(pd.DataFrame(rows, columns=["epochs of a run", "least time"]), caption=f"{len(pace)} methods: {names(list(pace))}")
+table(
+    pd.DataFrame(rows, columns=["epochs of a run", "least time"]), caption=f"{len(pace)} methods: {names(list(pace))}"
+)
 
 # %% [markdown]
 # What is left above the least time buys further trials of the methods that can still win, then longer runs of the best, then seeds.

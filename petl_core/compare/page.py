@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,25 +15,23 @@ from petl_core.methods import title
 from petl_core.study.predictions import softmax
 from petl_core.utils import __version__
 
-if TYPE_CHECKING:
-    from petl_core.compare.report import Comparison
-
+Report = Any  # a petl_core.compare.report.Comparison, whose file imports this one
 MISTAKES = 12  # pictures
 CLASSES = 20  # at most, for a table of confusions; with more, the commonest confusions are listed
 SIDE = 96  # pixels of a picture at least
 
 
-def page(report: Comparison) -> str:
+def page(report: Report) -> str:
     """The whole report."""
     return _render("report.html", report)
 
 
-def summary(report: Comparison) -> str:
+def summary(report: Report) -> str:
     """The answer and the table."""
     return _render("summary.html", report)
 
 
-def _render(name: str, report: Comparison) -> str:
+def _render(name: str, report: Report) -> str:
     loader = PackageLoader("petl_core.compare", "templates")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["number"] = _number
@@ -50,13 +48,13 @@ def _inline(image: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(image).decode()
 
 
-def _figure(report: Comparison) -> str:
+def _figure(report: Report) -> str:
     picture = io.BytesIO()
     report.figure().savefig(picture, format="png", dpi=150, metadata={"Software": None})
     return _inline(picture.getvalue())
 
 
-def _mistakes(report: Comparison) -> list[dict[str, Any]]:
+def _mistakes(report: Report) -> list[dict[str, Any]]:
     """The test images of which the best method was surest and wrong, by the mean of its seeds."""
     part, task = report.predictions.of([report.best]), report.task
     mean = softmax(part.logits).mean(axis=0)
@@ -77,7 +75,7 @@ def _mistakes(report: Comparison) -> list[dict[str, Any]]:
     return found
 
 
-def _confusions(report: Comparison) -> list[dict[str, Any]]:
+def _confusions(report: Report) -> list[dict[str, Any]]:
     """The commonest confusions of the best method: true class, predicted class, share of the true class in percent."""
     table = report.quality.confusion.copy()
     of_class = np.maximum(table.sum(axis=1), 1)

@@ -20,6 +20,7 @@ from petl_core import methods
 from petl_core.compare import models
 from petl_core.compare.contest import MARGIN, climbing
 from petl_core.compare.metrics import Quality, quality
+from petl_core.compare.page import page, summary
 from petl_core.compare.standing import Standing, standing
 from petl_core.data.task import Task
 from petl_core.methods import title
@@ -191,8 +192,6 @@ class Comparison:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        from petl_core.compare.page import summary
-
         return summary(self)
 
     def figure(self) -> Figure:
@@ -248,8 +247,6 @@ class Comparison:
 
     def write(self, folder: str | Path) -> list[Path]:
         """``report.html``, ``table.csv`` and ``figure.png`` into a folder."""
-        from petl_core.compare.page import page
-
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         picture = io.BytesIO()
