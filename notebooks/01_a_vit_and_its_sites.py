@@ -607,9 +607,9 @@ Markdown(
 #
 # ## Limits
 #
-# The sites cover plain ViTs with one class token, pre-norm blocks and a fused qkv: the supervised ViTs, CLIP's, DINOv2's.
-# Hierarchical transformers, registers, rotary positions are refused with a message. Attention maps show where
-# information was taken from, not what caused a decision; and `mini` has a grid of a few patches a side, so its maps are
+# The sites cover 208 of timm's ViTs: the supervised ones, CLIP's, DINOv2's and DINOv3's, SigLIP's, EVA-02's. Hierarchical
+# transformers, stems of convolutions and norms behind a branch are refused with a message that names them. Attention maps show
+# where information was taken from, not what caused a decision; and `mini` has a grid of a few patches a side, so its maps are
 # coarse.
 
 # %%

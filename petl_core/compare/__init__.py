@@ -1,4 +1,4 @@
-"""Which method for these images? Equal trials for each method within a time budget, seeds, one look at the test images.
+"""Which method for these images? A fair search within a time budget, several seeds, one look at the test images.
 
     report = compare("path/to/images", budget="10m")
     report.save_best("model.safetensors")

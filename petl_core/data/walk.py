@@ -64,7 +64,7 @@ def split_of(name: str) -> tuple[str, str]:
 def own_results(names: set[str]) -> bool:
     """Do these names stand in a folder that this package wrote: records, a plan, a report?"""
     planned = any(name.startswith("plan-") and name.endswith(".json") for name in names)
-    return planned or names == {"records"} or {"report.md", "table.csv"} <= names or "records.jsonl" in names
+    return planned or names == {"records"} or {"report.html", "table.csv"} <= names or "records.jsonl" in names
 
 
 def walk(root: Path, depth: int = 1000) -> Tree:

@@ -8,9 +8,11 @@ import http.server
 import itertools
 import json
 import multiprocessing
+import os
 import random
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -291,10 +293,12 @@ def bad_line(mirror: Path, holds: bool) -> Iterator[str]:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 break
         time.sleep(0.05)
-    yield f"git://127.0.0.1:{line.getsockname()[1]}"
-    line.close()
-    daemon.kill()
-    daemon.wait()
+    try:
+        yield f"git://127.0.0.1:{line.getsockname()[1]}"
+    finally:
+        line.close()
+        os.killpg(daemon.pid, signal.SIGKILL)  # git, and the server that it started
+        daemon.wait()
 
 
 @pytest.fixture

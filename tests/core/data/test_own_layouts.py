@@ -91,7 +91,7 @@ def test_nested_classes_and_one_folder_too_many_are_said(tmp_path: Path) -> None
     "left",
     ["cat/.DS_Store", "Thumbs.db", "cat/Thumbs.db", "desktop.ini", "__MACOSX/cat/._im0.png", ".hidden/im0.png",
      "cat/.ipynb_checkpoints/im0-checkpoint.png", "dog/@eaDir/im0.png", "notes.txt", "annotations/im0.xml",
-     "cat/sub/__pycache__/x.png", "result/report.md", "im.png"],
+     "cat/sub/__pycache__/x.png", "result/report.html", "im.png"],
 )  # fmt: skip
 def test_what_is_hidden_or_no_picture_of_a_class_is_left_out_and_counted(left: str, tmp_path: Path) -> None:
     root = two(tmp_path / "a")
@@ -113,7 +113,7 @@ def test_own_results_in_the_folder(tmp_path: Path) -> None:
     put(root / "result/figure.png")
     (root / "result/records").mkdir()
     (root / "result/records/plan-0123.json").write_text("{}")
-    for name in ("report.md", "table.csv"):
+    for name in ("report.html", "table.csv"):
         (root / "result" / name).write_text("x")
     assert load_task(f"folder:{root}", size=8).digest == before
 
