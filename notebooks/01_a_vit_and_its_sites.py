@@ -311,7 +311,7 @@ meaning = {}
 for line in inspect.getdoc(vit_source).splitlines():
     cells = [part.strip() for part in line.split("  ") if part.strip()]
     if line.startswith("``") and len(cells) == 3:  # a row of the table in the file's docstring
-        meaning[cells[0].strip("`")] = cells[2]
+        meaning |= dict.fromkeys(cells[0].replace("`", "").split(", "), cells[2])
 steps = measure.trace(model, x[:1])
 assert {s.site for s in steps} == {*of_model, *in_block}
 pd.DataFrame([{"site": s.site, "x": s.x, "y": s.y, "y is": meaning[s.site]} for s in steps])

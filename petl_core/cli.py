@@ -77,7 +77,7 @@ Images are prepared as those of the training were. One that cannot be read is na
 """
 EXPORT_EXAMPLES = """examples:
   python -m petl_core export model.safetensors model.onnx        any method; needs onnx, onnxscript and onnxruntime
-  python -m petl_core export model.safetensors model.pt          timm's names, for methods that merge
+  python -m petl_core export model.safetensors timm.safetensors      timm's names, for methods that merge
   python -m petl_core export model.safetensors adapter --format peft      LoRA, for peft.PeftModel.from_pretrained
 
 Each export is tried against the model before it is written, with a model card beside it.
@@ -334,7 +334,7 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _export_options(add: argparse.ArgumentParser) -> None:
     add.add_argument("model", metavar="MODEL", help="a .safetensors file of compare or run")
-    add.add_argument("path", metavar="PATH", help="model.onnx, model.pt, or a folder for peft")
+    add.add_argument("path", metavar="PATH", help="model.onnx, a .safetensors file for timm, or a folder for peft")
     add.add_argument("--format", choices=["onnx", "timm", "peft"], help="default: by the name of PATH")
 
 

@@ -203,7 +203,7 @@ def provenance(notebook: Any, name: str) -> dict[str, str]:
 def digest_files(*folders: Path) -> str:
     """A digest of the names and the contents of the files in these folders, those of sub-folders left out."""
     digest = hashlib.sha256()
-    for path in (path for folder in folders for path in sorted(folder.iterdir()) if path.is_file()):
+    for path in (path for folder in folders for path in sorted(folder.glob("*")) if path.is_file()):
         digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
 

@@ -208,6 +208,8 @@ class Comparison:
         ax.axhline(self.standing.constant, color="0.6", ls=":", lw=1)
         ax.set_xscale("log")
         ax.set(xlabel="trained parameters besides the head", ylabel="test accuracy, %")
+        named = f"recommended: {title(self.recommended)}" if self.recommended else "no method is recommended"
+        ax.set_title(f"What accuracy costs; {named}", loc="left", fontsize=10)
         ax.margins(x=0.2)
         ax.spines[["top", "right"]].set_visible(False)
         return figure

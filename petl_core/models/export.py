@@ -1,7 +1,7 @@
 """Models for other tools: ONNX, a timm state dict, an adapter of Hugging Face peft. Nothing is written unchecked.
 
     export(model, "model.onnx")              any method; any batch; tried with onnxruntime where that is installed
-    export(model, "model.pt")                timm's names, for timm.create_model(...).load_state_dict(torch.load(...))
+    export(model, "model.safetensors")       timm's names, for timm.create_model(name, checkpoint_path=...)
     export(model, "folder", format="peft")   LoRA alone, for peft.PeftModel.from_pretrained(timm_model, "folder")
 
 Each comes with a model card, ``<name>.md``, that says what the model is, its classes, and how images are prepared.
@@ -9,7 +9,6 @@ Each comes with a model card, ``<name>.md``, that says what the model is, its cl
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import warnings
@@ -23,10 +22,11 @@ from torch import Tensor
 
 from petl_core import methods
 from petl_core.models.build import Model, merge, need_spec
+from petl_core.models.timm_names import timm_state
 from petl_core.utils import UserError, __version__, write_atomic
 
 ONNX, TIMM, PEFT = "onnx", "timm", "peft"
-SUFFIXES = {".onnx": ONNX, ".pt": TIMM, ".pth": TIMM, "": PEFT}
+SUFFIXES = {".onnx": ONNX, ".safetensors": TIMM, "": PEFT}
 CLOSE = 1e-4  # between the logits of the model and of what was exported
 BATCHES = (1, 3)  # on which an export is tried
 
@@ -81,16 +81,15 @@ def _onnx(model: Model, path: Path) -> dict[Path, bytes]:
 def _timm(model: Model, path: Path) -> dict[Path, bytes]:
     import timm
 
-    plain = _merged(model)
-    state = {name: tensor.detach().cpu().clone() for name, tensor in plain.state_dict().items()}
-    name = model.spec.backbone.partition(".")[0]
-    if name in timm.list_models(name):
+    plain, name = _merged(model), model.spec.backbone
+    state = plain.state_dict()
+    if timm.is_model(name.partition(".")[0]):  # else it is one of our own, whose names are timm's
+        state = timm_state(plain, name)
         theirs = timm.create_model(name, num_classes=plain.head.out_features, img_size=plain.config.image_size)
         theirs.load_state_dict(state)
         _check(model, theirs.eval(), TIMM)
-    content = io.BytesIO()
-    torch.save(state, content)
-    return {path: content.getvalue()}
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
+    return {path: safetensors.torch.save(tensors, {"format": "pt"})}
 
 
 def _merged(model: Model) -> Model:

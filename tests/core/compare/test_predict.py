@@ -90,7 +90,7 @@ def test_bad_input(images, top: int, word: str, saved: Path):
 
 
 def test_the_command_exports(saved: Path, tmp_path: Path, capsys):
-    assert cli.main(["export", str(saved), str(tmp_path / "model.pt")]) == 0
+    assert cli.main(["export", str(saved), str(tmp_path / "model.safetensors")]) == 0
     assert "`moon`" in (tmp_path / "model.md").read_text()
     assert cli.main(["export", str(saved), str(tmp_path / "model.tflite")]) == 2
     assert "tflite" in capsys.readouterr().err

@@ -44,9 +44,8 @@ def test_onnx_gives_the_same_logits_on_any_batch(name: str, tmp_path: Path):
 @pytest.mark.parametrize("name", [n for n in methods.names() if methods.get(n).mergeable])
 def test_timm_loads_what_merges(name: str, tmp_path: Path):
     model = moved(name, "vit_tiny_patch16_224", pretrained=False, image_size=32)
-    path = export(model, tmp_path / "model.pt")
-    theirs = timm.create_model("vit_tiny_patch16_224", num_classes=7, img_size=32).eval()
-    theirs.load_state_dict(torch.load(path, weights_only=True))
+    path = export(model, tmp_path / "model.safetensors")
+    theirs = timm.create_model("vit_tiny_patch16_224", num_classes=7, img_size=32, checkpoint_path=str(path)).eval()
     with torch.no_grad():
         assert torch.allclose(theirs(IMAGES), model(IMAGES), atol=1e-4)
 
@@ -65,7 +64,7 @@ def test_peft_loads_lora(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "file", "how", "word"),
     [
-        ("vpt_deep", "x.pt", None, "ONNX takes every method"),
+        ("vpt_deep", "x.safetensors", None, "ONNX takes every method"),
         ("ssf", "folder", None, "LoRA alone"),
         ("lora", "x.tflite", None, "formats: onnx, timm, peft"),
         ("lora", "nowhere/x.onnx", None, "make it first"),
