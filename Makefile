@@ -18,7 +18,7 @@ PHOTOGRAPHS_FLAGS ?=
 ON_PHOTOGRAPHS := 03 05 08 09 10 # the chapters that need no parts of the study but those that this profile has
 SMOKE := runs/results-smoke
 WORKERS_FLAG := $(if $(WORKERS),--workers $(WORKERS))
-LOCKED := --extra notebooks --extra clip --extra ray --extra dev
+LOCKED := --extra notebooks --extra export --extra clip --extra ray --extra dev
 DATA_PY := .venv-data/bin/python
 DATA_NEEDS := import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 	some = [r for r in p["dependencies"] if r.startswith(("numpy", "pillow", "scipy"))]; \

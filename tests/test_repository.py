@@ -22,7 +22,7 @@ ALSO_ALLOWED = {".gitattributes", ".github"}
 MEGABYTE = 1e6
 TEXT = {".py", ".md", ".yml", ".toml", ".txt", ".cff", ".bib", ".ipynb", ".csv", ".json", ".jsonl", ""}
 PYTHONS, PLATFORMS = ("3.11", "3.12", "3.13"), (("linux", "Linux"), ("darwin", "Darwin"), ("win32", "Windows"))
-EXTRAS = {"notebooks", "clip", "dev", "data", "ray"}
+EXTRAS = {"notebooks", "export", "clip", "dev", "data", "ray"}
 
 
 @pytest.fixture(scope="module")
