@@ -27,7 +27,7 @@ DATA_PATHS := import pathlib, sys, sysconfig; \
 	pathlib.Path(sysconfig.get_path("purelib"), "petl.pth").write_text("\n".join(sys.argv[1:]) + "\n")
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce reproduce-photographs notebooks test data-env test-data lint book book-serve book-print bench bench-gpu lock clean
+.PHONY: help install reproduce reproduce-photographs notebooks test test-exhaustive data-env test-data lint book book-serve book-print bench bench-gpu lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-28s %s\n", $$1, $$2 }'
@@ -83,6 +83,9 @@ test: $(VENV)/.ready ## all tests, then every notebook cell by cell at PROFILE=s
 	rm -rf $(SMOKE)
 	PETL_PROFILE=smoke PETL_RESULTS=fresh PETL_RUNS=$(CURDIR)/$(SMOKE) OMP_NUM_THREADS=1 \
 		$(PY) -m pytest -q --durations=5 -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout 600 notebooks/*.ipynb
+
+test-exhaustive: $(VENV)/.ready ## every ViT name of timm against timm, and all kinds compiled: about ten minutes
+	$(PY) -m pytest -m exhaustive
 
 data-env: .venv-data/.ready ## make .venv-data, in which `python -m petl_make vtab` runs, with TensorFlow and without torch
 

@@ -26,6 +26,14 @@ def _connect_here(self: socket.socket, address: Any) -> None:
     _connect(self, address)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked "exhaustive", unless ``-m`` asks for it."""
+    if "exhaustive" not in config.getoption("-m"):
+        left_out = [item for item in items if item.get_closest_marker("exhaustive")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", _connect_here)

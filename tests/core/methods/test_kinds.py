@@ -43,7 +43,7 @@ def test_the_contract_on_every_kind(bench: contract.Bench, name: str, kind: str)
         contract.RULES[rule](bench, methods.get(name), kind)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["lora", "vpt_shallow", "vqt"])
 def test_compiled_on_every_kind(bench: contract.Bench, name: str, kind: str) -> None:

@@ -28,7 +28,7 @@ def test_a_row_is_what_trying_the_name_gives(name: str) -> None:
     assert row_of(name) in catalogue.rows()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_all_rows_are_what_trying_the_names_gives() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

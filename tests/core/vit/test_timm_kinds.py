@@ -43,9 +43,9 @@ def both(name: str) -> tuple[Any, ViT]:
 
 
 def names() -> list:
-    """Every name; those whose configuration a smaller one shares are slow."""
+    """Every name; those whose configuration a smaller one shares are exhaustive."""
     quick = set(SMALLEST.values())
-    return [pytest.param(r.name, marks=[] if r.name in quick else [pytest.mark.slow]) for r in TAKEN]
+    return [pytest.param(r.name, marks=[] if r.name in quick else [pytest.mark.exhaustive]) for r in TAKEN]
 
 
 @pytest.mark.parametrize("name", names())
