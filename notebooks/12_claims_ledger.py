@@ -75,7 +75,7 @@ results.note()
 # ## 12.1 The ledger
 #
 # Each claim in our words; the figure that the study gives; the verdict on its published numbers, analysed anew; the verdicts on our
-# records, of photographs and of the small suite. Effects come with their interval and unit. The last column leads to the chapter that explains the
+# records, of photographs and of the small suite. Effects come with their interval and unit. Its number leads to the chapter that explains the
 # check. Some claims of the study are two here: on average and on single tasks (C1), against linear probing and full fine-tuning (C3), against the best method and
 # against seeds (C8). C3r is an experiment of our own.
 

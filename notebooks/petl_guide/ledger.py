@@ -64,15 +64,15 @@ def as_text(results: Results) -> str:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The ledger (``claims.ledger``) as a Markdown table, with a relative link to each chapter that is there."""
+    """The ledger (``claims.ledger``) as a Markdown table; numbers are relative links to the chapters that are there."""
     there = chapters()
-    heads = ["", "claim", "the study's figure", "published, re-analysed", "photographs", "laptop", "chapter"]
+    heads = ["", "claim", "the study's figure", "published, re-analysed", "photographs", "laptop"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for _, row in table.iterrows():
         cells = [f"**{row[source].verdict}** {row[source].size}".strip() for source in claims.SOURCES]
-        number = row["chapter"]
-        link = f"[{number}]({there[number].stem}.ipynb)" if number in there else f"{number}, planned"
-        lines.append(f"| {' | '.join([row['claim'], row['text'], row['figure'], *cells, link])} |")
+        chapter, number = row["chapter"], row["claim"]
+        link = f"[{number}]({there[chapter].stem}.ipynb)" if chapter in there else number
+        lines.append(f"| {' | '.join([link, row['text'], row['figure'], *cells])} |")
     return "\n".join(lines)
 
 

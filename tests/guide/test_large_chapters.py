@@ -81,8 +81,9 @@ def gpu_records(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-def test_the_chapters_run_at_the_profile_gpu(gpu_records, tmp_path, capfd):
-    chapters = ["04", "06", "07", "08", "12"]  # those that read parts of the study beside "tuned"
+@pytest.mark.parametrize("chapters", [["04", "12"], pytest.param(["06", "07", "08"], marks=pytest.mark.exhaustive)])
+def test_the_chapters_run_at_the_profile_gpu(chapters, gpu_records, tmp_path, capfd):
+    """Those that read parts of the study beside "tuned"."""
     where = ["--profile", "gpu", "--results", "shipped", "--runs", str(gpu_records), "--out", str(tmp_path)]
     assert notebooks.main(["execute", "--only", *chapters, *where]) == 0, capfd.readouterr().err
     for path in sorted(tmp_path.glob("*.ipynb")):
