@@ -271,7 +271,7 @@ def _run(options: argparse.Namespace) -> int:
     print(f"{name}: {run.accuracy:.2f} % on {options.evaluate_on} ({len(run.labels)} images)")
     print(f"trained {run.params:,} parameters besides the head, {run.steps} steps, {run.seconds:.1f} s on {device}")
     if options.save:
-        save_adapter(model, options.save)
+        save_adapter(model, options.save, task.notes | {"normalise": recipe.normalise})
         print(f"saved {options.save} ({Path(options.save).stat().st_size / 2**20:.2f} MB)")
     return 0
 

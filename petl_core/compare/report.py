@@ -216,8 +216,7 @@ class Comparison:
 
     def facts(self) -> dict[str, Any]:
         """What goes into the files of models."""
-        how = {"image_size": self.task.image_size, "preparation": vars(self.task.preparation)}
-        return {"classes": list(self.task.classes), "task": self.task.name, "backbone": self.backbone} | how
+        return self.task.notes | {"task": self.task.name, "backbone": self.backbone}
 
     def models(self, method: str) -> tuple[Path, Path]:
         """Below the records, the model of a method that was tested, and one trained on all images in the same way."""
@@ -274,7 +273,8 @@ def compared(
     predictions = load(records, pd.DataFrame(runs, columns=columns))
     labels = task.split("train1000")[1]
     constant = int(torch.bincount(labels, minlength=task.num_classes).argmax())
-    failed = {method: why for method, specs in finals.items() if (why := _not_learned(specs, records, constant))}
+    always = 100 * float(np.mean(predictions.labels == constant))
+    failed = {method: why for method, specs in finals.items() if (why := _not_learned(specs, records, always))}
     learned = [method for method in finals if method not in failed]
     order = standing(predictions.of(learned or list(finals)), constant)
     rows = [_row(finals[row["method"]], records, tried[row["method"]][0], row) for _, row in order.table.iterrows()]
@@ -322,13 +322,11 @@ def _row(specs: list[RunSpec], records: Records, validation: float, row: pd.Seri
     }
 
 
-def _not_learned(specs: list[RunSpec], records: Records, constant: int) -> str:
-    """Why a method has not learned; "" if it has: on each measure by the mean of its seeds."""
+def _not_learned(specs: list[RunSpec], records: Records, always: float) -> str:
+    """Why a method has not learned; "" if it has. ``always``: accuracy of the constant answer."""
     found = [records.get(spec) for spec in specs]
     if all(climbing([entry["train_accuracy"] for entry in record["history"]]) for record in found):
         return "its training accuracy was still climbing"
-    right = [records.predictions(spec) for spec in specs]
-    always = 100 * float(np.mean(right[0][1] == constant))
     if np.mean([record["metrics"]["accuracy"] for record in found]) <= always:
         return "it is not above the constant answer"
     return ""

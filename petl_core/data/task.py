@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -74,6 +74,12 @@ class Task:
     def image_size(self) -> int:
         """Pixels along one side."""
         return int(self.images.shape[-1])
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What a file of a model trained on this task should say, so that new images are prepared and named alike."""
+        how = {"image_size": self.image_size, "preparation": vars(self.preparation)}
+        return {"classes": list(self.classes), **how}
 
     def split(self, name: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
         """Images (n, 3, S, S), labels (n,) and ids of one split."""

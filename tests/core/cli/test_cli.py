@@ -70,6 +70,7 @@ def test_run_trains_prints_and_saves(capsys, backbone, tmp_path):
     assert f"trained {4 * 16 * 2 * 2:,} parameters" in text
     model = load_adapter(saved)
     assert model.spec.methods == (methods.get("lora", rank=2),)
+    assert model.notes["classes"] == list("0123456789") and model.notes["preparation"]["resize"] == "squash"
 
 
 def test_run_leaves_the_test_images_alone_when_told(capsys, backbone):
