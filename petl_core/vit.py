@@ -37,11 +37,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from petl_core.utils import check_fields
 
 MODEL_SITES = ("patches", "embed", "norm", "features")
 ATTENTION_SITES = ("qkv", "heads", "proj")
@@ -89,9 +91,7 @@ class ViTConfig:
         for field in ("image_size", "patch_size", "width", "depth", "heads"):
             if getattr(self, field) < 1:
                 raise ValueError(f"ViTConfig.{field} is {getattr(self, field)}; it must be 1 or more")
-        for field, kind in get_type_hints(ViTConfig).items():
-            if get_origin(kind) is Literal and getattr(self, field) not in get_args(kind):
-                raise ValueError(f"ViTConfig.{field} is {getattr(self, field)!r}; allowed: {', '.join(get_args(kind))}")
+        check_fields(self, "ViTConfig")
         if self.image_size % self.patch_size:
             size, patch, near = self.image_size, self.patch_size, max(1, self.grid) * self.patch_size
             raise ValueError(f"image_size {size} is not a multiple of patch_size {patch}; use {near}")

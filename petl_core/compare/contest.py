@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from petl_core.models.weights import EMBEDDED_NAMES
-from petl_core.study.profile import FEWEST_EPOCHS, MOST_EPOCHS
+from petl_core.study.profile import epochs_for
 from petl_core.study.profiles_adaptive import EPOCHS, MINI, VIT
 from petl_core.study.search import Setting, Tried, better, first_settings, next_setting
+from petl_core.study.spec import RunSpec
 from petl_core.study.time import Speed
 
 MARGIN = 2.0  # points of accuracy that a recommended method may lose against the best
@@ -34,6 +35,7 @@ class Entrant:
     backbone: str
     most: int = MOST_TRIALS
     tried: list[Tried] = field(default_factory=list)
+    specs: list[RunSpec] = field(default_factory=list)  # of what was tried
     out: str = ""
 
     @property
@@ -45,6 +47,11 @@ class Entrant:
     def best(self) -> Tried | None:
         """The best trial so far; None before the first, and if all diverged."""
         return better(self.tried)
+
+    @property
+    def chosen(self) -> RunSpec | None:
+        """The spec of the best trial."""
+        return next((spec for spec, one in zip(self.specs, self.tried, strict=True) if one is self.best), None)
 
     @property
     def accuracy(self) -> float:
@@ -71,14 +78,9 @@ def still_in(entrants: Sequence[Entrant], validation: int, margin: float = MARGI
     return [one for one in running if one.accuracy >= lead - margin - ONE_SIDED * error]
 
 
-def whole_length(images: int) -> int:
-    """Epochs of a run that has all the steps that the study's protocol gives: 16 with a thousand images."""
-    return min(max(round(EPOCHS * 1000 / images), FEWEST_EPOCHS), MOST_EPOCHS)
-
-
 def lengths(images: int) -> list[int]:
-    """The lengths that a contest may have, longest first."""
-    whole = whole_length(images)
+    """The lengths that a contest may have, longest first: that of the study's protocol, and shorter ones."""
+    whole = epochs_for(images, EPOCHS)
     return [whole, *(epochs for epochs in reversed(LENGTHS) if epochs < whole)]
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from petl_core.data.card import Card
 from petl_core.data.card import look as card_of_place
-from petl_core.data.decode import RESIZES
 from petl_core.data.embedded import embedded_names
 from petl_core.data.load import DEFAULT_SIZE, LOADERS
 from petl_core.data.survey import Options, with_options
@@ -41,8 +40,6 @@ def task_name(images: str | Path, resize: str | None = None, group: str | None =
         return name
     if not name.startswith(FOLDER):
         raise UserError(f"resize, group and strict are for folders and lists of your own, not for the task {name!r}")
-    if resize and resize not in RESIZES:
-        raise UserError(f"resize is {resize!r}; choose one of {', '.join(RESIZES)}")
     return with_options(name, options)
 
 

@@ -18,9 +18,10 @@ from petl_core.compare.report import Comparison, compared
 from petl_core.data.task import Task
 from petl_core.study.budget import BATCH, clock, measure
 from petl_core.study.executor import Planned
+from petl_core.study.protocol import tried_of
 from petl_core.study.records import Records, RunSpec
 from petl_core.study.runner import Runner
-from petl_core.study.search import Setting, Tried, step
+from petl_core.study.search import Setting, step
 from petl_core.study.time import Speed
 from petl_core.training.train import Recipe
 from petl_core.utils import UserError, write_atomic
@@ -64,7 +65,6 @@ class Search:
     epochs: int = 0
     speeds: dict[str, Speed] = field(default_factory=dict)
     entrants: list[Entrant] = field(default_factory=list)
-    specs: dict[str, list[RunSpec]] = field(default_factory=dict)  # of the trials of each method
     pace: dict[str, list[float]] = field(default_factory=dict)  # real over timed seconds of each method's runs
 
     @property
@@ -119,15 +119,8 @@ class Search:
 
     def finals(self, entrants: Sequence[Entrant], seeds: Sequence[int]) -> list[RunSpec]:
         """The final runs of the choices."""
-        chosen = [spec for one in entrants if (spec := self.chosen(one)) is not None]
+        chosen = [one.chosen for one in entrants if one.chosen is not None]
         return [final(spec, seed) for seed in seeds for spec in chosen]
-
-    def chosen(self, one: Entrant) -> RunSpec | None:
-        """The trial that won among an entrant's."""
-        if one.best is None:
-            return None
-        place = next(place for place, tried in enumerate(one.tried) if tried is one.best)
-        return self.specs[one.method][place]
 
     def round(self, runner: Runner, specs: Sequence[RunSpec], variant: str) -> None:
         """Do these runs. A method of which one fails is out."""
@@ -147,14 +140,10 @@ class Search:
 
     def _note(self, spec: RunSpec) -> None:
         """A trial's result."""
-        if not self.records.has(spec) or spec in self.specs[spec.method]:
-            return
-        metrics = self.records.get(spec)["metrics"]
-        tried = Tried(
-            Setting(spec.hyper, spec.recipe.lr, spec.recipe.drop_path), metrics["accuracy"], metrics["params"]
-        )
-        self.specs[spec.method].append(spec)
-        self.entrant(spec.method).tried.append(tried)
+        one = self.entrant(spec.method)
+        if self.records.has(spec) and spec not in one.specs:
+            one.specs.append(spec)
+            one.tried.append(tried_of(spec, self.records))
 
     def entrant(self, method: str) -> Entrant:
         return next(one for one in self.entrants if one.method == method)
@@ -165,7 +154,6 @@ class Search:
         """The whole comparison."""
         most = self.wish.trials or contest.MOST_TRIALS
         self.entrants = [Entrant(method, self.backbone, most) for method in self.methods]
-        self.specs = {method: [] for method in self.methods}
         self._plan()
         with Runner(self.records, self.workers, self.device, progress=False) as runner:
             self._first_look(runner)

@@ -59,13 +59,18 @@ def read_table(path: Path) -> Table:
             best = rows
     if not best:
         raise UserError(f"{path} is no list of pictures: its lines have one column. Expected {EXPECTED}")
-    header = ["".join(filter(str.isalnum, cell.casefold())) for cell in best[0]]
+    header = _plain(best[0])
     if any(is_picture_name(cell) for cell in best[0]):
         return Table([], [], best, 1)
     if not {*PATHS, *LABELS}.isdisjoint(header):
         return Table(header, best[0], best[1:], 2)
     unknown = len(best) > 1 and any(is_picture_name(cell) for cell in best[1])
     return Table([], best[0] if unknown else [], best[1:] if unknown else best, 2 if unknown else 1)
+
+
+def _plain(row: Sequence[str]) -> list[str]:
+    """The cells of a row as names of columns are compared: lower case, letters and digits only."""
+    return ["".join(filter(str.isalnum, cell.casefold())) for cell in row]
 
 
 def _cells(text: str, separator: str, path: Path) -> list[list[str]]:
@@ -88,8 +93,7 @@ def _worth(rows: Sequence[Sequence[str]]) -> tuple[int, float]:
     """How much a way to part the lines looks like a list: known names of columns, and lines of the same length."""
     if not rows:
         return -1, 0.0
-    header = {"".join(filter(str.isalnum, cell.casefold())) for cell in rows[0]}
-    named = len(header & {*PATHS, *LABELS, *SPLIT_COLUMNS}) + any(
+    named = len({*_plain(rows[0])} & {*PATHS, *LABELS, *SPLIT_COLUMNS}) + any(
         is_picture_name(cell) for row in rows[:3] for cell in row
     )
     return named, sum(len(row) in (0, len(rows[0])) for row in rows) / len(rows)

@@ -39,6 +39,10 @@ class Options:
     group: str = ""
     strict: str = ""
 
+    def __post_init__(self) -> None:
+        if self.resize and self.resize not in RESIZES:
+            raise UserError(f"resize is {self.resize!r}; choose one of {', '.join(RESIZES)}")
+
 
 @dataclass(frozen=True)
 class Survey:
@@ -113,10 +117,7 @@ def parse(place: str) -> tuple[str, Options]:
     allowed = ", ".join(Options.__dataclass_fields__)
     if not pairs or any(key not in Options.__dataclass_fields__ for key, _ in pairs):
         raise UserError(f"folder {place!r} does not exist; behind a '?' there may be {allowed}, such as ?resize=pad")
-    options = Options(**dict(pairs))
-    if options.resize and options.resize not in RESIZES:
-        raise UserError(f"resize is {options.resize!r}; choose one of {', '.join(RESIZES)}")
-    return where, options
+    return where, Options(**dict(pairs))
 
 
 def with_options(name: str, options: Options) -> str:

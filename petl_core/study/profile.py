@@ -37,6 +37,11 @@ FEWEST_EPOCHS, MOST_EPOCHS = 4, 80  # with few and with many images (``Profile.a
 BITFIT_BASE = {"lr": 1e-4, "drop_path": 0.0, "normalise": "none"}  # untuned: full fine-tuning's rate, [0, 1] images
 
 
+def epochs_for(images: int, epochs: int) -> int:
+    """Epochs with so many training images that show about as many in all as ``epochs`` do with a thousand."""
+    return min(max(round(epochs * SHIPPED / images), FEWEST_EPOCHS), MOST_EPOCHS)
+
+
 @dataclass(frozen=True)
 class Part:
     """A part of the study (a key of ``PARTS``) for some of a profile's methods and tasks and its first so many seeds;
@@ -171,8 +176,7 @@ class Profile:
             return self
 
         def at(recipe: Recipe) -> Recipe:
-            epochs = min(max(round(recipe.epochs * SHIPPED / count), FEWEST_EPOCHS), MOST_EPOCHS)
-            return dataclasses.replace(recipe, epochs=epochs)
+            return dataclasses.replace(recipe, epochs=epochs_for(count, recipe.epochs))
 
         return dataclasses.replace(self, tune=at(self.tune), final=at(self.final))
 

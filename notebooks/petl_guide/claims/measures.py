@@ -13,9 +13,11 @@ import pandas as pd
 from scipy import stats
 
 from petl_core.utils import UserError
-from petl_guide.verdict import Estimate, Evidence
+from petl_guide.verdict import Estimate, Evidence, half_intervals
 
 MARGIN = 2.0  # points
+MOST_AT_ENDS = 25.0  # per cent of a method's tasks whose chosen learning rate is the lowest or highest tried
+HEADROOM = 3.0  # points above linear probing that the best method should reach for a task to show a difference
 FEWEST = (3, 2)  # tasks and methods, for a spread between methods
 
 
@@ -53,7 +55,7 @@ def rho(scores: pd.DataFrame) -> Estimate:
     def back(value: float) -> float:
         return math.sqrt(max(0.0, math.expm1(value)))
 
-    wide, narrow = (float(stats.t.ppf(0.5 + level / 2, n - 1)) * error for level in (0.95, 0.90))
+    wide, narrow = half_intervals(error, n - 1)
     ends = (back(whole - wide), back(whole + wide), back(whole - narrow), back(whole + narrow))
     return Estimate(back(whole), *ends, n=n)
 
@@ -116,8 +118,17 @@ def contrast(far: Sequence[float], near: Sequence[float]) -> Estimate:
         return Estimate(apart, n=n)
     parts = [float(side.var(ddof=1)) / len(side) for side in (one, two)]
     freedom = sum(parts) ** 2 / sum(part**2 / (len(side) - 1) for part, side in zip(parts, (one, two), strict=True))
-    wide, narrow = (float(stats.t.ppf(0.5 + level / 2, freedom)) * math.sqrt(sum(parts)) for level in (0.95, 0.90))
+    wide, narrow = half_intervals(math.sqrt(sum(parts)), freedom)
     return Estimate(apart, apart - wide, apart + wide, apart - narrow, apart + narrow, n)
+
+
+def gained(by_rate: pd.Series, rate: float) -> tuple[bool, float]:
+    """Is the rate nearest to ``rate`` the lowest or highest of those tried, and how many points it has over the best of
+    the others, 0 or more. ``by_rate``: validation accuracy by learning rate, from low to high."""
+    rates = by_rate.index.to_numpy(dtype=float)
+    place = int(np.argmin(np.abs(np.log(rates) - math.log(rate))))
+    others = np.delete(by_rate.to_numpy(dtype=float), place)
+    return place in (0, len(rates) - 1), max(0.0, float(by_rate.iloc[place] - np.nanmax(others)))
 
 
 def halves(distance: pd.Series) -> tuple[list[str], list[str]]:

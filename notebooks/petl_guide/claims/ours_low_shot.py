@@ -18,7 +18,6 @@ from petl_guide.low_shot import tuning
 from petl_guide.results import Results
 from petl_guide.verdict import FEWEST_TASKS, Control, Evidence, over
 
-HEADROOM = 3.0  # points above linear probing, below which a task can show little
 FITTED = 95.0  # per cent of the training images, from which a regulariser has something to do
 RESOLUTIONS = (64, 224)  # pixels
 RISE = 5.0  # points that linear probing should gain from the lower to the higher
@@ -87,8 +86,8 @@ def above_linear(results: Results) -> Evidence:
     """C3a: the median PEFT method minus linear probing."""
     study, found = _above(results, "linear")
     best = study.peft.max(axis=1) - study.score("linear")
-    tight = [str(task) for task in best.index[best < HEADROOM]]
-    told = f"{found.told}; less than {HEADROOM:g} points above linear at best: {', '.join(tight) or 'no task'}"
+    tight = [str(task) for task in best.index[best < measures.HEADROOM]]
+    told = f"{found.told}; less than {measures.HEADROOM:g} points above linear at best: {', '.join(tight) or 'no task'}"
     return replace(found, told=told)
 
 
@@ -147,11 +146,11 @@ def resolution(results: Results) -> Evidence:
     groups += [(-sign, low[method]) for method, sign in signs.items()]
     estimate, told = over_seeds_and_images(results, groups)
     rise = float(high["linear"]["accuracy"].mean() - low["linear"]["accuracy"].mean())
-    controls = [Control("linear's gain by resolution", rise, RISE, rise >= RISE)]
+    controls, most = [Control("linear's gain by resolution", rise, RISE, rise >= RISE)], measures.MOST_AT_ENDS
     for method in ("linear", *signs):
         edges = [bool(_choice(study, pixels)["edge"].xs(method, level="method").any()) for pixels in RESOLUTIONS]
         share = 100 * sum(edges) / len(edges)
-        controls.append(Control(f"{method}'s rate at an end, % of resolutions", share, 25.0, share <= 25.0))
+        controls.append(Control(f"{method}'s rate at an end, % of resolutions", share, most, share <= most))
     return Evidence(margin=1.0, controls=tuple(controls), sample="seeds and images", estimate=estimate, told=told)
 
 

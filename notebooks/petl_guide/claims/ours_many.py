@@ -9,7 +9,8 @@ import pandas as pd
 from petl_core.utils import UserError
 from petl_guide import mechanism, sweep
 from petl_guide.claims.draws import over_seeds_and_images
-from petl_guide.claims.study import MOST_AT_ENDS, chosen
+from petl_guide.claims.measures import MOST_AT_ENDS
+from petl_guide.claims.study import chosen
 from petl_guide.results import Results
 from petl_guide.verdict import ByTask, Control, Estimate, Evidence, over
 
@@ -56,14 +57,9 @@ def _of_task(results: Results, found: pd.DataFrame, edges: Control, handicap: fl
         controls=(control, edges),
         sample="seeds and images",
         estimate=estimate,
-        lessened=_lowered(estimate, handicap),
+        lessened=estimate.less(handicap),
         told=told,
     )
-
-
-def _lowered(estimate: Estimate, points: float) -> Estimate:
-    names = ("mean", "low", "high", "low90", "high90")
-    return replace(estimate, **{name: getattr(estimate, name) - points for name in names})
 
 
 def _less_full(results: Results, found: pd.DataFrame, cell: pd.Series) -> tuple[Estimate, str]:

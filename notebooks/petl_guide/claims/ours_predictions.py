@@ -19,7 +19,7 @@ from petl_core.study.predictions import Predictions, softmax
 from petl_core.utils import UserError
 from petl_guide import runs as select
 from petl_guide.claims.study import Study
-from petl_guide.mistakes import agreement, confidence
+from petl_guide.mistakes import agreement, confidence, ensembles
 from petl_guide.results import Results
 from petl_guide.verdict import FEWEST_TASKS, Control, Estimate, Evidence, over
 
@@ -201,17 +201,14 @@ def _ensembles(study: Study) -> dict[str, Ensembles]:
         if len(best) < TOGETHER:
             raise UserError(f"an ensemble has {TOGETHER} PEFT methods; {part.task} has {len(best)}")
         three = part.of(best, study.seeds[:TOGETHER])
-        right = pd.Series(100 * three.correct.mean(axis=1)).groupby(three.runs["method"].to_numpy()).mean()
+        right = ensembles.of_methods(three)
         probabilities, seeds, names = softmax(three.logits), three.runs["seed"].to_numpy(), three.runs["method"]
-        together = [_accuracy(probabilities[seeds == seed], three.labels) for seed in sorted(set(seeds))]
-        of_seeds = _accuracy(probabilities[(names == best[0]).to_numpy()], three.labels)
+        members = [seeds == seed for seed in sorted(set(seeds))]
+        together = [ensembles.accuracy(probabilities[mine].mean(axis=0), three.labels) for mine in members]
+        first = probabilities[(names == best[0]).to_numpy()]
+        of_seeds = ensembles.accuracy(first.mean(axis=0), three.labels)
         found[part.task] = Ensembles(float(np.mean(together)), of_seeds, float(right[best[0]]), float(right.mean()))
     return found
-
-
-def _accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Per cent right, of the mean of probabilities (members, n, C)."""
-    return float(100 * (probabilities.mean(axis=0).argmax(axis=1) == labels).mean())
 
 
 def ensembles_single(results: Results) -> Evidence:

@@ -17,7 +17,6 @@ import functools
 import math
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 
 from petl_guide import published
@@ -51,8 +50,6 @@ FIG_1B = {
     ("adapter", "SSF"): (4902, 4934, 2355),
 }
 BEYOND_CHANCE = 2.0  # standard deviations by which the sets of every pair should overlap more than unrelated ones
-AT_AN_END = 25.0  # per cent of a baseline's chosen rates, at most
-HEADROOM = 3.0  # points above linear probing that the best method should reach for a task to show a difference
 
 
 def noise() -> float:
@@ -118,8 +115,8 @@ def above_linear() -> Evidence:
     """C3a: the median PEFT method minus linear probing, task by task."""
     scores = _tables()[0]
     headroom = scores.drop(columns=BASELINES).max(axis=1) - scores["linear"]
-    little = int((headroom < HEADROOM).sum())
-    return _above("linear", f"headroom below {HEADROOM:g} points on {little} of {len(scores)} tasks")
+    little = int((headroom < measures.HEADROOM).sum())
+    return _above("linear", f"headroom below {measures.HEADROOM:g} points on {little} of {len(scores)} tasks")
 
 
 def above_full() -> Evidence:
@@ -135,7 +132,7 @@ def _above(baseline: str, told: str) -> Evidence:
     gap = scores.drop(columns=BASELINES).median(axis=1) - scores[baseline]
     ends, gained = at_the_ends(baseline)
     name = f"{baseline}'s rate at an end, % of tasks"
-    rates = Control(name, ends, AT_AN_END, ends <= AT_AN_END, handicapped=True)
+    rates = Control(name, ends, measures.MOST_AT_ENDS, ends <= measures.MOST_AT_ENDS, handicapped=True)
     return Evidence(
         gap.to_dict(),
         f"points above {baseline}",
@@ -153,13 +150,9 @@ def at_the_ends(baseline: str) -> tuple[float, pd.Series]:
     by_rate = trials[trials["method"] == baseline].groupby(["task", "lr"])["val_accuracy"].max().unstack()
     final = published.read("final")
     chosen = final[final["method"] == baseline].set_index("task")["lr"]
-    gained, at_end = {}, 0
-    for task, row in by_rate.iterrows():
-        rate = row.index[int(np.argmin(np.abs(np.log(row.index) - math.log(chosen[task]))))]
-        end = rate in (row.index[0], row.index[-1])
-        at_end += end
-        gained[task] = max(0.0, row[rate] - row.drop(rate).max()) if end else 0.0
-    return 100 * at_end / len(by_rate), pd.Series(gained)
+    found = {task: measures.gained(row, chosen[task]) for task, row in by_rate.iterrows()}
+    share = 100 * sum(end for end, _ in found.values()) / len(found)
+    return share, pd.Series({task: gain if end else 0.0 for task, (end, gain) in found.items()})
 
 
 def drop_path() -> ByTask:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from petl_guide import published, robust
+from petl_guide.claims import measures
 from petl_guide.verdict import Balance, ByTask, Control, Estimate, Evidence
 
 BASELINES = ["full", "linear"]
@@ -48,8 +49,7 @@ def _small_against_full(task: str, runs: pd.DataFrame) -> Evidence:
     trials = published.read("manyshot_tuning")
     mine = trials[(trials["task"] == task) & (trials["train_images"] == full["train_images"])]
     by_rate = mine[mine["method"] == "full"].groupby("lr")["val_accuracy"].max()
-    chosen = by_rate.index[int(np.argmin(np.abs(by_rate.index - full["lr"])))]
-    handicap = max(0.0, by_rate[chosen] - by_rate.drop(chosen).max())  # of two rates, both are ends
+    _, handicap = measures.gained(by_rate, full["lr"])  # of two rates, both are ends
     found, fails = less_full(best), less_full(linear).high
     size = "" if math.isnan(best["size"]) else f" {best['size']:.0f}"
     return Evidence(
@@ -59,14 +59,9 @@ def _small_against_full(task: str, runs: pd.DataFrame) -> Evidence:
         controls=(Control("upper end of linear probing in its place", fails, -1, fails < -1),),
         sample="test images",
         estimate=found,
-        lessened=_less(found, handicap),
+        lessened=found.less(handicap),
         told=f"{best['method']}{size}, full's {len(by_rate)} rates give a handicap of {handicap:.2f}",
     )
-
-
-def _less(found: Estimate, taken: float) -> Estimate:
-    low, high, low90, high90 = (end - taken for end in (found.low, found.high, found.low90, found.high90))
-    return Estimate(found.mean - taken, low, high, low90, high90, found.n)
 
 
 def noise_of_sizes(runs: pd.DataFrame) -> float:

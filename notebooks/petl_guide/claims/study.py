@@ -19,10 +19,10 @@ from petl_core.utils import UserError
 from petl_guide import published
 from petl_guide import runs as select
 from petl_guide.accuracy import scores
+from petl_guide.claims.measures import MOST_AT_ENDS
 from petl_guide.results import SHIPPED, Results, open_results
 from petl_guide.verdict import Control
 
-MOST_AT_ENDS = 25.0  # per cent of a method's tasks
 MOST_GAIN = 1.5  # points, by twice the epochs
 ALL_BUT = 2  # methods whose controls may fail where many are compared
 IN_PLACE = "lora"  # whose longer runs stand for a method that has none
